@@ -1,0 +1,56 @@
+# The two commands of a new user are `make quickstart` and `make test`; both make .venv first.
+# PYTHON chooses the interpreter (3.11, 3.12 or 3.13), e.g. `make quickstart PYTHON=python3.12`.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c pass 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+RUNS ?= runs/quickstart
+
+.PHONY: quickstart test test-all lint format toy clean help
+
+help:
+	@echo "make quickstart   train DMD2, control, DP-DMD and DFD on the toy, score them, write a report"
+	@echo "make test         the test suite (minutes)"
+	@echo "make test-all     the test suite with its slow tests and the regression check"
+	@echo "make lint         ruff (lint and format) and mypy"
+	@echo "make toy          train the toy's VAE and teacher from seeds (hours)"
+
+quickstart: .venv/.installed
+	@$(BIN)/dfdbench quickstart --out $(RUNS)
+
+test: .venv/.installed-dev
+	@$(BIN)/python -m pytest
+
+test-all: .venv/.installed-dev
+	@$(BIN)/python -m pytest -m "slow or not slow"
+	@$(BIN)/dfdbench check
+
+lint: .venv/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/.installed-dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+toy: .venv/.installed
+	@$(BIN)/dfdbench toy train
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); \
+	sys.exit(None if ok else "Python 3.11 to 3.13 is needed, %s is %s; try make PYTHON=python3.12" \
+	% (sys.executable, sys.version.split()[0]))'
+	$(PYTHON) -m venv .venv
+
+# A stamp is newer than what it was installed from, so `make` installs once and again after a change.
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml constraints.txt | .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
