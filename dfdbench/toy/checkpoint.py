@@ -1,0 +1,176 @@
+"""Writes a small Wan checkpoint in the folder layout of Wan-AI/Wan2.1-T2V-1.3B-Diffusers.
+
+Used by toy training (`TOY`, the shipped model) and by tests (`TINY`, random weights in seconds).
+Only sizes differ from the real model: classes, config keys and file names are the same, so the Wan
+adapter and diffusers.WanPipeline cannot tell them apart.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from dfdbench.files import write_json
+from dfdbench.toy import world
+
+MAX_WORDS = 16  # text tokens; Wan2.1 pads to 512, which the toy has no use for
+
+
+@dataclass(frozen=True)
+class ToySpec:
+    """Sizes of a small Wan. The VAE works on 2×2 pixel patches (a Wan VAE option): a quarter of
+    the convolution cost at the same 8× spatial and 4× temporal compression."""
+
+    heads: int
+    layers: int
+    ffn_dim: int
+    vae_dim: int
+    vae_mult: tuple[int, ...]
+    head_dim: int = 32
+    text_dim: int = 64
+    latent_channels: int = 16
+    defaults: dict[str, Any] = field(
+        default_factory=lambda: {
+            "negative_prompt": "",
+            "cfg": 3.0,
+            "steps": 50,
+            "shift": 5.0,
+            "frames": world.FRAMES,
+            "height": world.SIZE,
+            "width": world.SIZE,
+            "fps": world.FPS,
+            "max_sequence_length": MAX_WORDS,
+        }
+    )
+
+
+TOY = ToySpec(heads=6, layers=6, ffn_dim=576, vae_dim=32, vae_mult=(1, 2, 2))
+TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), head_dim=16)
+
+
+def build_vae(spec: ToySpec) -> AutoencoderKLWan:
+    """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B 16 5 8 8)."""
+    return AutoencoderKLWan(
+        base_dim=spec.vae_dim,
+        z_dim=spec.latent_channels,
+        dim_mult=list(spec.vae_mult),
+        num_res_blocks=1,
+        temperal_downsample=[True, True],
+        latents_mean=[0.0] * spec.latent_channels,
+        latents_std=[1.0] * spec.latent_channels,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_temporal=4,
+        scale_factor_spatial=8,
+    )
+
+
+def build_transformer(spec: ToySpec) -> WanTransformer3DModel:
+    """An untrained WanTransformer3DModel over 1×2×2 latent patches."""
+    return WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=spec.heads,
+        attention_head_dim=spec.head_dim,
+        in_channels=spec.latent_channels,
+        out_channels=spec.latent_channels,
+        text_dim=spec.text_dim,
+        freq_dim=256,
+        ffn_dim=spec.ffn_dim,
+        num_layers=spec.layers,
+    )
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over the world's captions; other words become <unk>."""
+    texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
+    words = sorted({word for text in texts for word in text.split()})
+    special = ["<pad>", "</s>", "<unk>"]
+    vocabulary = {word: i for i, word in enumerate(special + words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=512,
+    )
+
+
+def build_text_encoder(spec: ToySpec, vocabulary: int) -> UMT5EncoderModel:
+    """A small random UMT5 encoder. It stays frozen: random embeddings tell the words apart."""
+    config = UMT5Config(
+        vocab_size=vocabulary,
+        d_model=spec.text_dim,
+        d_kv=16,
+        d_ff=2 * spec.text_dim,
+        num_layers=1,
+        num_heads=4,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
+    return UMT5EncoderModel(config).eval()
+
+
+def write_checkpoint(
+    folder: str | Path,
+    spec: ToySpec = TOY,
+    seed: int = 0,
+    vae: AutoencoderKLWan | None = None,
+    transformer: WanTransformer3DModel | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write a checkpoint folder; parts that are not given get random weights from `seed`.
+
+    The text encoder always comes from `seed`, so one seed gives one text embedding for good.
+    """
+    folder = Path(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = build_tokenizer()
+        text_encoder = build_text_encoder(spec, len(tokenizer))
+        vae = vae or build_vae(spec)
+        transformer = transformer or build_transformer(spec)
+    pipeline = WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder.to(dtype),
+        vae=vae.to(dtype),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=spec.defaults["shift"]),
+        transformer=transformer.to(dtype),
+    )
+    staging = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    pipeline.save_pretrained(staging, safe_serialization=True)
+    _name_tokenizer_portably(staging)
+    write_json(staging / "dfdbench.json", spec.defaults)
+    shutil.rmtree(folder, ignore_errors=True)
+    staging.rename(folder)
+    return folder
+
+
+def _name_tokenizer_portably(folder: Path) -> None:
+    """Name the tokenizer's class as transformers 4 and 5 both know it."""
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]
+    write_json(folder / "model_index.json", index)
+    config_file = folder / "tokenizer" / "tokenizer_config.json"
+    config = json.loads(config_file.read_text())
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    write_json(config_file, config)
