@@ -158,7 +158,7 @@ def _one_line(error: Exception) -> str:
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
-    """Write uint8 RGB `frames` (T, H, W, 3) as H.264 to `path` (.mp4): atomic, same bytes each time.
+    """Write uint8 RGB `frames` (T, H, W, 3) as H.264 to `path` (.mp4), atomic, same bytes always.
 
     Raises:
         UserError: frames of another type or shape.
