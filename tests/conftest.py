@@ -1,0 +1,23 @@
+"""Fixtures for every test: a tiny random checkpoint in the layout of the real Wan."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfdbench.models import Family, load_family
+from dfdbench.toy.checkpoint import TINY, write_checkpoint
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that WanPipeline loads, with random weights."""
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "tiny", TINY, seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_family(tiny_checkpoint: Path) -> Family:
+    """The family adapter of the tiny checkpoint; treat its teacher as read-only."""
+    return load_family(tiny_checkpoint)
