@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Conditioning(NamedTuple):
-    """Conditions of a batch; every field has the batch first, None where the family has no use.
+    """Conditions of a batch; every field has the batch first.
 
     Attributes:
         prompt_embeds: (B L D) text embeddings, zero after the last token.
@@ -22,7 +22,7 @@ class Conditioning(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Conditioning":
         """The same conditioning with `function` applied to every tensor."""
-        return Conditioning(*(None if field is None else function(field) for field in self))
+        return Conditioning(*(function(field) for field in self))
 
     def select(self, index: Tensor | slice) -> "Conditioning":
         """Rows `index` of the batch."""
@@ -39,5 +39,4 @@ class Conditioning(NamedTuple):
 
 def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
     """Several conditionings joined along the batch."""
-    columns = zip(*parts, strict=True)
-    return Conditioning(*(None if column[0] is None else torch.cat(column) for column in columns))
+    return Conditioning(*(torch.cat(column) for column in zip(*parts, strict=True)))
