@@ -1,0 +1,57 @@
+"""Real toy clips as latents: what distillation trains on. Encoded once, then read from a cache."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from dfdbench.files import atomic_path, sha256_file
+from dfdbench.progress import track
+from dfdbench.toy import world
+
+DATA_SEED = 2**41  # away from the seeds of the teacher's training and of held-out clips
+
+
+def cache_folder() -> Path:
+    """$DFDBENCH_CACHE, else ~/.cache/dfdbench."""
+    return Path(os.environ.get("DFDBENCH_CACHE") or Path.home() / ".cache" / "dfdbench")
+
+
+def prompts_of(attributes: world.Attributes) -> tuple[torch.Tensor, list[str]]:
+    """Each clip's index into the 12 canonical captions, and those captions."""
+    index = attributes.shape * len(world.SCENES) + attributes.scene
+    return index, [caption.text for caption in world.captions()]
+
+
+@torch.no_grad()
+def real_latents(
+    family: Any,
+    count: int,
+    seed: int = 0,
+    cache_dir: str | Path | None = None,
+    batch: int = 16,
+) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Render `count` clips from `seed` and encode them with the family's VAE.
+
+    Returns:
+        latents (N C T H W) float32, normalised; prompt_index (N,) int64; the prompts.
+    """
+    attributes = world.sample_attributes(count, DATA_SEED + seed)
+    index, prompts = prompts_of(attributes)
+    key = hashlib.sha256(
+        f"{sha256_file(family.path / 'vae' / 'diffusion_pytorch_model.safetensors')} {count} {seed} {world.__name__} 1".encode()
+    ).hexdigest()[:24]
+    file = Path(cache_dir or cache_folder()) / f"toy-latents-{key}.safetensors"
+    if file.exists():
+        return load_file(file)["latents"], index, prompts
+    parts = [
+        family.encode_video(world.render(attributes[slice(i, i + batch)]) * 2 - 1).float()
+        for i in track(range(0, count, batch), "encoding real clips")
+    ]
+    latents = torch.cat(parts)
+    with atomic_path(file) as temporary:
+        save_file({"latents": latents}, temporary)
+    return latents, index, prompts

@@ -1,0 +1,252 @@
+"""`dfdbench toy train`: rebuilds the toy's VAE and teacher from seeds.
+
+Three stages, each resumable: the VAE on fresh clips, the latents of a fixed clip set, and the
+flow-matching teacher on those latents with caption dropout. The data of step k come from
+(seed, k) alone, so a resumed run sees what an unbroken one would have seen.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from torch.nn import functional as F
+
+from dfdbench.errors import UserError
+from dfdbench.files import atomic_path, write_json
+from dfdbench.progress import Bar, track
+from dfdbench.toy import world
+from dfdbench.toy.checkpoint import (
+    TOY,
+    ToySpec,
+    build_transformer,
+    build_vae,
+    write_checkpoint,
+)
+from dfdbench.toy.text import CaptionEmbeddings
+
+CHECKPOINT_SECONDS = 120.0
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the shipped weights were trained with."""
+
+    seed: int = 0
+    vae_steps: int = 3200
+    vae_batch: int = 4  # of 9-frame clips; every fourth step takes half as many of 17 frames
+    vae_lr: float = 1.5e-3
+    kl_weight: float = 1e-5
+    clips: int = 8192  # in the teacher's training set
+    teacher_steps: int = 6000
+    teacher_batch: int = 32
+    teacher_lr: float = 1e-3
+    caption_dropout: float = 0.1
+    shift: float = 3.0  # of the teacher's training times
+    ema: float = 0.998
+
+
+def _step_seed(settings: Settings, stage: str, step: int) -> int:
+    """One seed a step; stages and held-out clips (see `held_out`) never share one."""
+    return (settings.seed * 4 + {"vae": 0, "clips": 1, "teacher": 2}[stage]) * 10**7 + step
+
+
+def held_out(count: int, seed: int = 0) -> world.Attributes:
+    """Attributes of clips that no training stage draws."""
+    return world.sample_attributes(count, 2**40 + seed)
+
+
+class _Fit:
+    """A training loop with warm-up and cosine decay, EMA, atomic checkpoints and a log."""
+
+    def __init__(self, name: str, module: torch.nn.Module, steps: int, lr: float, ema: float,
+                 out: Path) -> None:  # fmt: skip
+        self.name, self.module, self.steps, self.decay = name, module, steps, ema
+        self.file, self.log = out / f"{name}.pt", out / f"{name}.jsonl"
+        self.average = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(
+            module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01
+        )
+        self.plan = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser,
+            lambda s: min((s + 1) / 100, 0.5 + 0.5 * _cosine(s / steps)),
+        )
+        self.step, self.seconds = 0, 0.0
+        if self.file.exists():
+            state = torch.load(self.file, weights_only=True)
+            module.load_state_dict(state["module"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.plan.load_state_dict(state["plan"])
+            self.average, self.step = state["average"], state["step"]
+            self.seconds = state["seconds"]
+
+    def save(self) -> None:
+        with atomic_path(self.file) as temporary:
+            torch.save(
+                {
+                    "module": self.module.state_dict(),
+                    "optimiser": self.optimiser.state_dict(),
+                    "plan": self.plan.state_dict(),
+                    "average": self.average,
+                    "step": self.step,
+                    "seconds": self.seconds,
+                },
+                temporary,
+            )
+
+    def run(self, loss_of_step: Callable[[int], dict[str, torch.Tensor]]) -> None:
+        """Train to `steps`; leaves the averaged weights in the module."""
+        started = time.monotonic() - self.seconds
+        saved = time.monotonic()
+        with Bar(self.steps, f"toy {self.name}", done=self.step) as bar:
+            while self.step < self.steps:
+                losses = loss_of_step(self.step)
+                self.optimiser.zero_grad(set_to_none=True)
+                losses["loss"].backward()
+                norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+                self.optimiser.step()
+                self.plan.step()
+                self.step += 1
+                decay = min(self.decay, self.step / (self.step + 10))
+                with torch.no_grad():
+                    for key, value in self.module.state_dict().items():
+                        if value.is_floating_point():
+                            self.average[key].lerp_(value, 1 - decay)
+                self.seconds = time.monotonic() - started
+                note = ""
+                if self.step % LOG_EVERY == 0:
+                    row = {k: round(v.item(), 6) for k, v in losses.items()}
+                    row |= {"step": self.step, "grad": round(norm.item(), 4)}
+                    row["seconds"] = round(self.seconds, 1)
+                    with open(self.log, "a") as log:
+                        log.write(json.dumps(row) + "\n")
+                    note = f"loss {row['loss']:.4f}"
+                bar.step(note=note)
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        self.module.load_state_dict(self.average)
+
+
+def _cosine(share: float) -> float:
+    return float(torch.cos(torch.tensor(torch.pi * min(share, 1.0))))
+
+
+def train_vae(settings: Settings, spec: ToySpec, out: Path) -> AutoencoderKLWan:
+    """Train the VAE on fresh clips: ½ L1 + 5 MSE in [-1, 1], and a small KL to N(0, I)."""
+    torch.manual_seed(settings.seed)
+    vae = build_vae(spec)
+    fit = _Fit("vae", vae, settings.vae_steps, settings.vae_lr, settings.ema, out)
+
+    def loss(step: int) -> dict[str, torch.Tensor]:
+        seed = _step_seed(settings, "vae", step)
+        whole = step % 4 == 3
+        clips = settings.vae_batch // 2 if whole else settings.vae_batch
+        video = world.render(world.sample_attributes(clips, seed)) * 2 - 1
+        if not whole:
+            video = video[:, :, seed % 9 : seed % 9 + 9]
+        noise = torch.Generator().manual_seed(seed)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(video).latent_dist
+            latents = posterior.mean.float() + posterior.std.float() * torch.randn(
+                posterior.mean.shape, generator=noise
+            )
+            decoded = vae.decode(latents).sample.float()
+        mse, kl = F.mse_loss(decoded, video), posterior.kl().float().mean() / latents[0].numel()
+        total = 0.5 * F.l1_loss(decoded, video) + 5 * mse + settings.kl_weight * kl
+        return {"loss": total, "psnr": -10 * (mse.detach() / 4).log10(), "kl": kl.detach()}
+
+    fit.run(loss)
+    return vae.eval()
+
+
+@torch.no_grad()
+def encode_clips(
+    vae: AutoencoderKLWan, attributes: world.Attributes, batch: int = 16
+) -> torch.Tensor:
+    """Posterior means (N C 5 8 8), not normalised, of rendered clips."""
+    parts = [
+        vae.encode(world.render(attributes[slice(i, i + batch)]) * 2 - 1).latent_dist.mean
+        for i in track(range(0, len(attributes), batch), "encoding clips")
+    ]
+    return torch.cat(parts)
+
+
+def latents_of_clips(
+    vae: AutoencoderKLWan, settings: Settings, out: Path
+) -> tuple[torch.Tensor, world.Attributes]:
+    """Normalised latents of the teacher's training set; sets the VAE's latents_mean and std."""
+    attributes = world.sample_attributes(settings.clips, _step_seed(settings, "clips", 0))
+    file = out / "latents.pt"
+    if file.exists():
+        state = torch.load(file, weights_only=True)
+    else:
+        latents = encode_clips(vae, attributes)
+        mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
+        shape = (1, -1, 1, 1, 1)
+        state = {
+            "latents": (latents - mean.view(shape)) / std.view(shape),
+            "mean": mean,
+            "std": std,
+        }
+        with atomic_path(file) as temporary:
+            torch.save(state, temporary)
+    vae.register_to_config(latents_mean=state["mean"].tolist(), latents_std=state["std"].tolist())
+    return state["latents"], attributes
+
+
+def train_teacher(
+    settings: Settings, spec: ToySpec, out: Path, latents: torch.Tensor, clips: world.Attributes
+) -> WanTransformer3DModel:
+    """Flow matching: v-prediction MSE at t = shift(U[0, 1], settings.shift), caption dropout."""
+    torch.manual_seed(settings.seed + 1)
+    transformer = build_transformer(spec)
+    fit = _Fit(
+        "teacher", transformer, settings.teacher_steps, settings.teacher_lr, settings.ema, out
+    )
+    embeddings = CaptionEmbeddings(spec, settings.seed)
+
+    def loss(step: int) -> dict[str, torch.Tensor]:
+        rng = torch.Generator().manual_seed(_step_seed(settings, "teacher", step))
+        size = settings.teacher_batch
+        index = torch.randint(len(latents), (size,), generator=rng)
+        prompt = embeddings.draw(clips[index], rng, settings.caption_dropout)
+        x0 = latents[index]
+        noise = torch.randn(x0.shape, generator=rng)
+        # Stratified times: one in each of `size` equal slices, which halves the loss's variance.
+        u = (torch.randperm(size, generator=rng) + torch.rand(size, generator=rng)) / size
+        t = settings.shift * u / (1 + (settings.shift - 1) * u)
+        t5 = t.view(-1, 1, 1, 1, 1)
+        x_t = (1 - t5) * x0 + t5 * noise
+        v = transformer(x_t, 1000 * t, prompt, return_dict=False)[0]
+        return {"loss": F.mse_loss(v, noise - x0)}
+
+    fit.run(loss)
+    return transformer.eval()
+
+
+def train(out: str | Path, settings: Settings | None = None, spec: ToySpec = TOY) -> Path:
+    """Train all stages into folder `out`, resuming what is there; returns out/toy-t2v.
+
+    Raises:
+        UserError: `out` holds a run with other settings.
+    """
+    settings, out = settings or Settings(), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    record = {"settings": asdict(settings), "spec": asdict(spec)}
+    record = json.loads(json.dumps(record))
+    file = out / "settings.json"
+    if file.exists() and json.loads(file.read_text()) != record:
+        raise UserError(f"{file} has other settings; choose another --out or delete the folder")
+    write_json(file, record)
+    vae = train_vae(settings, spec, out)
+    latents, clips = latents_of_clips(vae, settings, out)
+    transformer = train_teacher(settings, spec, out, latents, clips)
+    return write_checkpoint(
+        out / "toy-t2v", spec, settings.seed, vae, transformer, dtype=torch.float16
+    )
