@@ -167,8 +167,8 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
         raise UserError(
             f"{path}: frames must be uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}"
         )
-    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        container.flags |= av.container.Flags.bitexact.value
+    options = {"fflags": "+bitexact"}
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", "mp4", options) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = PIXEL_FORMAT

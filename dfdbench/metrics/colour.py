@@ -38,7 +38,7 @@ def saturation(frames: np.ndarray) -> np.ndarray:
 
 
 def chroma(frames: np.ndarray) -> np.ndarray:
-    """CIELAB C* = √(a² + b²), D65, 2° observer: uint8 sRGB (…, 3) -> float32 (…), 0 to about 134."""
+    """CIELAB C* = √(a² + b²), D65, 2° observer: uint8 sRGB (…, 3) -> float32 (…)."""
     xyz = LINEAR[frames] @ RGB_TO_XYZ.astype(np.float32).T
     # CIE 1976: cube root, and its tangent below (6/29)³
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + np.float32(16 / 116))

@@ -4,6 +4,8 @@ Huang et al., "VBench", CVPR 2024, temporal_flickering: (255 − mean_t mean|F_{
 over all pixels and channels. VBench means it for static videos: motion lowers it too.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from dfdbench.metrics import Family, Metric
@@ -15,7 +17,7 @@ def temporal_flickering(frames_THWC: np.ndarray) -> float:
     changes = [
         # uint8 differences wrap around: larger minus smaller stays inside the type
         (np.maximum(a, b) - np.minimum(a, b)).mean(dtype=np.float64)
-        for a, b in zip(frames_THWC[:-1], frames_THWC[1:], strict=True)
+        for a, b in pairwise(frames_THWC)
     ]
     return float((255 - np.mean(changes)) / 255)
 
