@@ -12,6 +12,7 @@ from dfdbench.files import atomic_path, sha256_file
 from dfdbench.progress import track
 from dfdbench.toy import world
 
+CACHE_VERSION = 1  # raise when the renderer changes what it draws
 DATA_SEED = 2**41  # away from the seeds of the teacher's training and of held-out clips
 
 
@@ -41,9 +42,8 @@ def real_latents(
     """
     attributes = world.sample_attributes(count, DATA_SEED + seed)
     index, prompts = prompts_of(attributes)
-    key = hashlib.sha256(
-        f"{sha256_file(family.path / 'vae' / 'diffusion_pytorch_model.safetensors')} {count} {seed} {world.__name__} 1".encode()
-    ).hexdigest()[:24]
+    vae = sha256_file(family.path / "vae" / "diffusion_pytorch_model.safetensors")
+    key = hashlib.sha256(f"{vae} {count} {seed} {CACHE_VERSION}".encode()).hexdigest()[:24]
     file = Path(cache_dir or cache_folder()) / f"toy-latents-{key}.safetensors"
     if file.exists():
         return load_file(file)["latents"], index, prompts

@@ -37,7 +37,7 @@ class Settings:
     """What the shipped weights were trained with."""
 
     seed: int = 0
-    vae_steps: int = 3200
+    vae_steps: int = 2400
     vae_batch: int = 4  # of 9-frame clips; every fourth step takes half as many of 17 frames
     vae_lr: float = 1.5e-3
     kl_weight: float = 1e-5
@@ -141,6 +141,9 @@ def train_vae(settings: Settings, spec: ToySpec, out: Path) -> AutoencoderKLWan:
     """Train the VAE on fresh clips: ½ L1 + 5 MSE in [-1, 1], and a small KL to N(0, I)."""
     torch.manual_seed(settings.seed)
     vae = build_vae(spec)
+    for layer in vae.modules():  # channels-last convolutions are a quarter faster on the CPU
+        if isinstance(layer, torch.nn.Conv3d):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
     fit = _Fit("vae", vae, settings.vae_steps, settings.vae_lr, settings.ema, out)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
