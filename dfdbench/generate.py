@@ -27,7 +27,6 @@ from dfdbench.schedule import student_times
 from dfdbench.suites import Prompt, Suite
 from dfdbench.video import write_video
 
-
 UNTRAINED = ("teacher", "real")
 """Arms that need no training; `reference_run` makes their run folders."""
 
@@ -198,6 +197,32 @@ def reference_run(arm: str, out: Path, model: str = "toy-t2v", cfg: float | None
         return run
     info: dict[str, Any] = {"arm": arm, "method": arm, "model": model, "status": "finished"}
     return Run.create(out, info if cfg is None else {**info, "cfg": cfg})
+
+
+def open_run(
+    path: Path | None, arm: str | None, out: Path | None, model: str, cfg: float | None
+) -> Run:
+    """The run to generate for: an existing one, or that of an untrained arm."""
+    if (path is None) == (arm is None):
+        raise UserError("name either a run folder or --arm teacher or --arm real")
+    if path is not None:
+        return Run.open(path)
+    assert arm is not None
+    return reference_run(arm, out or Path("runs") / arm, model, cfg)
+
+
+def complete(
+    inputs: Sequence[Path], suite: Suite, seeds: Sequence[int] | None, batch_size: int, device: str
+) -> None:
+    """Generate what the runs among `inputs` lack of the suite; other inputs are left alone."""
+    families: dict[str, Family] = {}
+    for path in inputs:
+        if (path / "run.json").is_file():
+            run = Run.open(path)
+            model = model_of(run)
+            if model not in families:
+                families = {model: open_family(model, device)}  # one model in memory
+            generate(run, suite, seeds, batch_size, family=families[model])
 
 
 def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:

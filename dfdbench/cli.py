@@ -1,0 +1,311 @@
+"""The command line: one short function a command, no logic, heavy imports inside the functions.
+
+`main` is the console script. A UserError or a usage error becomes one line on stderr and exit code
+2; Ctrl-C becomes one line and exit code 130.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dfdbench import __version__
+from dfdbench.errors import UserError
+
+METHODS = ("dmd2", "dp_dmd", "dfd")
+UsageError: Any = typer.BadParameter.__base__  # typer brings its own copy of click, or click itself
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn faults of the user into one line on stderr and the right exit code."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except UsageError as error:
+        command = error.ctx.command_path if error.ctx else "dfdbench"
+        text = " ".join(error.format_message().split()).rstrip(".")
+        typer.echo(f"error: {text}; see {command} --help", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo(
+            "stopped; give the same command again to go on (distill: with --resume)", err=True
+        )
+        raise typer.Exit(130) from None
+
+
+class Commands(TyperGroup):
+    """A command group that reports faults in one line."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with one_line_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with one_line_errors():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
+app.add_typer(toy_app, name="toy")
+
+Json = Annotated[bool, typer.Option("--json", help="Print machine-readable output.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Clips sampled at once.")]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", help="Such as 1-8 or 1,2,5; else the suite's own.")
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+SuiteName = Annotated[str, typer.Option("--suite", help="Prompts and metrics; see the README.")]
+MODEL_HELP = "toy-t2v, a diffusers folder, or a hub id"
+
+
+def show(value: Any, as_json: bool, text: str) -> None:
+    """Print `value` as JSON, or `text` for people."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Few-step video distillation: train DMD2, DP-DMD and DFD in one core, generate, score, report.
+
+    Example: dfdbench quickstart
+    """
+    if version:
+        typer.echo(f"dfdbench {__version__}")
+    elif ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path(
+        "runs/quickstart"
+    ),
+    model: Annotated[str, typer.Option(help=f"{MODEL_HELP}.")] = "toy-t2v",
+    as_json: Json = False,
+) -> None:
+    """Train DMD2, its control, DP-DMD and DFD on the toy, generate, score and report.
+
+    Finished stages are skipped, so a stopped quickstart goes on when called again.
+
+    Example: dfdbench quickstart --out runs/quickstart
+    """
+    from dfdbench.quickstart import quickstart as work
+
+    page = work(out, model)
+    show({"report": str(page)}, as_json, f"report: {page}")
+
+
+@app.command()
+def distill(
+    method: Annotated[str | None, typer.Option(help="dmd2, dp_dmd or dfd.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Shipped name or TOML file; else toy/METHOD.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}; else the recipe's.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Finished DMD2 run to start from.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Recipe value, such as dfd.p=0.3.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Training seed; else the recipe's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; else runs/ARM-seedN.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a few-step student. Alone, `--method dfd` runs on the toy on a CPU.
+
+    Example: dfdbench distill --method dfd --set dfd.p=0.3 --seed 1 --out runs/dfd-seed1
+    """
+    from dfdbench.distill.loop import distill as work
+    from dfdbench.recipe import load_recipe
+
+    loaded = load_recipe(recipe_name(method, recipe), overrides(method, model, seed, changes))
+    run = work(loaded, out or Path("runs") / f"{loaded.arm}-seed{loaded.seed}", resume, init)
+    show(
+        {"run": str(run.path), "arm": run.arm, "student": str(run.student)},
+        as_json,
+        f"run: {run.path}\nnext: dfdbench eval {run.path} --suite toy-t2v",
+    )
+
+
+@app.command()
+def generate(
+    run: Annotated[Path | None, typer.Argument(help="Run folder with a student.")] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="teacher or real instead of a run; made under --out.")
+    ] = None,
+    suite: SuiteName = "toy-t2v",
+    seeds: Seeds = None,
+    batch: Batch = 16,
+    model: Annotated[str, typer.Option(help=f"Of --arm: {MODEL_HELP}.")] = "toy-t2v",
+    cfg: Annotated[float | None, typer.Option(help="Guidance of --arm teacher.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder of --arm; else runs/ARM.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Make the clips of a suite that a run lacks.
+
+    Example: dfdbench generate runs/dfd-seed1 --suite toy-t2v --seeds 1-8
+    """
+    from dfdbench.generate import generate as work
+    from dfdbench.generate import open_run, parse_seeds
+    from dfdbench.suites import get_suite
+
+    chosen = open_run(run, arm, out, model, cfg)
+    listing = work(chosen, get_suite(suite), parse_seeds(seeds) if seeds else None, batch, device)
+    show({"samples": str(listing)}, as_json, f"clips: {listing}")
+
+
+@app.command("eval")
+def evaluate(
+    inputs: Annotated[list[Path], typer.Argument(help="Runs, manifests, folders of videos.")],
+    suite: SuiteName = "toy-t2v",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of scores.sqlite; else the run's own.")
+    ] = None,
+    seeds: Seeds = None,
+    batch: Batch = 16,
+    device: Device = "auto",
+    method_name: Annotated[
+        str | None, typer.Option(help="Method of videos for which no manifest names one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score videos; a run's missing clips are generated first. Known scores are not recomputed.
+
+    Example: dfdbench eval runs/dfd-seed1 runs/dmd2-seed1 --suite toy-t2v
+    """
+    from dfdbench.generate import complete, parse_seeds
+    from dfdbench.scoring import score
+    from dfdbench.suites import get_suite
+
+    chosen = get_suite(suite)
+    complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)
+    summary = score(inputs, chosen, out, method_name=method_name)
+    show(
+        vars(summary) | {"stores": [str(p) for p in summary.stores]},
+        as_json,
+        "\n".join(summary.lines()),
+    )
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def report(
+    sources: Annotated[list[Path], typer.Argument(help="Runs, folders of runs, or stores.")],
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    suite: Annotated[str | None, typer.Option(help="Where the sources hold several.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Prompt id of the seed grid.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write tables, figures, differences and a page from scores.
+
+    Example: dfdbench report runs/quickstart --out report --prompt ball-desert
+    """
+    from dfdbench.report.page import report as work
+
+    page = work(sources, out, suite, prompt)
+    show({"report": str(page)}, as_json, f"report: {page}")
+
+
+@app.command()
+def check(
+    quick: Annotated[bool, typer.Option(help="The small experiment, for CI.")] = False,
+    update: Annotated[bool, typer.Option(help="Measure the reference anew and write it.")] = False,
+    repeats: Annotated[int, typer.Option(min=2, help="Training seeds of --update.")] = 5,
+    reference: Annotated[Path, typer.Option(help="File of the committed bands.")] = Path(
+        "results/toy/reference.json"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Repeat a fixed small experiment and compare it with the committed reference.
+
+    Exit code 1 on a regression.
+
+    Example: dfdbench check --quick
+    """
+    from dfdbench import regress
+
+    size = regress.QUICK if quick else regress.FULL
+    if update:
+        path = regress.update(size, reference, repeats)
+        show({"reference": str(path)}, as_json, f"reference: {path}")
+        return
+    result = regress.check(size, reference)
+    show(result.as_dict(), as_json, result.table())
+    raise typer.Exit(0 if result.passed else 1)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed: versions, devices, decoders, the toy's weights.
+
+    Example: dfdbench doctor
+    """
+    from dfdbench.doctor import examine, lines
+
+    found = examine()
+    show(found, as_json, "\n".join(lines(found)))
+
+
+@toy_app.command("train")
+def toy_train(
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints and log.")] = Path(
+        "runs/toy-train"
+    ),
+) -> None:
+    """Train the toy's VAE and teacher from seeds; goes on where it was stopped. Takes hours.
+
+    Example: dfdbench toy train --out runs/toy-train
+    """
+    from dfdbench.toy.train import train
+
+    typer.echo(f"model: {train(out)}")
+
+
+def recipe_name(method: str | None, recipe: str | None) -> str:
+    """The recipe asked for; without one, the toy's of the method."""
+    from dfdbench.errors import unknown_name
+
+    if recipe:
+        return recipe
+    if method is None:
+        raise UserError("name what to train: --method dmd2, dp_dmd or dfd, or --recipe")
+    if method not in METHODS:
+        raise unknown_name("--method", method, METHODS)
+    return f"toy/{method}"
+
+
+def overrides(
+    method: str | None, model: str | None, seed: int | None, changes: list[str] | None
+) -> list[str]:
+    """The `--set` values with the options that are short for one."""
+    given = {"method": method, "model": model, "seed": seed}
+    short = [f"{k}={json.dumps(v)}" for k, v in given.items() if v is not None]
+    return short + (changes or [])
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="dfdbench")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
