@@ -75,6 +75,7 @@ def write_comparison(store: Path, suite: Suite, out: Path) -> list[Path]:
         "title": reference["title"],
         "suite": f"{suite.name} v{suite.version}",
         "reference_source": reference["source"],
+        "tolerance": reference["tolerance"],
         "within_tolerance": sum(row["within"] for row in rows),
         "of": len(rows),
         "decoder": provenance["decoder"],
@@ -98,6 +99,7 @@ def _number(value: float, reference: float) -> str:
 
 
 def _markdown(result: dict[str, Any]) -> str:
+    suite_name = result["suite"].split()[0]
     lines = [
         f"# {result['title']}",
         "",
@@ -106,6 +108,9 @@ def _markdown(result: dict[str, Any]) -> str:
         "lie within the tolerance.",
         "",
         f"Reference: {result['reference_source']}.",
+        "",
+        f"Tolerance: {result['tolerance']}, of the value itself where that is above "
+        f"{RELATIVE_ABOVE:g}. Made by `dfdbench eval MANIFEST --suite {suite_name} --out DIR`.",
         "",
         "| clips | metric | method | measured | reference | difference | within |",
         "|---|---|---|---|---|---|---|",

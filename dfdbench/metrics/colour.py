@@ -30,11 +30,16 @@ def _linear_of_byte() -> np.ndarray:
 LINEAR = _linear_of_byte()
 
 
+def _extremes(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest and smallest channel; ten times as fast as max(-1) on an axis of three."""
+    r, g, b = np.moveaxis(frames, -1, 0)
+    return np.maximum(np.maximum(r, g), b), np.minimum(np.minimum(r, g), b)
+
+
 def saturation(frames: np.ndarray) -> np.ndarray:
     """HSV saturation (max − min) / max, 0 where max is 0: uint8 (…, 3) -> float32 (…) in [0, 1]."""
-    high = frames.max(-1).astype(np.float32)
-    low = frames.min(-1).astype(np.float32)
-    return (high - low) / np.maximum(high, 1)
+    high, low = _extremes(frames)
+    return (high - low).astype(np.float32) / np.maximum(high, 1)
 
 
 def chroma(frames: np.ndarray) -> np.ndarray:
@@ -57,10 +62,11 @@ def colourfulness(frames_TP3: np.ndarray) -> np.ndarray:
     return spread + 0.3 * np.hypot(rg.mean(1, dtype=np.float64), yb.mean(1, dtype=np.float64))
 
 
-def saturation_histogram(frames: np.ndarray) -> np.ndarray:
-    """Share of pixels in 256 equal bins of HSV saturation over [0, 1]; float64, sums to 1."""
-    counts, _ = np.histogram(saturation(frames), bins=HISTOGRAM_BINS, range=(0.0, 1.0))
-    return counts / counts.sum()
+def saturation_histogram(saturation_TP: np.ndarray) -> np.ndarray:
+    """Share of pixels in 256 equal bins over [0, 1], per frame: (T, pixels) -> float64 (T, 256)."""
+    bins = np.minimum((saturation_TP * HISTOGRAM_BINS).astype(np.intp), HISTOGRAM_BINS - 1)
+    counts = np.stack([np.bincount(row, minlength=HISTOGRAM_BINS) for row in bins])
+    return counts / counts.sum(1, keepdims=True)
 
 
 def wasserstein(p: np.ndarray, q: np.ndarray) -> float:
@@ -74,10 +80,11 @@ def wasserstein(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def _per_frame(frames_THWC: np.ndarray) -> dict[str, np.ndarray]:
-    """Every per-frame figure of uint8 (T, H, W, 3), float64 (T,) each."""
+    """Every per-frame figure of uint8 (T, H, W, 3): float64 (T,), the histogram (T, 256)."""
     pixels = frames_THWC.reshape(len(frames_THWC), -1, 3)
     s = saturation(pixels)
-    value = pixels.max(-1).astype(np.float32) / 255
+    high, low = _extremes(pixels)
+    value = high.astype(np.float32) / 255
     return {
         "saturation_mean": s.mean(1, dtype=np.float64),
         "saturation_p95": np.percentile(s, 95, axis=1).astype(np.float64),
@@ -85,9 +92,10 @@ def _per_frame(frames_THWC: np.ndarray) -> dict[str, np.ndarray]:
         "sv_mean": (s * value).mean(1, dtype=np.float64),
         "chroma_mean": chroma(pixels).mean(1, dtype=np.float64),
         "colourfulness_m3": colourfulness(pixels),
-        "clipped_low": (pixels <= 1).any(-1).mean(1),
-        "clipped_high": (pixels >= 254).any(-1).mean(1),
+        "clipped_low": (low <= 1).mean(1),
+        "clipped_high": (high >= 254).mean(1),
         "contrast_rms": (pixels @ LUMA / 255).std(1, dtype=np.float64),
+        "saturation_histogram": saturation_histogram(s),
     }
 
 
@@ -96,13 +104,11 @@ def compute(clip: Clip) -> dict[str, float | np.ndarray]:
     size = max(1, CHUNK_PIXELS // (clip.frames.shape[1] * clip.frames.shape[2]))
     chunks = [_per_frame(clip.frames[i : i + size]) for i in range(0, len(clip.frames), size)]
     frame_values = {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
-    values: dict[str, float | np.ndarray] = {
-        name: float(per_frame.mean()) for name, per_frame in frame_values.items()
-    }
+    values: dict[str, float | np.ndarray] = {}
+    for name, per_frame in frame_values.items():
+        values[name] = float(per_frame.mean()) if per_frame.ndim == 1 else per_frame.mean(0)
     seconds = clip.indices / clip.fps
     values["saturation_drift"] = float(np.polyfit(seconds, frame_values["saturation_mean"], 1)[0])
-    histograms = [saturation_histogram(frame) for frame in clip.frames]
-    values["saturation_histogram"] = np.mean(histograms, axis=0)
     return values
 
 
