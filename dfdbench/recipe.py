@@ -210,7 +210,7 @@ def _check(recipe: Recipe) -> None:
         (o.lr > 0 and o.fake_lr > 0, "optim.lr and optim.fake_lr", "positive"),
         (0 <= o.ema < 1, "optim.ema", "in [0, 1)"),
         (c.student_updates >= 1, "schedule.student_updates", "at least 1"),
-        (c.ratio >= 1, "schedule.ratio", "at least 1"),
+        (c.ratio >= 2, "schedule.ratio", "at least 2"),
         (c.shift > 0, "schedule.shift", "positive"),
         (0 < c.t_low < c.t_high < 1, "schedule.t_low and t_high", "0 < t_low < t_high < 1"),
         (0 <= f.p <= 1, "dfd.p", "in [0, 1]"),

@@ -6,6 +6,7 @@ Used by generation, by backward simulation and by DP-DMD's anchor. A predictor i
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -81,14 +82,22 @@ def start_at(noise: Tensor, first: float | Tensor) -> Tensor:
     return noise * float(first)
 
 
+class StudentStep(NamedTuple):
+    """v̂ and x̂0 at a student time, and the point at the next one; all (B C T H W)."""
+
+    v: Tensor
+    x0: Tensor
+    following: Tensor
+
+
 def student_step(
     predict_v: Predictor,
     x_t: Tensor,
     now: float | Tensor,
     after: float | Tensor,
     fresh: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """One student step: (x̂0, next x). `fresh` noise gives the sde step, None the ode step.
+) -> StudentStep:
+    """One student step from time `now` to time `after`. `fresh` noise gives the sde step, None the ode step.
 
     ode re-noises x̂0 with the ε recovered from (x_t, x̂0), which is an Euler step along v̂.
     """
@@ -96,8 +105,8 @@ def student_step(
     v = predict_v(x_t, t)
     x0 = x0_from_v(x_t, v, t)
     if fresh is None:
-        return x0, x_t + (float(after) - float(now)) * v
-    return x0, add_noise(x0, fresh, _full(x_t, after))
+        return StudentStep(v, x0, x_t + (float(after) - float(now)) * v)
+    return StudentStep(v, x0, add_noise(x0, fresh, _full(x_t, after)))
 
 
 def sample_student(
@@ -124,7 +133,7 @@ def sample_student(
     for i in range(len(times) - 1):
         last = i == len(times) - 2
         fresh = noise_fn(i + 1) if sampler == "sde" and noise_fn and not last else None
-        x0, x = student_step(predict_v, x, times[i], times[i + 1], fresh)
+        _, x0, x = student_step(predict_v, x, times[i], times[i + 1], fresh)
     return x0
 
 
