@@ -1,0 +1,42 @@
+"""Clips for tests: small synthetic ones, and where the real released clips lie."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dfdbench.video import write_video
+
+
+def released_videos() -> Path:
+    """Folder of the DFD paper's released clips; skips the test where it is absent."""
+    default = Path(__file__).parent.parent.parent / "shared" / "videos"
+    folder = Path(os.environ.get("DFDBENCH_VIDEOS", default))
+    if not (folder / "manifest.jsonl").is_file():
+        pytest.skip("the released clips are not here; set DFDBENCH_VIDEOS to their folder")
+    return folder
+
+
+def random_clip(seed: int = 0, frames: int = 17, height: int = 32, width: int = 48) -> np.ndarray:
+    """Smooth coloured noise that moves: uint8 (T, H, W, 3), every channel different."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(0, 255, (frames // 4 + 2, height // 8 + 1, width // 8 + 1, 3))
+    t = np.linspace(0, len(coarse) - 1.001, frames)
+    whole, part = t.astype(int), (t % 1)[:, None, None, None]
+    mixed = coarse[whole] * (1 - part) + coarse[whole + 1] * part
+    return mixed.repeat(8, 1).repeat(8, 2)[:, :height, :width].astype(np.uint8)
+
+
+def write_manifest(folder: Path, count: int = 4, method: str = "dmd2") -> Path:
+    """`count` random clips of two prompts with a manifest.jsonl; returns the manifest."""
+    rows = []
+    for i in range(count):
+        path = folder / f"{method}-{i}.mp4"
+        write_video(path, random_clip(i), fps=8)
+        prompt = f"p{i % 2}"
+        rows.append({"path": path.name, "prompt_id": prompt, "seed": i // 2, "method": method})
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return manifest
