@@ -70,6 +70,10 @@ class Family(Protocol):
         """A trainable float32 copy of the teacher, for the student or the fake score."""
         ...
 
+    def save_memory(self, module: nn.Module) -> None:
+        """Turn on gradient checkpointing: less memory for one more forward pass."""
+        ...
+
     def predict(
         self, module: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning
     ) -> Tensor:

@@ -47,6 +47,7 @@ class Wan:
     name = "wan"
 
     def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device) -> None:
+        _quiet_libraries()
         self.path, self.dtype, self.device = folder, dtype, device
         self.defaults = read_defaults(folder, WAN_DEFAULTS)
         for part in ("transformer", *SHARED_PARTS):
@@ -87,6 +88,9 @@ class Wan:
 
     def new_module(self) -> nn.Module:
         return self.load_network(self.path / "transformer")
+
+    def save_memory(self, module: nn.Module) -> None:
+        module.enable_gradient_checkpointing()  # type: ignore[operator]
 
     def load_network(self, folder: Path) -> nn.Module:
         if not (folder / "config.json").is_file():
@@ -211,6 +215,15 @@ class Wan:
 
     def load_student(self, folder: Path) -> nn.Module:
         return self.load_network(Path(folder) / "transformer")
+
+
+def _quiet_libraries() -> None:
+    """Their bars for loading and writing files would run through ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _save(module: nn.Module, folder: Path) -> None:

@@ -1,0 +1,82 @@
+"""The optional GAN of DMD2: heads on transformer features of noised clips, and their losses.
+
+Used by matching.py when the recipe has a GAN weight. The features come from the fake score
+(DMD2's text, 2405.14867 Section 4.3, whose discriminator loss also trains that network) or from
+the frozen teacher (FastGen).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dfdbench.distill import losses
+from dfdbench.distill.nets import Batch, Networks
+from dfdbench.distill.streams import Draw, Stream
+from dfdbench.errors import UserError
+from dfdbench.recipe import Dmd2
+from dfdbench.schedule import add_noise
+
+HIDDEN = 128
+
+
+class Heads(nn.Module):
+    """One small head a tapped block, applied to every token: hidden states to patch logits."""
+
+    def __init__(self, blocks: int, width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, 1)
+            )
+            for _ in range(blocks)
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits (B, blocks · L) of features (B L D) each."""
+        pairs = zip(self.heads, features, strict=True)
+        return torch.cat([head(hidden.float()).squeeze(-1) for head, hidden in pairs], dim=1)
+
+
+def tapped_blocks(options: Dmd2, count: int) -> tuple[int, ...]:
+    """The recipe's blocks, else those at 1/2, 3/4 and the end of `count` (15, 22, 29 of 30)."""
+    blocks = options.blocks or tuple(
+        sorted({count // 2, min(3 * count // 4, count - 1), count - 1})
+    )
+    if min(blocks) < 0 or max(blocks) >= count:
+        raise UserError(
+            f"recipe key 'dmd2.blocks' is {list(blocks)}, but the model has blocks 0 to {count - 1}"
+        )
+    return blocks
+
+
+def logits(nets: Networks, x_t: Tensor, t: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """v̂ of the feature network and the discriminator's logits at x_t."""
+    assert nets.heads is not None
+    module = nets.family.teacher if nets.gan_teacher else nets.critic
+    v, features = nets.with_features(module, x_t, t, batch.conditioning)
+    return v, nets.heads(features)
+
+
+def critic_parts(
+    nets: Networks,
+    batch: Batch,
+    draw: Draw,
+    fake_logits: Tensor,
+    options: Dmd2,
+    rng: Stream,
+) -> dict[str, Tensor]:
+    """The discriminator's loss terms, weighted; real clips get the same t and ε as G.
+
+    Approximate R1 (APT, 2501.08316) perturbs the noised input itself: perturbing the clean clip
+    while the network is told the noisy t would penalise something else.
+    """
+    x_t = add_noise(batch.latents, draw.eps, draw.t)
+    _, real_logits = logits(nets, x_t, draw.t, batch)
+    loss = losses.discriminator_gan_loss(real_logits, fake_logits)
+    parts = {"gan_critic": options.gan_critic_weight * loss}
+    if options.r1_weight:
+        shaken = x_t + options.r1_alpha * rng.normal("r1", x_t)
+        _, shaken_logits = logits(nets, shaken, draw.t, batch)
+        parts["r1"] = options.r1_weight * losses.approximate_r1(real_logits, shaken_logits)
+    return parts

@@ -1,0 +1,109 @@
+"""The networks of a training run under one precision, and what a batch and a loss report are.
+
+Used by the loop and every method; knows families only through the protocol.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dfdbench.models import Conditioning, Family
+from dfdbench.sampling import guided_v
+from dfdbench.schedule import x0_from_v
+
+
+class Batch(NamedTuple):
+    """Real clips and their prompts. The student input is noised from these very clips (paired).
+
+    Attributes:
+        latents: (B C T H W) float32, normalised.
+    """
+
+    latents: Tensor
+    conditioning: Conditioning
+
+
+class LossReport(NamedTuple):
+    """A loss with its parts, all on the device; nothing here waits for it.
+
+    Attributes:
+        loss: scalar to differentiate.
+        parts: detached scalars by name.
+        bins: name -> (t (B,), value (B,)), averaged over bins of t in the log.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    bins: dict[str, tuple[Tensor, Tensor]]
+
+
+@dataclass
+class Networks:
+    """Student G, fake score F, frozen teacher T and, with a GAN, discriminator heads.
+
+    Attributes:
+        negative: conditioning of the guidance branch, one row.
+        cfg: the teacher's standard guidance scale.
+        times: the student's grid (N + 1,) float64, on the CPU.
+        autocast: computing dtype on CUDA, None for plain float32.
+    """
+
+    family: Family
+    student: nn.Module
+    critic: nn.Module
+    negative: Conditioning
+    cfg: float
+    times: Tensor
+    heads: nn.Module | None = None
+    gan_teacher: bool = False
+    blocks: tuple[int, ...] = ()
+    autocast: torch.dtype | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def precision(self) -> AbstractContextManager[None]:
+        """Autocast where it is on."""
+        return torch.autocast(
+            self.device.type, dtype=self.autocast, enabled=self.autocast is not None
+        )
+
+    def student_v(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """v̂ of the student; it runs without guidance."""
+        with self.precision():
+            return self.family.predict(self.student, x_t, t, conditioning)
+
+    def critic_v(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """v̂ of the fake score; it runs without guidance."""
+        with self.precision():
+            return self.family.predict(self.critic, x_t, t, conditioning)
+
+    def teacher_v(
+        self, x_t: Tensor, t: Tensor, conditioning: Conditioning, cfg: float | Tensor
+    ) -> Tensor:
+        """Guided v̂ of the teacher, without gradients; the number 1 skips the negative pass."""
+        unguided = not isinstance(cfg, Tensor) and cfg == 1
+        negative = None if unguided else self.negative.repeat(len(x_t))
+        with torch.no_grad(), self.precision():
+            return guided_v(self.family, self.family.teacher, x_t, t, conditioning, negative, cfg)
+
+    def teacher_x0(
+        self, x_t: Tensor, t: Tensor, conditioning: Conditioning, cfg: float | Tensor
+    ) -> Tensor:
+        """Guided x̂0 of the teacher, without gradients."""
+        return x0_from_v(x_t, self.teacher_v(x_t, t, conditioning, cfg), t)
+
+    def with_features(
+        self, module: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """v̂ of `module` and its hidden states at the tapped blocks, of one pass."""
+        with self.precision():
+            return self.family.predict_with_features(module, x_t, t, conditioning, self.blocks)
+
+    def train_only(self, *modules: nn.Module) -> None:
+        """Let gradients reach these networks only, where a GAN ties several together."""
+        for module in (self.student, self.critic, self.heads):
+            if module is not None:
+                module.requires_grad_(any(module is wanted for wanted in modules))

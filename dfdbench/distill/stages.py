@@ -1,0 +1,210 @@
+"""What a run starts from, and everything about it that run.json states.
+
+Used by the loop: settings left to the checkpoint are filled in, the DMD2 run that a second stage
+starts from is found, made or checked, and the fairness record is written.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dfdbench.distill.data import Clips
+from dfdbench.distill.methods import get_method
+from dfdbench.errors import UserError
+from dfdbench.models import Defaults, Family
+from dfdbench.recipe import Recipe, load_recipe, recipe_from_dict
+from dfdbench.run import Run, weights_sha256
+from dfdbench.schedule import student_times
+
+MUST_AGREE = ("model", "data", "student.steps", "student.times", "schedule.shift")
+
+
+def resolve(recipe: Recipe, defaults: Defaults) -> Recipe:
+    """The recipe with everything that it leaves to the checkpoint filled in."""
+    teacher = recipe.teacher
+    anchor = recipe.dp_dmd
+    return dataclasses.replace(
+        recipe,
+        teacher=dataclasses.replace(
+            teacher,
+            cfg=defaults.cfg if teacher.cfg is None else teacher.cfg,
+            negative=defaults.negative_prompt if teacher.negative is None else teacher.negative,
+        ),
+        dp_dmd=dataclasses.replace(
+            anchor,
+            grid_steps=anchor.grid_steps or defaults.steps,
+            grid_shift=anchor.grid_shift or defaults.shift,
+        ),
+    )
+
+
+def grid(recipe: Recipe) -> torch.Tensor:
+    """The student's times (N + 1,) float64, ending in 0."""
+    if recipe.student.times:
+        return torch.tensor([*recipe.student.times, 0.0], dtype=torch.float64)
+    return student_times(recipe.student.steps, recipe.schedule.shift)
+
+
+def run_id(recipe: Recipe) -> str:
+    """Name of a run: equal ones train the same weights."""
+    return f"{recipe.arm}-seed{recipe.seed}-{recipe.digest()[:8]}"
+
+
+def first_stage_recipe(recipe: Recipe) -> Recipe:
+    """Recipe of the run that `recipe.init` names, on this run's model, data, seed and grid."""
+    first = load_recipe(recipe.init.recipe)
+    updates = recipe.init.updates or first.schedule.student_updates
+    return dataclasses.replace(
+        first,
+        model=recipe.model,
+        seed=recipe.seed,
+        data=recipe.data,
+        student=dataclasses.replace(
+            first.student, steps=recipe.student.steps, times=recipe.student.times
+        ),
+        schedule=dataclasses.replace(
+            first.schedule, student_updates=updates, shift=recipe.schedule.shift
+        ),
+        checkpoint=recipe.checkpoint,
+        log=recipe.log,
+    )
+
+
+def parent_run(
+    recipe: Recipe,
+    out: Path,
+    init: Path | None,
+    family: Family,
+    train: Callable[[Recipe, Path], Run],
+) -> Run | None:
+    """The finished run to start from: `init`, else the recipe's, made beside `out` if need be.
+
+    Raises:
+        UserError: `init` is not a finished run, or was made for another model, data or grid.
+    """
+    if init is not None:
+        run = Run.open(init)
+        if not run.finished:
+            raise UserError(f"{init} is not finished; resume it first: dfdbench distill --resume")
+        _check_agreement(recipe, run, family)
+        return run
+    if not recipe.init.recipe:
+        return None
+    first = first_stage_recipe(recipe)
+    resolved = resolve(first, family.defaults)
+    folder = out.parent / f"{first.arm}-seed{first.seed}"
+    if (folder / "run.json").is_file() and Run.open(folder).info.get("id") != run_id(resolved):
+        folder = out.parent / run_id(resolved)
+    if (folder / "run.json").is_file() and Run.open(folder).finished:
+        print(f"starting from the finished run {folder}", file=sys.stderr)
+        return Run.open(folder)
+    print(f"first stage: {recipe.init.recipe} into {folder}", file=sys.stderr)
+    return train(first, folder)
+
+
+def _check_agreement(recipe: Recipe, run: Run, family: Family) -> None:
+    theirs, ours = run.info["recipe"], recipe.as_dict()
+    if run.info["teacher_sha256"] == weights_sha256(family.path / "transformer"):
+        ours["model"] = theirs["model"]  # the same weights by another name
+    for key in MUST_AGREE:
+        left, right = _at(theirs, key), _at(ours, key)
+        if left != right:
+            raise UserError(
+                f"--init {run.path} was trained with {key} = {left}, this recipe has {right}; "
+                f"use a run that agrees or change the recipe"
+            )
+
+
+def _at(values: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def check_resume(run: Run, recipe: Recipe, parent: Run | None) -> None:
+    """Refuse to go on with another recipe or from another parent than the run began with."""
+    if run.info.get("recipe_digest") != recipe.digest():
+        theirs = recipe_from_dict(run.info["recipe"]).as_dict()
+        key = next(iter(_differences(theirs, recipe.as_dict())), "recipe")
+        raise UserError(
+            f"{run.path} was begun with another {key}; resume with the same recipe or pass "
+            "another --out"
+        )
+    begun = (run.info.get("parent") or {}).get("student_sha256")
+    if begun != (parent.info["student_sha256"] if parent else None):
+        raise UserError(f"{run.path} was begun from another --init; pass the same or another --out")
+
+
+def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key in left:
+        if isinstance(left[key], dict):
+            if prefix + key not in ("checkpoint", "log"):
+                keys += _differences(left[key], right[key], f"{prefix}{key}.")
+        elif left[key] != right[key]:
+            keys.append(prefix + key)
+    return keys
+
+
+def describe(
+    recipe: Recipe,
+    family: Family,
+    clips: Clips,
+    parent: Run | None,
+    run_path: Path,
+    dtypes: dict[str, str],
+) -> dict[str, Any]:
+    """Fields of run.json known before training, with the fairness record (METHODS 7)."""
+    o, s = recipe.optim, recipe.schedule
+    lineage = None
+    if parent is not None:
+        lineage = {
+            "id": parent.info["id"],
+            "path": os.path.relpath(parent.path, run_path),
+            "arm": parent.arm,
+            "student_sha256": parent.info["student_sha256"],
+            "student_updates": parent.info["student_updates_total"],
+            "iterations": parent.info["iterations_total"],
+            "wall_seconds_total": parent.info["wall_seconds_total"],
+        }
+    fairness = {
+        "student_updates": s.student_updates,
+        "fake_updates": s.student_updates * (s.ratio - 1),
+        "ratio": s.ratio,
+        "sampler": recipe.student.sampler,
+        "student_times": grid(recipe).tolist(),
+        "score_times": {"shift": s.shift, "low": s.t_low, "high": s.t_high},
+        "cfg_convention": "standard: negative + g (conditional - negative)",
+        "cfg": recipe.teacher.cfg,
+        "negative_prompt": recipe.teacher.negative,
+        "teacher_parameters": sum(p.numel() for p in family.teacher.parameters()),
+        "ema": o.ema,
+        "dtypes": dtypes,
+        "batch": o.batch,
+        "lr": o.lr,
+        "fake_lr": o.fake_lr,
+        "data_sha256": clips.sha256,
+        "data_clips": len(clips.latents),
+        "initial_student": lineage["id"] if lineage else "teacher",
+        "initial_fake_score": lineage["id"] if lineage else "teacher",
+        "initial_optimisers": "fresh",
+        **get_method(recipe.method).record(recipe, family),
+    }
+    return {
+        "id": run_id(recipe),
+        "arm": recipe.arm,
+        "method": recipe.method,
+        "training_seed": recipe.seed,
+        "model": recipe.model,
+        "teacher_sha256": weights_sha256(family.path / "transformer"),
+        "recipe": recipe.as_dict(),
+        "recipe_digest": recipe.digest(),
+        "fairness": fairness,
+        "parent": lineage,
+        "status": "running",
+    }

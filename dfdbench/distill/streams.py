@@ -1,0 +1,64 @@
+"""Random numbers of training, drawn from (seed, iteration, round, name) alone.
+
+Used by the loop, the inputs and the methods. Nothing has to be saved to resume bit for bit, two
+methods with the same seed see the same noise under the same name, and a draw that only one of them
+makes (DFD's coin) disturbs no other.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dfdbench import recipe as recipes
+from dfdbench.schedule import sample_t
+
+
+def seeded(device: torch.device | str, *key: object) -> torch.Generator:
+    """A generator on `device` seeded by the key's text."""
+    digest = hashlib.sha256("\n".join(map(str, key)).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+class Draw(NamedTuple):
+    """Noise of a score evaluation: t (B,) and ε (B C T H W)."""
+
+    t: Tensor
+    eps: Tensor
+
+
+class Stream:
+    """Draws of one accumulation round of one iteration, each under its own name."""
+
+    def __init__(self, seed: int, iteration: int, round_: int, device: torch.device) -> None:
+        self.shared_key, self.key = (seed, iteration), (seed, iteration, round_)
+        self.device = device
+
+    def generator(self, name: str) -> torch.Generator:
+        """This round's own generator for `name`, on the device."""
+        return seeded(self.device, *self.key, name)
+
+    def normal(self, name: str, like: Tensor) -> Tensor:
+        """Standard normal, float32, shaped as `like`."""
+        return torch.randn(like.shape, generator=self.generator(name), device=self.device)
+
+    def integers(self, name: str, high: int, count: int) -> Tensor:
+        """(count,) whole numbers below `high`."""
+        shape = (count,)
+        return torch.randint(high, shape, generator=self.generator(name), device=self.device)
+
+    def score_draw(self, like: Tensor, schedule: recipes.Schedule) -> Draw:
+        """t from the shifted uniform of the recipe, and ε, for B samples."""
+        s = schedule
+        g = self.generator("score_t")
+        t = sample_t(len(like), g, s.shift, s.t_low, s.t_high)
+        return Draw(t, self.normal("score_eps", like))
+
+    def integer(self, name: str, high: int) -> int:
+        """One whole number below `high`, the same in every round of the update."""
+        return int(torch.randint(high, (), generator=seeded("cpu", *self.shared_key, name)))
+
+    def coin(self, name: str, p: float) -> bool:
+        """True with probability p, the same in every round of the update."""
+        return bool(torch.rand((), generator=seeded("cpu", *self.shared_key, name)) < p)
