@@ -116,13 +116,13 @@ def broken_files(folder: Path) -> dict[str, Path]:
     write_video(whole, random_clip(frames=40, height=64, width=96), fps=8)
     data = whole.read_bytes()
     front = folder / "front.mp4"
-    with av.open(str(whole)) as source:
-        with av.open(str(front), "w", options={"movflags": "faststart"}) as target:
-            stream = target.add_stream_from_template(source.streams.video[0])
-            for packet in source.demux(video=0):
-                if packet.dts is not None:
-                    packet.stream = stream
-                    target.mux(packet)
+    fast = {"movflags": "faststart"}
+    with av.open(str(whole)) as source, av.open(str(front), "w", options=fast) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
     contents = {
         "empty": b"",
         "text": b"not a video\n" * 50,
