@@ -91,7 +91,7 @@ def decoders() -> list[str]:
 
 
 def _decode_decord(path: Path, policy: str) -> tuple[np.ndarray, np.ndarray]:
-    threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    threads = int((os.environ.get("OMP_NUM_THREADS") or "0").split(",")[0])
     reader = _decord().VideoReader(str(path), num_threads=threads)
     indices = frame_indices(len(reader), policy)
     return reader.get_batch(indices).asnumpy(), indices
