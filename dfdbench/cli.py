@@ -5,7 +5,6 @@
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +126,7 @@ def distill(
     seed: Annotated[int | None, typer.Option(help="Training seed; else the recipe's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; else runs/ARM-seedN.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train a few-step student. Alone, `--method dfd` runs on the toy on a CPU.
@@ -137,7 +137,8 @@ def distill(
     from dfdbench.recipe import load_recipe
 
     loaded = load_recipe(recipe_name(method, recipe), overrides(method, model, seed, changes))
-    run = work(loaded, out or Path("runs") / f"{loaded.arm}-seed{loaded.seed}", resume, init)
+    folder = out or Path("runs") / f"{loaded.arm}-seed{loaded.seed}"
+    run = work(loaded, folder, resume, init, None if device == "auto" else device)
     show(
         {"run": str(run.path), "arm": run.arm, "student": str(run.student)},
         as_json,
@@ -308,4 +309,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfdbench.distill.stages import grid
 from dfdbench.errors import UserError, unknown_name
 from dfdbench.files import sha256_file, write_text
 from dfdbench.models import Conditioning, Family, concatenate, load_family
 from dfdbench.progress import Bar
-from dfdbench.recipe import Recipe, recipe_from_dict
+from dfdbench.recipe import recipe_from_dict
 from dfdbench.run import Run, weights_sha256
 from dfdbench.sampling import batch_noise, predictor, sample_student, sample_teacher
-from dfdbench.schedule import student_times
 from dfdbench.suites import Prompt, Suite
 from dfdbench.video import write_video
 
@@ -100,7 +100,7 @@ def _student_maker(run: Run, family: Family) -> Maker:
     if not (run.student / "transformer").is_dir():
         raise UserError(f"{run.path}: no student in it; finish it: dfdbench distill --resume")
     recipe = recipe_from_dict(run.info["recipe"], str(run.path))
-    times = student_grid(recipe)
+    times = grid(recipe)
     settings = {
         "student_sha256": weights_sha256(run.student / "transformer"),
         "times": times.tolist(),
@@ -168,14 +168,6 @@ def _real_maker(family: Family) -> Maker:
         return family.decode_latents(family.encode_video(clips * 2 - 1))
 
     return Maker({"vae_sha256": weights_sha256(family.path / "vae")}, make, family.defaults.fps)
-
-
-def student_grid(recipe: Recipe) -> Tensor:
-    """The student's times, float64 (N + 1,): the recipe's own, else shifted multiples of 1/N."""
-    own = recipe.student.times
-    if own:
-        return torch.tensor([*own, 0.0], dtype=torch.float64)
-    return student_times(recipe.student.steps, recipe.schedule.shift)
 
 
 def model_of(run: Run) -> str:

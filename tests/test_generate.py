@@ -12,7 +12,6 @@ from dfdbench.generate import (
     generate,
     parse_seeds,
     reference_run,
-    student_grid,
     to_uint8,
 )
 from dfdbench.recipe import Recipe
@@ -149,15 +148,6 @@ def test_the_teacher_arm_takes_the_checkpoints_own_sampling(tmp_path, tiny_check
     (row,) = rows(generate(run, suite, device="cpu"))
     assert row["settings"]["steps"] == 50 and row["settings"]["cfg"] == 1.0
     assert reference_run("teacher", run.path, str(tiny_checkpoint)).info["cfg"] == 1.0
-
-
-def test_own_student_times_win_over_the_grid():
-    recipe = Recipe(method="dmd2").as_dict()
-    assert len(student_grid(Recipe(method="dmd2"))) == 5
-    recipe["student"].update(steps=2, times=[0.999, 0.908])
-    from dfdbench.recipe import recipe_from_dict
-
-    assert student_grid(recipe_from_dict(recipe)).tolist() == [0.999, 0.908, 0.0]
 
 
 def test_pixels_round_to_the_nearest_level():

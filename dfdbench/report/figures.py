@@ -1,0 +1,212 @@
+"""The figures of a report: seed grid, saturation histograms, diversity against saturation, curves.
+
+Every function takes gathered data and returns a matplotlib Figure, or None where the data for it
+are missing; page.py saves each as PNG and SVG.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dfdbench.errors import UserError
+from dfdbench.files import atomic_path
+from dfdbench.metrics.colour import wasserstein
+from dfdbench.report.arms import looks, ordered
+from dfdbench.report.collect import Collected
+from dfdbench.report.summary import Summary, reference_arm
+from dfdbench.video import read_video
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "#666666",
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": "#222222",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "dfdbench",  # same data, same bytes
+    "svg.fonttype": "none",
+}
+DPI = 160
+GRID_COLUMNS = 8
+CELL_INCHES = 0.8
+DIVERSITY = ("hue_entropy", "joint_coverage")
+DIVERSITY_LABELS = {
+    "hue_entropy": "hue entropy given the caption (1 = uniform)",
+    "joint_coverage": "joint coverage of hue, direction, pan",
+}
+
+
+styled = matplotlib.rc_context(STYLE)
+"""Decorator of the functions that draw, so that all of a figure is in the report's style."""
+ROW_LABEL: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center", "labelpad": 6}
+
+
+@styled
+def note(axis: Axes, text: str) -> None:
+    """A small grey remark in the upper right corner."""
+    axis.annotate(
+        text, (0.995, 0.95), xycoords="axes fraction", ha="right", va="top", fontsize=7.5,
+        color="#555555",
+    )  # fmt: skip
+
+
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **kw: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure of this size in inches and its axes, always a 2-D array."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **kw)
+
+
+@styled
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write NAME.png and NAME.svg atomically under `folder`, without dates in them."""
+    paths = []
+    for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        path = folder / f"{name}.{suffix}"
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, metadata=metadata, dpi=DPI)
+        paths.append(path)
+    return paths
+
+
+def grid_prompt(clips: pd.DataFrame, prompt: str | None) -> str:
+    """The prompt id to show: `prompt` if given, else the first that the most arms have."""
+    known = clips.groupby("prompt_id")["arm"].nunique()
+    if prompt is None:
+        return str(known.index[int(np.argmax(known.to_numpy()))])
+    if prompt not in known.index:
+        raise UserError(f"--prompt {prompt}: not among the clips; known: {', '.join(known.index)}")
+    return prompt
+
+
+@styled
+def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
+    """Rows arms, columns up to 8 seeds: the middle frame of each clip of one prompt.
+
+    An arm with several training seeds is shown with its lowest. Unreadable clips stay empty.
+    """
+    if collected.clips.empty:
+        return None
+    shown = grid_prompt(collected.clips, prompt)
+    clips = collected.clips[collected.clips["prompt_id"] == shown]
+    arms, look = ordered(clips["arm"]), looks(collected.arms)
+    seeds = sorted(clips["seed"].unique())[:GRID_COLUMNS]
+    frames: dict[tuple[str, int], np.ndarray] = {}
+    for arm in arms:
+        own = clips[clips["arm"] == arm]
+        own = own[own["training_seed"] == own["training_seed"].min()]
+        for seed, path in zip(own["seed"], own["path"], strict=True):
+            if seed in seeds and Path(path).exists():
+                video = read_video(path).frames
+                frames[arm, seed] = video[len(video) // 2]
+    if not frames:
+        return None
+    height, width = next(iter(frames.values())).shape[:2]
+    figure, axes = new_figure(
+        CELL_INCHES * len(seeds) + 1.1,
+        CELL_INCHES * height / width * len(arms) + 0.45,
+        len(arms),
+        len(seeds),
+    )
+    for row, arm in enumerate(arms):
+        for column, seed in enumerate(seeds):
+            axis = axes[row, column]
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+            if (arm, seed) in frames:
+                axis.imshow(frames[arm, seed], interpolation="nearest")
+            if row == 0:
+                axis.set_title(f"seed {seed}", fontsize=7.5, loc="center", color="#444444", pad=3)
+        axes[row, 0].set_ylabel(
+            look[arm].label, color=look[arm].colour, fontweight="bold", **ROW_LABEL
+        )
+    text = clips["prompt"].iloc[0]
+    figure.suptitle(f"“{text}”, middle frames", fontsize=9, x=0.01, ha="left")
+    figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    return figure
+
+
+@styled
+def saturation_histograms(collected: Collected, metric: str = "saturation_mean") -> Figure | None:
+    """One row an arm. Left: mean HSV saturation of each video. Right: of all pixels, log shares.
+
+    The dashed line is the mean of the real clips; W₁ is the Wasserstein distance of an arm's pixel
+    histogram to the real clips' (else to the teacher's).
+    """
+    values = collected.values[collected.values["metric"] == metric]
+    arms, look = ordered(values["arm"]), looks(collected.arms)
+    if not arms:
+        return None
+    low, high = float(values["value"].min()), float(values["value"].max())
+    pad = max(0.02, 0.05 * (high - low))
+    bins = np.linspace(max(0.0, low - pad), min(1.0, high + pad), 41)
+    figure, axes = new_figure(7.4, 0.68 * len(arms) + 0.8, len(arms), 2, sharex="col")
+    reference = reference_arm(list(collected.histograms))
+    aim = values[values["arm"] == (reference_arm(arms) or "")]["value"]
+    for (left, right), arm in zip(axes, arms, strict=True):
+        own, colour = values[values["arm"] == arm]["value"], look[arm].colour
+        left.hist(own, bins=bins, color=colour, alpha=0.85, density=True, linewidth=0)
+        if len(aim):
+            left.axvline(aim.mean(), color="#444444", linestyle=(0, (4, 3)), lw=0.9)
+        left.set_ylabel(look[arm].label, color=colour, fontweight="bold", **ROW_LABEL)
+        left.set_ylim(top=1.35 * left.get_ylim()[1])
+        note(left, f"mean {own.mean():.3f}, {len(own)} videos")
+        if arm in collected.histograms:
+            shares = collected.histograms[arm].reshape(64, -1).sum(axis=1)
+            right.stairs(shares, np.linspace(0, 1, 65), fill=True, color=colour, alpha=0.85)
+            right.set_yscale("log")
+            right.set_ylim(1e-5, 3)
+            if reference and arm != reference:
+                distance = wasserstein(collected.histograms[arm], collected.histograms[reference])
+                note(right, f"W₁ to {look[reference].label} {distance:.3f}")
+        for axis in (left, right):
+            axis.set_yticks([])
+            axis.minorticks_off()
+            axis.spines["left"].set_visible(False)
+    axes[-1, 0].set_xlabel("mean HSV saturation of a video (0 to 1)")
+    axes[-1, 1].set_xlabel("HSV saturation of a pixel (0 to 1), log shares")
+    return figure
+
+
+@styled
+def diversity_against_saturation(summary: Summary) -> Figure | None:
+    """Each arm's diversity over its saturation with 95 % intervals; real clips as dotted lines."""
+    shown = [m for m in DIVERSITY if any(m in own for own in summary.values())]
+    arms = [a for a in summary if "saturation_mean" in summary[a] and set(shown) & set(summary[a])]
+    if not shown or not arms:
+        return None
+    look = looks(summary)
+    figure, axes = new_figure(4.1 * len(shown) + 1.2, 3.5, 1, len(shown))
+    for axis, metric in zip(axes[0], shown, strict=True):
+        for arm in (a for a in arms if metric in summary[a]):
+            x, y = summary[arm]["saturation_mean"], summary[arm][metric]
+            axis.errorbar(
+                x.mean, y.mean,
+                xerr=[[max(0, x.mean - x.low)], [max(0, x.high - x.mean)]],
+                yerr=[[max(0, y.mean - y.low)], [max(0, y.high - y.mean)]],
+                fmt=look[arm].marker, color=look[arm].colour, label=look[arm].label,
+                markersize=12 if arm == "real" else 8, elinewidth=1.1,
+                markeredgecolor="white", markeredgewidth=0.7,
+            )  # fmt: skip
+            if arm == "real":
+                axis.axvline(x.mean, color=look[arm].colour, lw=0.7, ls=":", zorder=0)
+                axis.axhline(y.mean, color=look[arm].colour, lw=0.7, ls=":", zorder=0)
+        axis.set_xlabel("mean HSV saturation (0 to 1)")
+        axis.set_ylabel(DIVERSITY_LABELS[metric])
+        axis.margins(0.08)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center")
+    return figure

@@ -1,0 +1,173 @@
+"""From scores to numbers: an interval per arm and metric, and paired differences between arms.
+
+The statistics are dfdbench.statistics'; this file decides what is compared with what. Used by
+page.py (summary.json, deltas.json) and tables.py.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from dfdbench.errors import UserError
+from dfdbench.metrics import all_metrics
+from dfdbench.report.arms import REFERENCES
+from dfdbench.report.collect import NO_TRAINING_SEED, Collected
+from dfdbench.statistics import Interval, crossed_interval, holm, paired_difference
+
+Summary = dict[str, dict[str, Interval]]
+"""arm → metric → Interval."""
+
+PAIRS = (
+    ("dmd2", "teacher"),
+    ("dfd", "dmd2_control"),
+    ("dfd", "dmd2"),
+    ("dp_dmd", "dmd2"),
+    ("dp_dmd", "teacher"),
+)
+"""The comparisons of a report, first minus second; those whose arms are present are made."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Paired difference `a` − `b` of one metric.
+
+    p: two-sided sign-flip permutation over prompts; p_holm: corrected for all metrics of this
+    comparison. n: prompts. effect: Cohen's d_z. gain_towards_reference: |b − r| − |a − r| of the
+    means, r the reference arm; positive where a is closer; None without a reference.
+    """
+
+    a: str
+    b: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    n: int
+    effect: float
+    gain_towards_reference: float | None
+
+
+def reported_metrics(values: pd.DataFrame) -> list[str]:
+    """The score metrics of `values`, in the registry's order."""
+    present = set(values["metric"])
+    return [m.name for m in all_metrics().values() if m.kind == "score" and m.name in present]
+
+
+def scores_of(values: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
+    """The rows of one arm and metric, as dfdbench.statistics takes them."""
+    chosen = values[(values["arm"] == arm) & (values["metric"] == metric)]
+    return chosen.dropna(subset=["value"])
+
+
+def summarise(collected: Collected) -> Summary:
+    """Mean and 95 % interval of every reported metric in every arm; missing stays missing."""
+    metrics = reported_metrics(collected.values)
+    summary: Summary = {}
+    for arm in collected.arms:
+        frames = {metric: scores_of(collected.values, arm, metric) for metric in metrics}
+        summary[arm] = {m: crossed_interval(f) for m, f in frames.items() if len(f)}
+    return summary
+
+
+def reference_arm(arms: Sequence[str]) -> str | None:
+    """`real` if it is there, else `teacher`, else None."""
+    return next((arm for arm in REFERENCES if arm in arms), None)
+
+
+def best_arms(summary: Summary, metric: str) -> list[str]:
+    """The students with the best mean: highest, lowest, or nearest to the reference arm.
+
+    More than one only on a tie; none where fewer than two students have the metric, or where a
+    nearest_reference metric has no reference arm.
+    """
+    means = {arm: found[metric].mean for arm, found in summary.items() if metric in found}
+    students = {arm: mean for arm, mean in means.items() if arm not in REFERENCES}
+    if len(students) < 2:
+        return []
+    direction = all_metrics()[metric].direction
+    if direction == "nearest_reference":
+        reference = reference_arm(list(means))
+        if reference is None:
+            return []
+        students = {arm: -abs(mean - means[reference]) for arm, mean in students.items()}
+    elif direction == "lower":
+        students = {arm: -mean for arm, mean in students.items()}
+    top = max(students.values())
+    return [arm for arm, value in students.items() if value == top]
+
+
+def compare(collected: Collected, summary: Summary) -> list[Delta]:
+    """Paired differences for each of PAIRS, with Holm's correction over a comparison's metrics."""
+    deltas: list[Delta] = []
+    reference = reference_arm(collected.arms)
+    for a, b in PAIRS:
+        rows = []
+        for metric in (m for m in summary.get(a, {}) if m in summary.get(b, {})):
+            left, right = (scores_of(collected.values, arm, metric) for arm in (a, b))
+            try:
+                rows.append((metric, paired_difference(left, right)))
+            except UserError as error:  # different prompts or training seeds: the rest still counts
+                collected.skipped.append(f"{a} - {b}, {metric}: {error}")
+        corrected = holm([difference.p for _, difference in rows])
+        for (metric, d), p_holm in zip(rows, corrected, strict=True):
+            gain = None
+            if reference and metric in summary[reference]:
+                aim = summary[reference][metric].mean
+                gain = abs(summary[b][metric].mean - aim) - abs(summary[a][metric].mean - aim)
+            numbers = (d.mean, d.low, d.high, d.p, p_holm, d.n, d.effect)
+            deltas.append(Delta(a, b, metric, *numbers, gain))
+    return deltas
+
+
+COST = ("student_updates", "student_updates_total", "wall_seconds", "wall_seconds_total")
+"""Of a run itself, and with those of the run that it started from."""
+
+
+def training_cost(collected: Collected) -> dict[str, dict[str, float]]:
+    """Per trained arm: the mean over its runs of each of COST."""
+    cost: dict[str, dict[str, float]] = {}
+    for arm in collected.arms:
+        trained = [
+            r for r in collected.runs if r.arm == arm and r.training_seed != NO_TRAINING_SEED
+        ]
+        for key in COST:
+            known = [run.info[key] for run in trained if key in run.info]
+            if known:
+                cost.setdefault(arm, {})[key] = sum(known) / len(known)
+    return cost
+
+
+def summary_json(collected: Collected, summary: Summary) -> dict[str, Any]:
+    """summary.json: arm → metric → {mean, low, high, n}; beside the metrics stand, as plain
+    numbers, the COST and the training seeds of each arm."""
+    cost = training_cost(collected)
+    result: dict[str, Any] = {}
+    for arm, metrics in summary.items():
+        seeds = sorted({run.training_seed for run in collected.runs if run.arm == arm})
+        result[arm] = {metric: _plain(interval) for metric, interval in metrics.items()}
+        result[arm].update(cost.get(arm, {}))
+        result[arm]["training_seeds"] = [seed for seed in seeds if seed != NO_TRAINING_SEED]
+    return result
+
+
+def deltas_json(deltas: Sequence[Delta]) -> dict[str, dict[str, Any]]:
+    """deltas.json: "a - b" → metric → the fields of Delta but a, b and metric."""
+    result: dict[str, dict[str, Any]] = {}
+    for delta in deltas:
+        row = {k: _finite(v) for k, v in asdict(delta).items() if k not in ("a", "b", "metric")}
+        result.setdefault(f"{delta.a} - {delta.b}", {})[delta.metric] = row
+    return result
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    return {key: _finite(value) for key, value in interval._asdict().items()}
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN: what cannot be computed (an interval of one prompt) is null."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,156 @@
+"""The tables of a report in Markdown, LaTeX and CSV: a row a metric, a column an arm.
+
+Pure functions from summary.py's numbers to text; page.py writes them. The best student of a row is
+bold; REFERENCES (real clips, teacher) are never marked.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+from dfdbench.metrics import all_metrics
+from dfdbench.report.arms import looks
+from dfdbench.report.summary import Delta, Summary, best_arms
+from dfdbench.statistics import Interval
+
+ARROWS = {"higher": "↑", "lower": "↓", "nearest_reference": "≈"}
+LATEX_ARROWS = {
+    "higher": r"$\uparrow$",
+    "lower": r"$\downarrow$",
+    "nearest_reference": r"$\approx$",
+}
+
+
+def arrow(metric: str) -> str:
+    """↑, ↓ or ≈: which way a metric is better."""
+    return ARROWS[all_metrics()[metric].direction]
+
+
+def metric_rows(summary: Summary) -> list[str]:
+    """The metrics that any arm has, in the registry's order."""
+    present = {metric for metrics in summary.values() for metric in metrics}
+    return [name for name in all_metrics() if name in present]
+
+
+def number(value: float, size: float | None = None) -> str:
+    """`value` with three decimals, or one where values of this `size` reach 10."""
+    return f"{value:.1f}" if abs(value if size is None else size) >= 10 else f"{value:.3f}"
+
+
+def cell(interval: Interval | None) -> str:
+    """`mean [low, high]`; an em dash where there is no value."""
+    if interval is None:
+        return "—"
+    if math.isnan(interval.low):  # one prompt
+        return number(interval.mean)
+    size = max(abs(interval.low), abs(interval.high))
+    mean, low, high = (number(x, size) for x in interval[:3])
+    return f"{mean} [{low}, {high}]"
+
+
+def table_rows(summary: Summary) -> list[tuple[str, list[tuple[str, bool]]]]:
+    """(metric, [(cell text, is best) for each arm]) for every metric; arms as in `summary`."""
+    rows = []
+    for metric in metric_rows(summary):
+        best = best_arms(summary, metric)
+        rows.append(
+            (metric, [(cell(summary[arm].get(metric)), arm in best) for arm in summary])
+        )  # fmt: skip
+    return rows
+
+
+def markdown(summary: Summary) -> str:
+    """The main table as Markdown."""
+    labels = looks(summary)
+    head = ["metric", *(labels[arm].label for arm in summary)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for metric, row in table_rows(summary):
+        texts = [f"**{text}**" if best else text for text, best in row]
+        name = f"{metric} {arrow(metric)}"
+        lines.append("| " + " | ".join([name, *texts]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _tex(text: str) -> str:
+    return text.replace("_", r"\_").replace("%", r"\%").replace("&", r"\&")
+
+
+def latex(summary: Summary) -> str:
+    """The main table as a LaTeX tabular; needs the booktabs package."""
+    labels = looks(summary)
+    head = " & ".join(["Metric", *(_tex(labels[arm].label) for arm in summary)])
+    lines = [
+        r"% needs \usepackage{booktabs}; mean and 95 % interval, best student in bold",
+        r"\begin{tabular}{l" + "c" * len(summary) + "}",
+        r"\toprule",
+        head + r" \\",
+        r"\midrule",
+    ]
+    for metric, row in table_rows(summary):
+        texts = []
+        for text, best in row:
+            mean, _, interval = text.partition(" ")
+            mean = rf"\textbf{{{mean}}}" if best else mean.replace("—", "--")
+            texts.append(f"{mean} {{\\scriptsize {interval}}}" if interval else mean)
+        name = f"{_tex(metric)} {LATEX_ARROWS[all_metrics()[metric].direction]}"
+        lines.append(" & ".join([name, *texts]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def long_csv(summary: Summary) -> str:
+    """A row per arm and metric with full precision, for other programs."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["arm", "metric", "mean", "low", "high", "n", "best", "direction", "unit", "version"]
+    )
+    for metric in metric_rows(summary):
+        info, best = all_metrics()[metric], best_arms(summary, metric)
+        for arm, metrics in summary.items():
+            if interval := metrics.get(metric):
+                writer.writerow(
+                    [
+                        arm, metric, interval.mean, interval.low, interval.high, interval.n,
+                        int(arm in best), info.direction, info.unit, info.version,
+                    ]
+                )  # fmt: skip
+    return out.getvalue()
+
+
+def delta_text(delta: Delta) -> list[str]:
+    """Difference, p values and verdict of one comparison, as shown in Markdown and HTML."""
+    size = max(abs(delta.low), abs(delta.high))
+    low, high = (f"{'+' if x > 0 else ''}{number(x, size)}" for x in (delta.low, delta.high))
+    mean = f"{'+' if delta.mean > 0 else ''}{number(delta.mean, size)}"
+    verdict = "excludes 0" if delta.low > 0 or delta.high < 0 else "includes 0"
+    moved = delta.gain_towards_reference
+    towards = "—" if moved is None else "closer" if moved > 0 else "farther"
+    return [f"{mean} [{low}, {high}]", f"{delta.p:.4f}", f"{delta.p_holm:.4f}", verdict, towards]
+
+
+DELTA_NOTE = (
+    "Paired differences over (prompt, training seed) with 95 % intervals; p from sign flips over "
+    "prompts, Holm-corrected over the metrics of a comparison. “to reference” says whether the "
+    "first arm's mean is closer to the real clips' (else the teacher's) than the second's."
+)
+DELTA_HEAD = ["metric", "difference", "p", "p (Holm)", "interval", "to reference"]
+
+
+def delta_groups(deltas: Sequence[Delta]) -> list[tuple[str, list[Delta]]]:
+    """The deltas by comparison: (`DFD − DMD2 control`, its rows)."""
+    labels = looks({arm for d in deltas for arm in (d.a, d.b)})
+    groups: dict[str, list[Delta]] = {}
+    for d in deltas:
+        groups.setdefault(f"{labels[d.a].label} − {labels[d.b].label}", []).append(d)
+    return list(groups.items())
+
+
+def delta_markdown(deltas: Sequence[Delta]) -> str:
+    """deltas.md: one small table per comparison."""
+    parts = [DELTA_NOTE + "\n"]
+    for title, rows in delta_groups(deltas):
+        parts.append(f"\n### {title}\n")
+        parts.append("| " + " | ".join(DELTA_HEAD) + " |\n|" + "---|" * len(DELTA_HEAD))
+        parts += ["| " + " | ".join([d.metric, *delta_text(d)]) + " |" for d in rows]
+    return "\n".join(parts) + "\n"

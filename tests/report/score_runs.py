@@ -1,0 +1,90 @@
+"""Score stores with known numbers, in run folders, as distill, generate and eval leave them."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dfdbench.metrics import GroupValue, all_metrics
+from dfdbench.run import Run
+from dfdbench.scores import Key, Row, Store
+from dfdbench.video import write_video
+
+PROMPTS = ("ball-desert", "box-snow", "cross-city", "triangle-snow")
+SEEDS = tuple(range(1, 9))
+SATURATION = {
+    "real": 0.12, "teacher": 0.14, "dmd2": 0.22, "dmd2_control": 0.24, "dp_dmd": 0.19, "dfd": 0.13,
+}  # fmt: skip
+ENTROPY = {
+    "real": 0.98, "teacher": 0.93, "dmd2": 0.41, "dmd2_control": 0.43, "dp_dmd": 0.55, "dfd": 0.82,
+}  # fmt: skip
+
+
+def write_log(run: Run, seed: int) -> None:
+    """A training curve as distill/diagnostics.py writes it; the last line is cut short."""
+    rng = np.random.default_rng(seed)
+    lines: list[dict] = []
+    for update in range(1, 81):
+        loss = 0.3 * np.exp(-update / 30) + 0.05 + 0.02 * rng.normal()
+        critic = 0.6 + 0.4 * np.exp(-update / 10)
+        lines.append(
+            {"kind": "update", "update": update, "matching": loss, "critic_fake_score": critic}
+        )
+        if update % 20 == 0:
+            saturation = SATURATION[run.arm] * update / 80
+            lines.append({"kind": "probe", "update": update, "saturation_generated": saturation})
+            lines.append(
+                {
+                    "kind": "bins", "update": update, "t_edges": [0.0, 0.4, 0.8, 1.0],
+                    "probe_delta": [seed, 1.0 + seed, None], "probe_delta_count": [1.0, 3.0, 0.0],
+                    "distance2": [0.2, 0.5, 1.0 + seed], "distance2_count": [1.0, 1.0, 1.0 + seed],
+                }
+            )  # fmt: skip
+    run.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind"')
+
+
+def add_run(folder: Path, arm: str, training_seed: int | None, suite: str = "toy-t2v") -> Run:
+    """A run whose scores scatter about SATURATION and ENTROPY; clips exist for the first prompt."""
+    trained = training_seed is not None
+    info = {
+        "arm": arm, "method": arm.split("_")[0], "training_seed": training_seed,
+        "student_updates": 100 + (training_seed or 0) if trained else 0,
+        "wall_seconds": 60.0 if trained else 0.0, "model": "toy-t2v",
+    }  # fmt: skip
+    run = Run.create(folder, info)
+    if trained:
+        write_log(run, training_seed)
+    rng = np.random.default_rng([len(arm), 99 if training_seed is None else training_seed])
+    shift = rng.normal(0, 0.004)
+    version = all_metrics()["saturation_mean"].version
+    with Store(run.scores_file) as store:
+        groups = {}
+        for i, prompt in enumerate(PROMPTS):
+            for seed in SEEDS:
+                path = f"videos/{suite}/{prompt}/{seed}.mp4"
+                if i == 0:
+                    hue = np.zeros(3, np.uint8)
+                    hue[seed % 3] = int(60 + 600 * SATURATION[arm])
+                    frames = np.full((5, 64, 64, 3), 90, np.uint8)
+                    frames[:, 16 + 2 * seed : 40, 12:44] += hue
+                    write_video(folder / path, frames, 8)
+                sha = hashlib.sha256(f"{arm}{training_seed}{path}".encode()).hexdigest()
+                value = SATURATION[arm] + 0.01 * i + shift + rng.normal(0, 0.01)
+                histogram = np.exp(-0.5 * ((np.arange(256) / 255 - value) / 0.1) ** 2)
+                keys = (version, "", "even16", "d", "float32", "cpu")
+                store.add_scores(
+                    Row(suite, path, prompt, f"a clip of {prompt}", seed, arm, sha),
+                    {
+                        Key(sha, "saturation_mean", *keys): value,
+                        Key(sha, "oracle_hue", *keys): float(seed % 6),
+                        Key(sha, "saturation_histogram", *keys): histogram / histogram.sum(),
+                    },
+                )
+            entropy = ENTROPY[arm] + 0.02 * i + shift + rng.normal(0, 0.01)
+            groups[arm, prompt] = {
+                "hue_entropy": GroupValue(entropy, len(SEEDS)),
+                "joint_coverage": GroupValue(0.9 * entropy, len(SEEDS)),
+            }
+        store.set_groups(suite, {"hue_entropy": 1, "joint_coverage": 1}, groups)
+    return run
