@@ -55,7 +55,7 @@ class ToySpec:
     )
 
 
-TOY = ToySpec(heads=6, layers=6, ffn_dim=576, vae_dim=16, vae_mult=(1, 2, 4))
+TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=16, vae_mult=(1, 2, 4))
 TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), head_dim=16)
 
 
