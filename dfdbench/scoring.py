@@ -44,7 +44,7 @@ class Summary:
     reused: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    written: list[Path] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -113,7 +113,7 @@ def score(
         from dfdbench.released import write_comparison
 
         for path in summary.stores:
-            summary.written += write_comparison(path, suite, path.parent)
+            summary.written += [str(p) for p in write_comparison(path, suite, path.parent)]
     summary.seconds = time.monotonic() - start
     return summary
 

@@ -35,7 +35,8 @@ def normalised_entropy(labels: np.ndarray, classes: int) -> float:
     """Miller–Madow entropy of int `labels` (n,) in units of log `classes`.
 
     0: always the same class; 1: uniform. Not clipped at 1: the correction makes the mean over
-    prompts right, and clipping would push it down again.
+    prompts right, and clipping would push it down again. Mean of 3,000 uniform draws for 6, 8 and
+    3 classes: .98 .97 1.00 at n = 16, but .92 .88 .97 at n = 8, so compare arms at like n.
     """
     return miller_madow(np.bincount(labels, minlength=classes)) / float(np.log(classes))
 
