@@ -56,7 +56,7 @@ def run_id(recipe: Recipe) -> str:
 
 
 def first_stage_recipe(recipe: Recipe) -> Recipe:
-    """Recipe of the run that `recipe.init` names, on this run's model, data, seed and grid."""
+    """Recipe of the run that `recipe.init` names, on this run's model, data, seed, grid and batch."""
     first = load_recipe(recipe.init.recipe)
     updates = recipe.init.updates or first.schedule.student_updates
     return dataclasses.replace(
@@ -66,6 +66,9 @@ def first_stage_recipe(recipe: Recipe) -> Recipe:
         data=recipe.data,
         student=dataclasses.replace(
             first.student, steps=recipe.student.steps, times=recipe.student.times
+        ),
+        optim=dataclasses.replace(
+            first.optim, batch=recipe.optim.batch, accumulate=recipe.optim.accumulate
         ),
         schedule=dataclasses.replace(
             first.schedule, student_updates=updates, shift=recipe.schedule.shift
