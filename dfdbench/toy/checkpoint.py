@@ -9,7 +9,7 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any  # diffusers and transformers classes are untyped
 
 import torch
 from diffusers import (
@@ -59,7 +59,7 @@ TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=16, vae_mult=(1, 2, 4))
 TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), head_dim=16)
 
 
-def build_vae(spec: ToySpec) -> AutoencoderKLWan:
+def build_vae(spec: ToySpec) -> Any:
     """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B 16 5 8 8)."""
     return AutoencoderKLWan(
         base_dim=spec.vae_dim,
@@ -77,7 +77,7 @@ def build_vae(spec: ToySpec) -> AutoencoderKLWan:
     )
 
 
-def build_transformer(spec: ToySpec) -> WanTransformer3DModel:
+def build_transformer(spec: ToySpec) -> Any:
     """An untrained WanTransformer3DModel over 1×2×2 latent patches."""
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
@@ -92,7 +92,7 @@ def build_transformer(spec: ToySpec) -> WanTransformer3DModel:
     )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer() -> Any:
     """A word-level tokenizer over the world's captions; other words become <unk>."""
     texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
     words = sorted({word for text in texts for word in text.split()})
@@ -113,7 +113,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_text_encoder(spec: ToySpec, vocabulary: int) -> UMT5EncoderModel:
+def build_text_encoder(spec: ToySpec, vocabulary: int) -> Any:
     """A small random UMT5 encoder. It stays frozen: random embeddings tell the words apart."""
     config = UMT5Config(
         vocab_size=vocabulary,
@@ -133,8 +133,8 @@ def write_checkpoint(
     folder: str | Path,
     spec: ToySpec = TOY,
     seed: int = 0,
-    vae: AutoencoderKLWan | None = None,
-    transformer: WanTransformer3DModel | None = None,
+    vae: Any = None,
+    transformer: Any = None,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write a checkpoint folder; parts that are not given get random weights from `seed`.
@@ -148,7 +148,7 @@ def write_checkpoint(
         text_encoder = build_text_encoder(spec, len(tokenizer))
         vae = vae or build_vae(spec)
         transformer = transformer or build_transformer(spec)
-    pipeline = WanPipeline(
+    pipeline: Any = WanPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder.to(dtype),
         vae=vae.to(dtype),

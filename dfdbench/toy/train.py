@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any  # diffusers classes are untyped
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch.nn import functional as F
 
 from dfdbench.errors import UserError
@@ -137,7 +137,7 @@ def _cosine(share: float) -> float:
     return float(torch.cos(torch.tensor(torch.pi * min(share, 1.0))))
 
 
-def train_vae(settings: Settings, spec: ToySpec, out: Path) -> AutoencoderKLWan:
+def train_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
     """Train the VAE on fresh clips: ½ L1 + 5 MSE in [-1, 1], and a small KL to N(0, I)."""
     torch.manual_seed(settings.seed)
     vae = build_vae(spec)
@@ -171,9 +171,7 @@ def train_vae(settings: Settings, spec: ToySpec, out: Path) -> AutoencoderKLWan:
 
 
 @torch.no_grad()
-def encode_clips(
-    vae: AutoencoderKLWan, attributes: world.Attributes, batch: int = 16
-) -> torch.Tensor:
+def encode_clips(vae: Any, attributes: world.Attributes, batch: int = 16) -> torch.Tensor:
     """Posterior means (N C 5 8 8), not normalised, of rendered clips."""
     parts = [
         vae.encode(world.render(attributes[slice(i, i + batch)]) * 2 - 1).latent_dist.mean
@@ -183,7 +181,7 @@ def encode_clips(
 
 
 def latents_of_clips(
-    vae: AutoencoderKLWan, settings: Settings, out: Path
+    vae: Any, settings: Settings, out: Path
 ) -> tuple[torch.Tensor, world.Attributes]:
     """Normalised latents of the teacher's training set; sets the VAE's latents_mean and std."""
     attributes = world.sample_attributes(settings.clips, _step_seed(settings, "clips", 0))
@@ -207,7 +205,7 @@ def latents_of_clips(
 
 def train_teacher(
     settings: Settings, spec: ToySpec, out: Path, latents: torch.Tensor, clips: world.Attributes
-) -> WanTransformer3DModel:
+) -> Any:
     """Flow matching: v-prediction MSE at t = shift(U[0, 1], settings.shift), caption dropout."""
     torch.manual_seed(settings.seed + 1)
     transformer = build_transformer(spec)
