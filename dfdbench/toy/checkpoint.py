@@ -29,8 +29,12 @@ MAX_WORDS = 16  # text tokens; Wan2.1 pads to 512, which the toy has no use for
 
 @dataclass(frozen=True)
 class ToySpec:
-    """Sizes of a small Wan. The VAE works on 2×2 pixel patches (a Wan VAE option): a quarter of
-    the convolution cost at the same 8× spatial and 4× temporal compression."""
+    """Sizes of a small Wan.
+
+    The VAE takes two options of AutoencoderKLWan that Wan2.2's checkpoint uses and Wan2.1's does
+    not: 2×2 pixel patches (a quarter of the convolution cost at the same 8× spatial and 4× temporal
+    compression) and residual up- and down-sampling (21 dB after 100 steps; without it, 1,000).
+    """
 
     heads: int
     layers: int
@@ -55,7 +59,7 @@ class ToySpec:
     )
 
 
-TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=16, vae_mult=(1, 2, 4))
+TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=24, vae_mult=(1, 2, 2))
 TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), head_dim=16)
 
 
@@ -72,6 +76,7 @@ def build_vae(spec: ToySpec) -> Any:
         in_channels=12,
         out_channels=12,
         patch_size=2,
+        is_residual=True,
         scale_factor_temporal=4,
         scale_factor_spatial=8,
     )

@@ -37,9 +37,9 @@ class Settings:
     """What the shipped weights were trained with."""
 
     seed: int = 0
-    vae_steps: int = 2400
-    vae_batch: int = 6  # of 9-frame clips; every fourth step takes half as many of 17 frames
-    vae_lr: float = 1.5e-3
+    vae_steps: int = 1600
+    vae_batch: int = 4  # of 9-frame clips; every fourth step takes half as many of 17 frames
+    vae_lr: float = 1e-3
     kl_weight: float = 1e-5
     clips: int = 8192  # in the teacher's training set
     teacher_steps: int = 6000
