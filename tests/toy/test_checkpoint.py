@@ -1,0 +1,112 @@
+"""The small Wan keeps the layout of the real one, and toy training is resumable."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from diffusers import WanPipeline
+
+from dfdbench.errors import UserError
+from dfdbench.models import load_family
+from dfdbench.toy import train, world
+from dfdbench.toy.checkpoint import TINY, write_checkpoint
+from dfdbench.toy.data import real_latents
+from dfdbench.toy.quality import fidelity_and_diversity, to_frames
+from dfdbench.toy.text import CaptionEmbeddings
+
+SHORT = train.Settings(vae_steps=4, vae_batch=2, clips=8, teacher_steps=6, teacher_batch=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("toy") / "tiny", TINY, seed=3)
+
+
+def test_layout_is_that_of_wan21(folder):
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["_class_name"] == "WanPipeline"
+    assert index["transformer"] == ["diffusers", "WanTransformer3DModel"]
+    assert index["vae"] == ["diffusers", "AutoencoderKLWan"]
+    assert index["text_encoder"] == ["transformers", "UMT5EncoderModel"]
+    for part in ("transformer", "vae", "text_encoder", "tokenizer", "scheduler"):
+        assert (folder / part).is_dir()
+    assert not [f for f in folder.rglob("*") if f.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_the_plain_pipeline_samples_it(folder):
+    pipeline = WanPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    frames = pipeline(
+        "a ball moving over the desert", num_frames=17, height=64, width=64,
+        num_inference_steps=2, guidance_scale=2.0, max_sequence_length=16, output_type="np",
+    ).frames  # fmt: skip
+    assert frames.shape == (1, 17, 64, 64, 3)
+
+
+def test_embeddings_of_training_equal_those_of_the_family(folder):
+    """The teacher must be asked with exactly what it was trained on."""
+    table = CaptionEmbeddings(TINY, seed=3).table
+    texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
+    theirs = load_family(str(folder)).encode_prompt([*texts, ""]).prompt_embeds
+    assert torch.allclose(table, theirs.float(), atol=1e-6)
+    assert len({tuple(row.flatten().tolist()) for row in table}) == len(table)
+
+
+def test_prompts_of_real_latents_belong_to_their_clips(folder, tmp_path):
+    family = load_family(str(folder))
+    latents, index, prompts = real_latents(family, 6, seed=1, cache_dir=tmp_path)
+    assert latents.shape == (6, 16, 5, 8, 8)
+    from dfdbench.toy.data import DATA_SEED
+
+    clips = world.sample_attributes(6, DATA_SEED + 1)
+    for i in range(6):
+        assert world.SHAPES[clips.shape[i]] in prompts[index[i]]
+        assert world.SCENE_PHRASES[world.SCENES[clips.scene[i]]] in prompts[index[i]]
+    again, _, _ = real_latents(family, 6, seed=1, cache_dir=tmp_path)
+    assert torch.equal(latents, again)
+    other, _, _ = real_latents(family, 6, seed=2, cache_dir=tmp_path)
+    assert not torch.equal(latents, other)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
+    whole = train.train(tmp_path / "whole", SHORT, TINY)
+
+    class Stop(Exception):
+        pass
+
+    real = torch.nn.utils.clip_grad_norm_
+    calls = {"count": 0}
+
+    def failing(*args, **kwargs):
+        calls["count"] += 1
+        if calls["count"] in (3, 8):
+            raise Stop
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", failing)
+    for _ in range(2):
+        with pytest.raises(Stop):
+            train.train(tmp_path / "parts", SHORT, TINY)
+    parts = train.train(tmp_path / "parts", SHORT, TINY)
+    for file in whole.rglob("*.safetensors"):
+        assert file.read_bytes() == (parts / file.relative_to(whole)).read_bytes(), file.name
+
+
+def test_other_settings_in_a_used_folder_are_refused(tmp_path):
+    train.train(tmp_path, SHORT, TINY)
+    with pytest.raises(UserError, match="other settings"):
+        train.train(tmp_path, dataclasses.replace(SHORT, seed=1), TINY)
+
+
+def test_quality_counts_what_the_oracle_reads():
+    captions = [c for c in world.captions() for _ in range(4)]
+    frames = []
+    for i, caption in enumerate(captions):
+        clip = world.sample_attributes(1, i, caption.shape, caption.scene)
+        frames.append(to_frames(world.render(clip) * 2 - 1)[0])
+    result = fidelity_and_diversity(frames, captions)
+    assert result["prompt_accuracy"] == 1 and result["sprite_intact"] == 1
+    shuffled = fidelity_and_diversity(frames, captions[::-1])
+    assert shuffled["prompt_accuracy"] < 0.2
