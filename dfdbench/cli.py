@@ -169,8 +169,9 @@ def generate(
     from dfdbench.generate import open_run, parse_seeds
     from dfdbench.suites import get_suite
 
+    wanted = parse_seeds(seeds) if seeds else None
     chosen = open_run(run, arm, out, model, cfg)
-    listing = work(chosen, get_suite(suite), parse_seeds(seeds) if seeds else None, batch, device)
+    listing = work(chosen, get_suite(suite), wanted, batch, device)
     show({"samples": str(listing)}, as_json, f"clips: {listing}")
 
 
