@@ -1,6 +1,6 @@
 """Share of a distillation iteration spent outside the networks' passes; must stay within 10 %.
 
-    python benchmarks/bench_distill.py [--model toy-t2v] [--updates 20] [--cpu-time] [--json] [KEY=VALUE ...]
+    python benchmarks/bench_distill.py [--model DIR] [--updates 20] [--cpu-time] [KEY=VALUE ...]
 
 Trains each toy recipe for some student updates on random latents (no checkpoints, log and probes
 at the recipes' own cadence) and times every forward pass, every backward pass and every decoding.
