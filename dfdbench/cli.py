@@ -282,6 +282,21 @@ def toy_train(
     typer.echo(f"model: {train(out)}")
 
 
+@toy_app.command("quality")
+def toy_quality(
+    model: Annotated[str, typer.Option(help=f"{MODEL_HELP}.")] = "toy-t2v",
+    out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("quality.json"),
+) -> None:
+    """Measure VAE, oracle and teacher of the toy against its own truth.
+
+    Example: dfdbench toy quality --model runs/toy-train/toy-t2v --out quality.json
+    """
+    from dfdbench.toy.quality import measure
+
+    measure(model, out)
+    typer.echo(f"quality: {out}")
+
+
 def recipe_name(method: str | None, recipe: str | None) -> str:
     """The recipe asked for; without one, the toy's of the method."""
     from dfdbench.errors import unknown_name

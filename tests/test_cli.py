@@ -10,7 +10,17 @@ from typer.testing import CliRunner
 from dfdbench.cli import app
 from dfdbench.video import write_video
 
-COMMANDS = ["quickstart", "distill", "generate", "eval", "report", "check", "doctor", "toy train"]
+COMMANDS = [
+    "quickstart",
+    "distill",
+    "generate",
+    "eval",
+    "report",
+    "check",
+    "doctor",
+    "toy train",
+    "toy quality",
+]
 runner = CliRunner()
 
 

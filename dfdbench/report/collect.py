@@ -39,7 +39,7 @@ class Collected:
 
     values: a row per score; columns VALUE_COLUMNS, `level` is "video" or "prompt".
     clips: a row per video; columns CLIP_COLUMNS, `path` absolute.
-    histograms: arm → mean over its clips of the pixel-saturation histogram (256 bins over [0, 1]).
+    histograms: arm → mean over its prompts of the pixel-saturation histogram (256 bins, [0, 1]).
     runs: the run folders among the sources. skipped: one line per source that gave nothing.
     """
 
@@ -118,10 +118,11 @@ def _clips(samples: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def _mean_histograms(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    return {
-        str(arm): np.mean(np.stack(list(rows)), axis=0)
-        for arm, rows in table.groupby("arm")["array"]
-    }
+    """Clips of a prompt first, then prompts: the prompt is the unit, as in the tables."""
+    by_prompt: dict[str, list[np.ndarray]] = {}
+    for (arm, _), rows in table.groupby(["arm", "prompt_id"])["array"]:
+        by_prompt.setdefault(str(arm), []).append(np.mean(np.stack(list(rows)), axis=0))
+    return {arm: np.mean(np.stack(parts), axis=0) for arm, parts in by_prompt.items()}
 
 
 def _choose_suite(tables: Sequence[pd.DataFrame], suite: str | None) -> str:

@@ -5,6 +5,7 @@ are missing; page.py saves each as PNG and SVG.
 """
 
 from pathlib import Path
+from textwrap import fill, shorten
 from typing import Any
 
 import matplotlib
@@ -39,6 +40,7 @@ STYLE: dict[Any, Any] = {
 }
 DPI = 160
 GRID_COLUMNS = 8
+UNKNOWN_SEED = -1  # of clips whose manifest names no seed
 CELL_INCHES = 0.8
 DIVERSITY = ("hue_entropy", "joint_coverage")
 DIVERSITY_LABELS = {
@@ -82,8 +84,8 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def grid_prompt(clips: pd.DataFrame, prompt: str | None) -> str:
-    """The prompt id to show: `prompt` if given, else the first that the most arms have."""
-    known = clips.groupby("prompt_id")["arm"].nunique()
+    """The prompt id to show: `prompt` if given, else the first with the most (arm, seed) cells."""
+    known = clips.drop_duplicates(["arm", "prompt_id", "seed"]).groupby("prompt_id").size()
     if prompt is None:
         return str(known.index[int(np.argmax(known.to_numpy()))])
     if prompt not in known.index:
@@ -101,6 +103,7 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
         return None
     shown = grid_prompt(collected.clips, prompt)
     clips = collected.clips[collected.clips["prompt_id"] == shown]
+    clips = clips.assign(seed=clips["seed"].fillna(UNKNOWN_SEED).astype(int))
     arms, look = ordered(clips["arm"]), looks(collected.arms)
     seeds = sorted(clips["seed"].unique())[:GRID_COLUMNS]
     frames: dict[tuple[str, int], np.ndarray] = {}
@@ -129,12 +132,17 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
             if (arm, seed) in frames:
                 axis.imshow(frames[arm, seed], interpolation="nearest")
             if row == 0:
-                axis.set_title(f"seed {seed}", fontsize=7.5, loc="center", color="#444444", pad=3)
+                title = "" if seed == UNKNOWN_SEED else f"seed {seed}"
+                axis.set_title(title, fontsize=7.5, loc="center", color="#444444", pad=3)
         axes[row, 0].set_ylabel(
             look[arm].label, color=look[arm].colour, fontweight="bold", **ROW_LABEL
         )
-    text = clips["prompt"].iloc[0]
-    figure.suptitle(f"“{text}”, middle frames", fontsize=9, x=0.01, ha="left")
+    width_in_letters = int(13 * figure.get_figwidth())
+    prompts = clips["prompt"].dropna()
+    text = shorten(
+        str(prompts.iloc[0]) if len(prompts) else shown, 2 * width_in_letters, placeholder=" …"
+    )
+    figure.suptitle(fill(f"“{text}”", width_in_letters), fontsize=9, x=0.01, ha="left")
     figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     return figure
 
@@ -155,7 +163,8 @@ def saturation_histograms(collected: Collected, metric: str = "saturation_mean")
     bins = np.linspace(max(0.0, low - pad), min(1.0, high + pad), 41)
     figure, axes = new_figure(7.4, 0.68 * len(arms) + 0.8, len(arms), 2, sharex="col")
     reference = reference_arm(list(collected.histograms))
-    aim = values[values["arm"] == (reference_arm(arms) or "")]["value"]
+    of_reference = values[values["arm"] == (reference_arm(arms) or "")]
+    aim = of_reference.groupby("prompt_id")["value"].mean()
     for (left, right), arm in zip(axes, arms, strict=True):
         own, colour = values[values["arm"] == arm]["value"], look[arm].colour
         left.hist(own, bins=bins, color=colour, alpha=0.85, density=True, linewidth=0)
@@ -163,7 +172,8 @@ def saturation_histograms(collected: Collected, metric: str = "saturation_mean")
             left.axvline(aim.mean(), color="#444444", linestyle=(0, (4, 3)), lw=0.9)
         left.set_ylabel(look[arm].label, color=colour, fontweight="bold", **ROW_LABEL)
         left.set_ylim(top=1.35 * left.get_ylim()[1])
-        note(left, f"mean {own.mean():.3f}, {len(own)} videos")
+        mean = own.groupby(values["prompt_id"]).mean().mean()
+        note(left, f"mean {mean:.3f}, {len(own)} videos")
         if arm in collected.histograms:
             shares = collected.histograms[arm].reshape(64, -1).sum(axis=1)
             right.stairs(shares, np.linspace(0, 1, 65), fill=True, color=colour, alpha=0.85)

@@ -64,13 +64,21 @@ def scores_of(values: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
     return chosen.dropna(subset=["value"])
 
 
+def within_range(metric: str, interval: Interval) -> Interval:
+    """The interval cut to the values that the metric can take: no share below 0."""
+    low, high = all_metrics()[metric].range
+    return interval._replace(low=max(interval.low, low), high=min(interval.high, high))
+
+
 def summarise(collected: Collected) -> Summary:
     """Mean and 95 % interval of every reported metric in every arm; missing stays missing."""
     metrics = reported_metrics(collected.values)
     summary: Summary = {}
     for arm in collected.arms:
         frames = {metric: scores_of(collected.values, arm, metric) for metric in metrics}
-        summary[arm] = {m: crossed_interval(f) for m, f in frames.items() if len(f)}
+        summary[arm] = {
+            m: within_range(m, crossed_interval(f)) for m, f in frames.items() if len(f)
+        }
     return summary
 
 

@@ -35,7 +35,8 @@ def metric_rows(summary: Summary) -> list[str]:
 
 def number(value: float, size: float | None = None) -> str:
     """`value` with three decimals, or one where values of this `size` reach 10."""
-    return f"{value:.1f}" if abs(value if size is None else size) >= 10 else f"{value:.3f}"
+    digits = 1 if abs(value if size is None else size) >= 10 else 3
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero
 
 
 def cell(interval: Interval | None) -> str:

@@ -4,13 +4,14 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from score_runs import ENTROPY, PROMPTS, SATURATION, add_run
 
 from dfdbench.errors import UserError
 from dfdbench.files import sha256_file
 from dfdbench.report import curves, figures
-from dfdbench.report.collect import RunRecord, collect, find_sources
+from dfdbench.report.collect import RunRecord, _mean_histograms, collect, find_sources
 from dfdbench.report.page import report
 from dfdbench.report.summary import compare, summarise, summary_json
 from dfdbench.scores import Store
@@ -155,6 +156,22 @@ def test_the_seed_grid_has_a_row_an_arm_and_a_column_a_seed(runs):
     assert [a.get_ylabel() for a in figure.axes if a.get_ylabel()] == [
         "real clips", "teacher", "DMD2", "DMD2 control", "DP-DMD", "DFD",
     ]  # fmt: skip
+
+
+def test_the_default_prompt_of_the_grid_fills_the_most_cells():
+    rows = [("dmd2", "a", 1), ("dfd", "a", 1), ("dfd", "b", 1), ("dfd", "b", 2), ("dfd", "b", 3)]
+    clips = pd.DataFrame(rows, columns=["arm", "prompt_id", "seed"])
+    assert figures.grid_prompt(clips, None) == "b"
+    assert figures.grid_prompt(clips[clips["seed"] == 1], None) == "a"
+
+
+def test_pooled_histograms_weigh_prompts_alike_however_many_clips_they_have(tmp_path):
+    one, two = np.eye(256)[10], np.eye(256)[200]
+    table = pd.DataFrame(
+        {"arm": "dfd", "prompt_id": ["a", "b", "b", "b"], "array": [one, two, two, two]}
+    )
+    mean = _mean_histograms(table)["dfd"]
+    assert mean[10] == mean[200] == 0.5
 
 
 def test_bins_over_t_are_weighted_by_their_counts(runs):

@@ -5,7 +5,13 @@ import math
 import pytest
 
 from dfdbench.report.arms import KNOWN, looks, ordered
-from dfdbench.report.summary import Delta, best_arms, deltas_json, reference_arm
+from dfdbench.report.summary import (
+    Delta,
+    best_arms,
+    deltas_json,
+    reference_arm,
+    within_range,
+)
 from dfdbench.report.tables import cell, delta_markdown, latex, long_csv, markdown, number
 from dfdbench.statistics import Interval
 
@@ -78,7 +84,14 @@ def test_one_prompt_has_no_interval():
     assert cell(Interval(0.5, math.nan, math.nan, 1)) == "0.500"
     assert cell(None) == "—"
     assert cell(Interval(43.21, 40.0, 45.99, 3)) == "43.2 [40.0, 46.0]"
-    assert number(-0.0314) == "-0.031"
+    assert number(-0.0314) == "-0.031" and number(-0.0001) == "0.000"
+
+
+def test_intervals_stay_within_what_a_metric_can_be():
+    cut = within_range("saturation_share_09", Interval(0.02, -0.01, 0.05, 8))
+    assert cut == Interval(0.02, 0.0, 0.05, 8)
+    assert within_range("sprite_intact", Interval(0.98, 0.9, 1.02, 8)).high == 1.0
+    assert math.isnan(within_range("sprite_intact", Interval(0.98, math.nan, math.nan, 1)).low)
 
 
 def test_deltas_say_whether_the_interval_excludes_zero_and_what_came_closer():
