@@ -29,17 +29,18 @@ class Bar:
     Args:
         total: number of items; `done` of them were finished by an earlier run.
         label: what is counted, shown first.
+        quiet: show nothing, for the processes beside the first.
     """
 
-    def __init__(self, total: int, label: str, done: int = 0) -> None:
+    def __init__(self, total: int, label: str, done: int = 0, quiet: bool = False) -> None:
         self.total, self.label, self.count, self.first = total, label, done, done
         self.start = self.printed = time.monotonic()
         self.live: Progress | None = None
-        self.note = ""
+        self.note, self.quiet = "", quiet
 
     def __enter__(self) -> "Bar":
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and not self.quiet:
             self.live = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -59,7 +60,7 @@ class Bar:
     def __exit__(self, *exc: object) -> None:
         if self.live:
             self.live.stop()
-        elif self.count > self.first:
+        elif self.count > self.first and not self.quiet:
             self._plain(final=True)
 
     def step(self, items: int = 1, note: str = "") -> None:
@@ -72,6 +73,8 @@ class Bar:
             self.live.update(
                 self.task, completed=self.count, rate=f"{rate:.2f}/s", note=self.note
             )
+        elif self.quiet:
+            return
         elif now - self.printed > PLAIN_EVERY_SECONDS and self.count < self.total:
             self.printed = now
             self._plain()

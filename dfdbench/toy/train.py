@@ -6,18 +6,18 @@ flow-matching teacher on those latents with caption dropout. The data of step k 
 """
 
 import json
-import time
-from collections.abc import Callable
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any  # diffusers classes are untyped
 
 import torch
+from torch import distributed, multiprocessing
 from torch.nn import functional as F
 
 from dfdbench.errors import UserError
 from dfdbench.files import atomic_path, write_json
-from dfdbench.progress import Bar, track
+from dfdbench.progress import track
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint import (
     TOY,
@@ -26,10 +26,10 @@ from dfdbench.toy.checkpoint import (
     build_vae,
     write_checkpoint,
 )
+from dfdbench.toy.fit import Fit, share_of_batch
 from dfdbench.toy.text import CaptionEmbeddings
 
-CHECKPOINT_SECONDS = 120.0
-LOG_EVERY = 20
+LATENTS = "latents.pt"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Settings:
     vae_batch: int = 4  # of 9-frame clips; every fourth step takes half as many of 17 frames
     vae_lr: float = 1e-3
     chroma_weight: float = 8.0  # pixels weigh 1 + this · chroma …
-    chroma_from: int = 900  # … from this step on
+    chroma_from: int = 980  # … from this step on
     kl_weight: float = 1e-5
     clips: int = 8192  # in the teacher's training set
     teacher_steps: int = 6000
@@ -62,83 +62,6 @@ def held_out(count: int, seed: int = 0) -> world.Attributes:
     return world.sample_attributes(count, 2**40 + seed)
 
 
-class _Fit:
-    """A training loop with warm-up and cosine decay, EMA, atomic checkpoints and a log."""
-
-    def __init__(self, name: str, module: torch.nn.Module, steps: int, lr: float, ema: float,
-                 out: Path) -> None:  # fmt: skip
-        self.name, self.module, self.steps, self.decay = name, module, steps, ema
-        self.file, self.log = out / f"{name}.pt", out / f"{name}.jsonl"
-        self.average = {k: v.detach().clone() for k, v in module.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(
-            module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01
-        )
-        self.plan = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser,
-            lambda s: min((s + 1) / 100, 0.5 + 0.5 * _cosine(s / steps)),
-        )
-        self.step, self.seconds = 0, 0.0
-        if self.file.exists():
-            state = torch.load(self.file, weights_only=True)
-            module.load_state_dict(state["module"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.plan.load_state_dict(state["plan"])
-            self.average, self.step = state["average"], state["step"]
-            self.seconds = state["seconds"]
-
-    def save(self) -> None:
-        with atomic_path(self.file) as temporary:
-            torch.save(
-                {
-                    "module": self.module.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                    "plan": self.plan.state_dict(),
-                    "average": self.average,
-                    "step": self.step,
-                    "seconds": self.seconds,
-                },
-                temporary,
-            )
-
-    def run(self, loss_of_step: Callable[[int], dict[str, torch.Tensor]]) -> None:
-        """Train to `steps`; leaves the averaged weights in the module."""
-        started = time.monotonic() - self.seconds
-        saved = time.monotonic()
-        with Bar(self.steps, f"toy {self.name}", done=self.step) as bar:
-            while self.step < self.steps:
-                losses = loss_of_step(self.step)
-                self.optimiser.zero_grad(set_to_none=True)
-                losses["loss"].backward()
-                norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-                self.optimiser.step()
-                self.plan.step()
-                self.step += 1
-                decay = min(self.decay, self.step / (self.step + 10))
-                with torch.no_grad():
-                    for key, value in self.module.state_dict().items():
-                        if value.is_floating_point():
-                            self.average[key].lerp_(value, 1 - decay)
-                self.seconds = time.monotonic() - started
-                note = ""
-                if self.step % LOG_EVERY == 0:
-                    row = {k: round(v.item(), 6) for k, v in losses.items()}
-                    row |= {"step": self.step, "grad": round(norm.item(), 4)}
-                    row["seconds"] = round(self.seconds, 1)
-                    with open(self.log, "a") as log:
-                        log.write(json.dumps(row) + "\n")
-                    note = f"loss {row['loss']:.4f}"
-                bar.step(note=note)
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self.save()
-                    saved = time.monotonic()
-        self.save()
-        self.module.load_state_dict(self.average)
-
-
-def _cosine(share: float) -> float:
-    return float(torch.cos(torch.tensor(torch.pi * min(share, 1.0))))
-
-
 def train_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
     """Train the VAE on fresh clips: ½ L1 + 5 MSE in [-1, 1], and a small KL to N(0, I)."""
     torch.manual_seed(settings.seed)
@@ -148,7 +71,7 @@ def train_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
     for layer in vae.modules():  # channels-last convolutions are a quarter faster on the CPU
         if isinstance(layer, torch.nn.Conv3d):
             layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
-    fit = _Fit("vae", vae, settings.vae_steps, settings.vae_lr, settings.ema, out)
+    fit = Fit("vae", vae, settings.vae_steps, settings.vae_lr, settings.ema, out)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
         seed = _step_seed(settings, "vae", step)
@@ -187,36 +110,36 @@ def encode_clips(vae: Any, attributes: world.Attributes, batch: int = 16) -> tor
     return torch.cat(parts)
 
 
-def latents_of_clips(
-    vae: Any, settings: Settings, out: Path
-) -> tuple[torch.Tensor, world.Attributes]:
-    """Normalised latents of the teacher's training set; sets the VAE's latents_mean and std."""
-    attributes = world.sample_attributes(settings.clips, _step_seed(settings, "clips", 0))
-    file = out / "latents.pt"
+def teacher_clips(settings: Settings) -> world.Attributes:
+    """The teacher's training set."""
+    return world.sample_attributes(settings.clips, _step_seed(settings, "clips", 0))
+
+
+def encode_training_set(vae: Any, settings: Settings, out: Path) -> None:
+    """Write the training set's normalised latents; set the VAE's latents_mean and latents_std."""
+    file = out / LATENTS
     if file.exists():
         state = torch.load(file, weights_only=True)
     else:
-        latents = encode_clips(vae, attributes)
+        latents = encode_clips(vae, teacher_clips(settings))
         mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
         shape = (1, -1, 1, 1, 1)
-        state = {
-            "latents": (latents - mean.view(shape)) / std.view(shape),
-            "mean": mean,
-            "std": std,
-        }
+        normalised = (latents - mean.view(shape)) / std.view(shape)
+        state = {"latents": normalised, "mean": mean, "std": std}
         with atomic_path(file) as temporary:
             torch.save(state, temporary)
     vae.register_to_config(latents_mean=state["mean"].tolist(), latents_std=state["std"].tolist())
-    return state["latents"], attributes
 
 
-def train_teacher(
-    settings: Settings, spec: ToySpec, out: Path, latents: torch.Tensor, clips: world.Attributes
-) -> Any:
+def fit_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     """Flow matching: v-prediction MSE at t = shift(U[0, 1], settings.shift), caption dropout."""
     torch.manual_seed(settings.seed + 1)
     transformer = build_transformer(spec)
-    fit = _Fit(
+    latents, clips = (
+        torch.load(out / LATENTS, weights_only=True)["latents"],
+        teacher_clips(settings),
+    )
+    fit = Fit(
         "teacher", transformer, settings.teacher_steps, settings.teacher_lr, settings.ema, out
     )
     embeddings = CaptionEmbeddings(spec, settings.seed)
@@ -233,15 +156,45 @@ def train_teacher(
         t = settings.shift * u / (1 + (settings.shift - 1) * u)
         t5 = t.view(-1, 1, 1, 1, 1)
         x_t = (1 - t5) * x0 + t5 * noise
-        v = transformer(x_t, 1000 * t, prompt, return_dict=False)[0]
-        return {"loss": F.mse_loss(v, noise - x0)}
+        mine = share_of_batch(size)
+        v = transformer(x_t[mine], 1000 * t[mine], prompt[mine], return_dict=False)[0]
+        return {"loss": F.mse_loss(v, (noise - x0)[mine])}
 
     fit.run(loss)
     return transformer.eval()
 
 
-def train(out: str | Path, settings: Settings | None = None, spec: ToySpec = TOY) -> Path:
+def _fit_teacher_in_process(
+    rank: int, processes: int, meeting: str, settings: Settings, spec: ToySpec, out: Path
+) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes
+    )
+    fit_teacher(settings, spec, out)
+    distributed.destroy_process_group()
+
+
+def train_teacher(settings: Settings, spec: ToySpec, out: Path, processes: int = 1) -> Any:
+    """`fit_teacher`, each batch shared by `processes` (on a CPU faster than as many threads)."""
+    if processes > 1:
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = (processes, f"{folder}/meeting", settings, spec, out)
+            multiprocessing.spawn(_fit_teacher_in_process, arguments, processes)
+    return fit_teacher(settings, spec, out)  # alone: trains; after the others: loads their end
+
+
+def train(
+    out: str | Path,
+    settings: Settings | None = None,
+    spec: ToySpec = TOY,
+    processes: int = 1,
+) -> Path:
     """Train all stages into folder `out`, resuming what is there; returns out/toy-t2v.
+
+    Args:
+        processes: share the teacher's batches; another number sums in another order, so the
+            weights agree to rounding only.
 
     Raises:
         UserError: `out` holds a run with other settings.
@@ -255,8 +208,8 @@ def train(out: str | Path, settings: Settings | None = None, spec: ToySpec = TOY
         raise UserError(f"{file} has other settings; choose another --out or delete the folder")
     write_json(file, record)
     vae = train_vae(settings, spec, out)
-    latents, clips = latents_of_clips(vae, settings, out)
-    transformer = train_teacher(settings, spec, out, latents, clips)
+    encode_training_set(vae, settings, out)
+    transformer = train_teacher(settings, spec, out, processes)
     return write_checkpoint(
         out / "toy-t2v", spec, settings.seed, vae, transformer, dtype=torch.float16
     )

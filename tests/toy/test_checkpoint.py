@@ -6,11 +6,12 @@ import json
 import pytest
 import torch
 from diffusers import WanPipeline
+from safetensors.torch import load_file
 
 from dfdbench.errors import UserError
 from dfdbench.models import load_family
-from dfdbench.toy import train, world
-from dfdbench.toy.checkpoint import TINY, write_checkpoint
+from dfdbench.toy import fit, train, world
+from dfdbench.toy.checkpoint import TINY, build_transformer, write_checkpoint
 from dfdbench.toy.data import real_latents
 from dfdbench.toy.quality import fidelity_and_diversity, to_frames
 from dfdbench.toy.text import CaptionEmbeddings
@@ -84,7 +85,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
             raise Stop
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", failing)
     for _ in range(2):
         with pytest.raises(Stop):
@@ -110,3 +111,16 @@ def test_quality_counts_what_the_oracle_reads():
     assert result["prompt_accuracy"] == 1 and result["sprite_intact"] == 1
     shuffled = fidelity_and_diversity(frames, captions[::-1])
     assert shuffled["prompt_accuracy"] < 0.2
+
+
+def test_two_processes_train_the_teacher_that_one_does(tmp_path):
+    """Each takes half of every batch; the mean of their gradients is the batch's."""
+    one = train.train(tmp_path / "one", SHORT, TINY)
+    two = train.train(tmp_path / "two", SHORT, TINY, processes=2)
+    name = "transformer/diffusion_pytorch_model.safetensors"
+    left, right = load_file(one / name), load_file(two / name)
+    torch.manual_seed(SHORT.seed + 1)
+    start = build_transformer(TINY).state_dict()
+    moved = max((left[k].float() - start[k]).abs().max() for k in left)
+    apart = max((left[k].float() - right[k].float()).abs().max() for k in left)
+    assert apart < 0.1 * moved and moved > 0

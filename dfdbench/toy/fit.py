@@ -1,0 +1,131 @@
+"""The training loop of the toy's VAE and teacher: plan, average, checkpoints, log, processes."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from dfdbench.files import atomic_path
+from dfdbench.progress import Bar
+
+CHECKPOINT_SECONDS = 120.0
+LOG_EVERY = 20
+WARM_UP = 100  # steps
+
+
+def _world() -> tuple[int, int]:
+    """Rank and number of processes that share each batch; (0, 1) without torch.distributed."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def share_of_batch(size: int) -> slice:
+    """The samples of a batch that this process computes."""
+    rank, world = _world()
+    if size % world:
+        raise ValueError(f"a batch of {size} cannot be shared by {world} processes")
+    return slice(rank * size // world, (rank + 1) * size // world)
+
+
+def _average_gradients(parameters: Iterable[torch.nn.Parameter], world: int) -> None:
+    """Replace gradients by their mean over the processes, in one message."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in grads])
+    distributed.all_reduce(flat)
+    flat /= world
+    for grad, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        grad.copy_(mean.view_as(grad))
+
+
+class Fit:
+    """AdamW with warm-up and cosine decay, an average of the weights, atomic checkpoints, a log.
+
+    Files in `out`: NAME.pt (resume point, removed by nobody) and NAME.jsonl (losses).
+    """
+
+    def __init__(
+        self, name: str, module: torch.nn.Module, steps: int, lr: float, ema: float, out: Path
+    ) -> None:
+        self.name, self.module, self.steps, self.decay = name, module, steps, ema
+        self.file, self.log = out / f"{name}.pt", out / f"{name}.jsonl"
+        self.average = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        self.trained = [p for p in module.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            self.trained, lr=lr, betas=(0.9, 0.99), weight_decay=0.01
+        )
+        self.plan = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser,
+            lambda s: min((s + 1) / WARM_UP, 0.5 + 0.5 * math.cos(math.pi * min(s / steps, 1))),
+        )
+        self.step, self.seconds = 0, 0.0
+        if self.file.exists():
+            state = torch.load(self.file, weights_only=True)
+            module.load_state_dict(state["module"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.plan.load_state_dict(state["plan"])
+            self.average, self.step = state["average"], state["step"]
+            self.seconds = state["seconds"]
+
+    def save(self) -> None:
+        """Write the resume point."""
+        with atomic_path(self.file) as temporary:
+            torch.save(
+                {
+                    "module": self.module.state_dict(),
+                    "optimiser": self.optimiser.state_dict(),
+                    "plan": self.plan.state_dict(),
+                    "average": self.average,
+                    "step": self.step,
+                    "seconds": self.seconds,
+                },
+                temporary,
+            )
+
+    def run(self, loss_of_step: Callable[[int], dict[str, torch.Tensor]]) -> None:
+        """Train to `steps`; leaves the averaged weights in the module."""
+        rank, world = _world()
+        started = time.monotonic() - self.seconds
+        saved = time.monotonic()
+        with Bar(self.steps, f"toy {self.name}", done=self.step, quiet=rank > 0) as bar:
+            while self.step < self.steps:
+                losses = loss_of_step(self.step)
+                self.optimiser.zero_grad(set_to_none=True)
+                losses["loss"].backward()
+                if world > 1:
+                    _average_gradients(self.trained, world)
+                norm = torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+                self.optimiser.step()
+                self.plan.step()
+                self.step += 1
+                self._move_average()
+                self.seconds = time.monotonic() - started
+                note = ""
+                if self.step % LOG_EVERY == 0 and rank == 0:
+                    note = self._write_log(losses, norm)
+                bar.step(note=note)
+                if rank == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self.save()
+                    saved = time.monotonic()
+        if rank == 0:
+            self.save()
+        self.module.load_state_dict(self.average)
+
+    def _move_average(self) -> None:
+        decay = min(self.decay, self.step / (self.step + 10))
+        with torch.no_grad():
+            for key, value in self.module.state_dict().items():
+                if value.is_floating_point():
+                    self.average[key].lerp_(value, 1 - decay)
+
+    def _write_log(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> str:
+        row = {name: round(value.item(), 6) for name, value in losses.items()}
+        row |= {"step": self.step, "grad": round(norm.item(), 4)}
+        row["seconds"] = round(self.seconds, 1)
+        with open(self.log, "a") as log:
+            log.write(json.dumps(row) + "\n")
+        return f"loss {row['loss']:.4f}"
