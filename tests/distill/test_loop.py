@@ -140,6 +140,23 @@ def test_dfd_with_p_zero_trains_the_control_bitwise(recipe, parent, tmp_path):
     assert zero.info["student_updates"] == 3 and zero.info["student_updates_total"] == 5
 
 
+def test_a_second_stage_goes_on_with_the_parents_data_order_and_noise(
+    recipe, parent, tmp_path, monkeypatch
+):
+    seen = []
+
+    def stop(self, role, iteration):
+        seen.append((role, iteration))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "step", stop)
+    for number, start in enumerate((parent.path, None)):
+        settings = recipe("dfd") if start else recipe("dmd2")
+        with pytest.raises(KeyboardInterrupt):
+            distill(settings, tmp_path / str(number), init=start)
+    assert seen == [("student", 4), ("student", 0)], "the parent did 2 updates of 2 iterations"
+
+
 def test_a_second_stage_starts_from_the_parents_student_and_fake_score(
     recipe, parent, tmp_path, monkeypatch
 ):

@@ -318,3 +318,15 @@ def test_student_loss_uses_the_x0_of_its_own_noised_input(tools):
         x_t, nets.student(x_t, made.time, batch.conditioning.prompt_embeds), made.time
     )
     torch.testing.assert_close(made.x0, expected)
+
+
+def test_logged_distance_is_the_squared_one_per_element(tools):
+    nets, batch = tools.nets(), tools.batch()
+    report = dmd2.student_loss(batch, nets, tools.recipe(), stream())
+    made = inputs.generate(batch, nets, tools.recipe(), stream())
+    expected = torch.stack(
+        [((x - g) ** 2).mean() for x, g in zip(batch.latents, made.x0, strict=True)]
+    )
+    for name in ("distance2", "distance2_by_input_time"):
+        torch.testing.assert_close(report.bins[name][1], expected)
+    assert torch.equal(report.bins["distance2_by_input_time"][0], made.time)
