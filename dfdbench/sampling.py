@@ -97,7 +97,7 @@ def student_step(
     after: float | Tensor,
     fresh: Tensor | None = None,
 ) -> StudentStep:
-    """One student step from time `now` to time `after`. `fresh` noise gives the sde step, None the ode step.
+    """One student step from time `now` to time `after`: sde with `fresh` noise, ode without.
 
     ode re-noises x̂0 with the ε recovered from (x_t, x̂0), which is an Euler step along v̂.
     """

@@ -56,7 +56,7 @@ def run_id(recipe: Recipe) -> str:
 
 
 def first_stage_recipe(recipe: Recipe) -> Recipe:
-    """Recipe of the run that `recipe.init` names, on this run's model, data, seed, grid and batch."""
+    """Recipe of the run that `recipe.init` names; model, data, seed, grid and batch are ours."""
     first = load_recipe(recipe.init.recipe)
     updates = recipe.init.updates or first.schedule.student_updates
     return dataclasses.replace(
