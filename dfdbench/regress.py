@@ -21,7 +21,9 @@ from dfdbench.errors import UserError
 from dfdbench.files import write_json
 
 FORMAT = 1
-GOLDEN_TOLERANCE = 1e-3  # relative; float32 sums in another order moved no loss by more than 1e-5
+# Relative. One and two threads differed by at most 1e-6 in three updates of each method; another
+# CPU's instructions may move more, a changed formula moves far more.
+GOLDEN_TOLERANCE = 2e-4
 CONFIDENCE = 0.99
 LEAST_SPREAD = 0.01  # of a band's half width: few repeats can agree by chance
 ARMS = ("dmd2", "dmd2_control", "dfd")

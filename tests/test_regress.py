@@ -71,9 +71,9 @@ def test_bands_are_prediction_intervals():
 
 def test_golden_values_that_moved_or_vanished_fail():
     known = {"dmd2": [{"matching": 1.0, "norm": 2.0}, {"matching": 0.5, "norm": 0.0}]}
-    same = {"dmd2": [{"matching": 1.0005, "norm": 2.0}, {"matching": 0.5, "norm": 0.0}]}
+    same = {"dmd2": [{"matching": 1.0001, "norm": 2.0}, {"matching": 0.5, "norm": 0.0}]}
     assert all(line.passed for line in compare_golden(same, known))
-    moved = {"dmd2": [{"matching": 1.002, "norm": 2.0}]}
+    moved = {"dmd2": [{"matching": 1.0003, "norm": 2.0}]}
     failed = [line.what for line in compare_golden(moved, known) if not line.passed]
     assert failed == [
         "golden dmd2 update 1 matching", "golden dmd2 update 2 matching",
