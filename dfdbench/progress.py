@@ -70,9 +70,7 @@ class Bar:
         now = time.monotonic()
         if self.live:
             rate = (self.count - self.first) / max(now - self.start, 1e-9)
-            self.live.update(
-                self.task, completed=self.count, rate=f"{rate:.2f}/s", note=self.note
-            )
+            self.live.update(self.task, completed=self.count, rate=f"{rate:.2f}/s", note=self.note)
         elif self.quiet:
             return
         elif now - self.printed > PLAIN_EVERY_SECONDS and self.count < self.total:

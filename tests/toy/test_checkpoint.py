@@ -16,7 +16,15 @@ from dfdbench.toy.data import real_latents
 from dfdbench.toy.quality import fidelity_and_diversity, to_frames
 from dfdbench.toy.text import CaptionEmbeddings
 
-SHORT = train.Settings(vae_steps=4, vae_batch=2, clips=8, teacher_steps=6, teacher_batch=4)
+SHORT = train.Settings(
+    vae_steps=3,
+    vae_batch=4,
+    polish_steps=3,
+    polish_batch=4,
+    clips=8,
+    teacher_steps=6,
+    teacher_batch=4,
+)
 
 
 @pytest.fixture(scope="module")
