@@ -1,8 +1,8 @@
 """`dfdbench toy train`: rebuilds the toy's VAE and teacher from seeds.
 
 Stages, each resumable: the VAE on fresh clips in two rounds, the latents of a fixed clip set, the
-flow-matching teacher on those latents with caption dropout. The data of step k come from
-(seed, k) alone, so a resumed run sees what an unbroken one would have seen.
+decoder alone, and the flow-matching teacher on those latents with caption dropout. The data of
+step k come from (seed, k) alone, so a resumed run sees what an unbroken one would have seen.
 """
 
 import json
@@ -47,7 +47,10 @@ class Settings:
     polish_steps: int = 1200
     polish_batch: int = 8
     polish_lr: float = 8e-4
-    polish_weight: float = 20.0
+    decoder_steps: int = 2000
+    decoder_batch: int = 6
+    decoder_lr: float = 7e-4
+    sprite_weight: float = 20.0  # of both: pixels near the sprite weigh 1 + this · its chroma
     clips: int = 8192  # in the teacher's training set
     teacher_steps: int = 6000
     teacher_batch: int = 32
@@ -91,6 +94,16 @@ def polish_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
     return vae.eval()
 
 
+def finish_decoder(settings: Settings, spec: ToySpec, out: Path) -> Any:
+    """Train the decoder alone, so that latents stay what they are; the teacher may train beside."""
+    vae = polish_vae(settings, spec, out).train()
+    for part in (vae.encoder, vae.quant_conv):
+        part.requires_grad_(False)
+    fit = Fit("decoder", vae, settings.decoder_steps, settings.decoder_lr, settings.ema, out)
+    fit.run(lambda step: _vae_loss(vae, settings, "decoder", step, settings.decoder_batch))
+    return vae.eval()
+
+
 def _vae_loss(
     vae: Any, settings: Settings, stage: str, step: int, batch: int
 ) -> dict[str, torch.Tensor]:
@@ -114,9 +127,9 @@ def _vae_loss(
     mse = error.square().mean().detach()
     # The sprite covers 8 % of the pixels and carries most of what the oracle reads.
     chroma = (video.amax(1, keepdim=True) - video.amin(1, keepdim=True)) / 2
-    if stage == "polish":  # both sides of its outline count alike
+    if stage != "vae":  # both sides of its outline count alike
         chroma = F.max_pool3d(chroma, (1, 9, 9), stride=1, padding=(0, 4, 4))
-        error = error * (1 + settings.polish_weight * chroma).sqrt()
+        error = error * (1 + settings.sprite_weight * chroma).sqrt()
     elif step >= settings.chroma_from:
         error = error * (1 + settings.chroma_weight * chroma).sqrt()
     total = 0.5 * error.abs().mean() + 5 * error.square().mean() + settings.kl_weight * kl
@@ -139,19 +152,15 @@ def teacher_clips(settings: Settings) -> world.Attributes:
 
 
 def encode_training_set(vae: Any, settings: Settings, out: Path) -> None:
-    """Write the training set's normalised latents; set the VAE's latents_mean and latents_std."""
-    file = out / LATENTS
-    if file.exists():
-        state = torch.load(file, weights_only=True)
-    else:
-        latents = encode_clips(vae, teacher_clips(settings))
-        mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
-        shape = (1, -1, 1, 1, 1)
-        normalised = (latents - mean.view(shape)) / std.view(shape)
-        state = {"latents": normalised, "mean": mean, "std": std}
-        with atomic_path(file) as temporary:
-            torch.save(state, temporary)
-    vae.register_to_config(latents_mean=state["mean"].tolist(), latents_std=state["std"].tolist())
+    """Write the training set's latents, normalised per channel, and their means and deviations."""
+    if (out / LATENTS).exists():
+        return
+    latents = encode_clips(vae, teacher_clips(settings))
+    mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
+    shape = (1, -1, 1, 1, 1)
+    normalised = (latents - mean.view(shape)) / std.view(shape)
+    with atomic_path(out / LATENTS) as temporary:
+        torch.save({"latents": normalised, "mean": mean, "std": std}, temporary)
 
 
 def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
@@ -231,8 +240,10 @@ def train(
     if file.exists() and json.loads(file.read_text()) != record:
         raise UserError(f"{file} has other settings; choose another --out or delete the folder")
     write_json(file, record)
-    vae = shared(polish_vae, settings, spec, out, processes)
-    encode_training_set(vae, settings, out)
+    encode_training_set(shared(polish_vae, settings, spec, out, processes), settings, out)
+    vae = shared(finish_decoder, settings, spec, out, processes)
+    scale = torch.load(out / LATENTS, weights_only=True)
+    vae.register_to_config(latents_mean=scale["mean"].tolist(), latents_std=scale["std"].tolist())
     transformer = shared(train_teacher, settings, spec, out, processes)
     return write_checkpoint(
         out / "toy-t2v", spec, settings.seed, vae, transformer, dtype=torch.float16
