@@ -5,6 +5,7 @@ the mask, follows its centroid, and slides the background to find the pan. Accur
 after the VAE is measured by `accuracy` and recorded in results/toy/teacher/.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +19,10 @@ MIN_AREA, MAX_AREA = 70, 1000  # pixels; real sprites cover 120 to 460
 STEP = 4  # frames between the two pictures that are slid over each other
 MAX_SHIFT = 7  # pixels over STEP frames; a real pan makes 4
 INTACT_SHARE = 0.8  # share of frames that must show one sprite of known outline
-INTACT_IOU = 0.72  # overlap with the best known outline, below which a sprite is not intact
-# Shape area / radius²: how large a shape is drawn so that it has the area of the mask.
-AREA_FACTOR = (np.pi, (2 * 0.86) ** 2, 1.2**2 * 3 * 3**0.5 / 4, 8 * 1.05 * 0.36 - 4 * 0.36**2)
+INTACT_LIKENESS = 0.9  # correlation with the best outline; real sprites after the VAE: .97 and more
+WINDOW = 40  # pixels around the sprite's centroid
+RADII = tuple(float(r) for r in np.arange(5.0, 16.1, 0.5))  # real sprites have 8.5 to 12
+BLURS = (0.5, 1.0, 1.5, 2.0)  # pixels
 
 
 class Reading(NamedTuple):
@@ -28,7 +30,7 @@ class Reading(NamedTuple):
 
     shape, scene, hue (0..5), direction (0..7), pan (0 left, 1 none, 2 right): the class indices
     of dfdbench.toy.world. saturation: HSV, median of the sprite's inner pixels, 0..1.
-    area: pixels, mean over frames. speed: pixels a frame. iou: overlap of the mask with the best
+    area: pixels, mean over frames. speed: pixels a frame. likeness: correlation with the best
     outline, mean over frames. intact: one sprite of known outline in at least 80 % of frames.
     """
 
@@ -40,16 +42,22 @@ class Reading(NamedTuple):
     saturation: float
     area: float
     speed: float
-    iou: float
+    likeness: float
     intact: bool
 
 
-def _masks(frames_THWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest chromatic blob per frame (T H W bool) and whether it is the only one (T,)."""
+def _segment(frames_THWC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The largest chromatic blob of each frame.
+
+    Returns:
+        masks (T H W) bool; cover (T H W) float32, how much of a pixel is sprite, 0..1; single (T,),
+        whether the blob is the only one.
+    """
     chroma = frames_THWC.max(-1) - frames_THWC.min(-1)
-    low = np.median(chroma, axis=(1, 2))
-    high = np.quantile(chroma, 0.985, axis=(1, 2))
-    masks = chroma > ((low + high) / 2)[:, None, None]
+    low = np.median(chroma, axis=(1, 2))[:, None, None]
+    high = np.quantile(chroma, 0.985, axis=(1, 2))[:, None, None]
+    share = (chroma - low) / np.maximum(high - low, 1e-6)
+    masks = share > 0.5
     single = np.zeros(len(masks), bool)
     for i, mask in enumerate(masks):
         if high[i] - low[i] < MIN_CONTRAST:
@@ -60,22 +68,46 @@ def _masks(frames_THWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             sizes = np.bincount(labels.ravel())[1:]
             masks[i] = labels == 1 + sizes.argmax()
             single[i] = sizes.max() >= 0.85 * sizes.sum()
-    return masks, single
+    near = ndimage.binary_dilation(masks, np.ones((1, 5, 5), bool))
+    return masks, (share.clip(0, 1) * near).astype(np.float32), single
 
 
-def _outline_overlap(masks_THW: np.ndarray, centroids_T2: np.ndarray) -> np.ndarray:
-    """IoU of each mask with each known outline of the same area and centroid: (T, 4)."""
-    masks = torch.from_numpy(masks_THW)
-    area = masks.sum((1, 2)).float()
-    height, width = masks_THW.shape[1:]
-    x = torch.arange(width)[None, None] - torch.from_numpy(centroids_T2[:, 0])[:, None, None]
-    y = torch.arange(height)[None, :, None] - torch.from_numpy(centroids_T2[:, 1])[:, None, None]
-    scores = []
+@cache
+def _outlines() -> tuple[np.ndarray, ...]:
+    """Every shape, blurred, of every size in RADII: (R, W·W) of zero mean and unit norm each."""
+    axis = torch.arange(WINDOW) - (WINDOW - 1) / 2
+    x, y = axis[None, None, :], axis[None, :, None]
+    tables = []
     for shape in range(len(SHAPES)):
-        radius = (area / AREA_FACTOR[shape]).sqrt()[:, None, None]
-        outline = shape_distance(shape, x.expand_as(masks), y.expand_as(masks), radius) < 0
-        scores.append((outline & masks).sum((1, 2)) / (outline | masks).sum((1, 2)).clamp(min=1))
-    return torch.stack(scores, 1).numpy()
+        radius = torch.tensor(RADII)[:, None, None]
+        full = (len(RADII), WINDOW, WINDOW)
+        drawn = (0.5 - shape_distance(shape, x.expand(full), y.expand(full), radius)).clamp(0, 1)
+        rows = []
+        for outline in drawn.numpy():
+            rows += [ndimage.gaussian_filter(_centred(outline, outline), b) for b in BLURS]
+        flat = np.stack(rows).reshape(len(rows), -1)
+        flat = flat - flat.mean(1, keepdims=True)
+        tables.append(flat / np.linalg.norm(flat, axis=1, keepdims=True))
+    return tuple(tables)
+
+
+def _centred(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`picture` (H W) moved so that the centroid of `mask` is its centre, cut to the window."""
+    centre = (np.array(picture.shape) - 1) / 2
+    moved = ndimage.shift(picture, centre - ndimage.center_of_mass(mask), order=1)
+    edge = (np.array(picture.shape) - WINDOW) // 2
+    return moved[edge[0] : edge[0] + WINDOW, edge[1] : edge[1] + WINDOW]
+
+
+def _likeness(cover_HW: np.ndarray) -> np.ndarray:
+    """Correlation of a centred sprite (WINDOW²) with the best size and blur of each shape: (4,).
+
+    Blurred outlines stand beside sharp ones because a VAE rounds corners; against sharp ones alone
+    every rounded box is a ball.
+    """
+    flat = cover_HW.ravel() - cover_HW.mean()
+    flat = flat / max(float(np.linalg.norm(flat)), 1e-6)
+    return np.array([(table @ flat).max() for table in _outlines()])
 
 
 def _hue_and_saturation(pixels_N3: np.ndarray) -> tuple[int, float]:
@@ -122,7 +154,7 @@ def read(frames: np.ndarray) -> Reading:
         A `Reading`; `intact` is False and the sprite's fields are -1 or 0 where none is seen.
     """
     video = frames.astype(np.float32) / 255
-    masks, single = _masks(video)
+    masks, cover, single = _segment(video)
     areas = masks.sum((1, 2))
     seen = (areas >= MIN_AREA) & (areas <= MAX_AREA)
     background = ~ndimage.binary_dilation(masks, np.ones((1, 5, 5), bool))
@@ -136,14 +168,15 @@ def read(frames: np.ndarray) -> Reading:
     centroids = np.stack(
         [(kept * grid_x).sum((1, 2)) / area, (kept * grid_y).sum((1, 2)) / area], 1
     ).astype(np.float32)
-    overlap = _outline_overlap(kept, centroids)
-    shape = int(overlap.mean(0).argmax())
+    sprites = np.stack([_centred(*pair) for pair in zip(cover[seen], kept, strict=True)])
+    shape = int(_likeness(sprites.mean(0)).argmax())
+    likeness = np.array([_likeness(sprite)[shape] for sprite in sprites])
     velocity = np.polyfit(np.flatnonzero(seen), centroids, 1)[0]
     turn = np.degrees(np.arctan2(velocity[1], velocity[0])) / (360 / DIRECTIONS)
     inner = ndimage.binary_erosion(masks, np.ones((1, 3, 3), bool)) & seen[:, None, None]
     hue, saturation = _hue_and_saturation(video[inner if inner.any() else masks])
     whole = np.zeros(len(frames), bool)
-    whole[seen] = overlap[:, shape] >= INTACT_IOU
+    whole[seen] = likeness >= INTACT_LIKENESS
     return Reading(
         shape=shape,
         scene=scene,
@@ -153,6 +186,6 @@ def read(frames: np.ndarray) -> Reading:
         saturation=saturation,
         area=float(area.mean()),
         speed=float(np.hypot(*velocity)),
-        iou=float(overlap[:, shape].mean()),
+        likeness=float(likeness.mean()),
         intact=bool((whole & single).mean() >= INTACT_SHARE),
     )

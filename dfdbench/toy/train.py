@@ -47,12 +47,12 @@ class Settings:
     polish_steps: int = 1200
     polish_batch: int = 8
     polish_lr: float = 8e-4
-    decoder_steps: int = 2000
+    decoder_steps: int = 1600
     decoder_batch: int = 6
     decoder_lr: float = 7e-4
     sprite_weight: float = 20.0  # of both: pixels near the sprite weigh 1 + this · its chroma
-    clips: int = 8192  # in the teacher's training set
-    teacher_steps: int = 6000
+    clips: int = 6144  # in the teacher's training set
+    teacher_steps: int = 9000
     teacher_batch: int = 32
     teacher_lr: float = 1e-3
     caption_dropout: float = 0.1
@@ -62,9 +62,8 @@ class Settings:
 
 def _step_seed(settings: Settings, stage: str, step: int) -> int:
     """One seed a step; stages and held-out clips (see `held_out`) never share one."""
-    return (
-        settings.seed * 4 + {"vae": 0, "clips": 1, "teacher": 2, "polish": 3}[stage]
-    ) * 10**7 + step
+    stages = ("vae", "clips", "teacher", "polish", "decoder")
+    return (settings.seed * len(stages) + stages.index(stage)) * 10**7 + step
 
 
 def held_out(count: int, seed: int = 0) -> world.Attributes:
