@@ -272,14 +272,15 @@ def toy_train(
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and log.")] = Path(
         "runs/toy-train"
     ),
+    processes: Annotated[int, typer.Option(min=1, help="Share each batch; one a core.")] = 1,
 ) -> None:
     """Train the toy's VAE and teacher from seeds; goes on where it was stopped. Takes hours.
 
-    Example: dfdbench toy train --out runs/toy-train
+    Example: dfdbench toy train --out runs/toy-train --processes 2
     """
     from dfdbench.toy.train import train
 
-    typer.echo(f"model: {train(out)}")
+    typer.echo(f"model: {train(out, processes=processes)}")
 
 
 @toy_app.command("quality")
