@@ -68,6 +68,9 @@ Seeds = Annotated[
     str | None, typer.Option("--seeds", help="Such as 1-8 or 1,2,5; else the suite's own.")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+Processes = Annotated[
+    int | None, typer.Option(min=1, help="Runs at a time; else one a core, at most 4.")
+]
 SuiteName = Annotated[str, typer.Option("--suite", help="Prompts and metrics; see the README.")]
 MODEL_HELP = "toy-t2v, a diffusers folder, or a hub id"
 
@@ -98,6 +101,7 @@ def quickstart(
         "runs/quickstart"
     ),
     model: Annotated[str, typer.Option(help=f"{MODEL_HELP}.")] = "toy-t2v",
+    processes: Processes = None,
     as_json: Json = False,
 ) -> None:
     """Train DMD2, its control, DP-DMD and DFD on the toy, generate, score and report.
@@ -106,9 +110,33 @@ def quickstart(
 
     Example: dfdbench quickstart --out runs/quickstart
     """
-    from dfdbench.quickstart import quickstart as work
+    from dfdbench.study import load_study, run_study
 
-    page = work(out, model)
+    page = run_study(load_study("toy/quickstart"), out, (0,), model, processes)
+    show({"report": str(page)}, as_json, f"report: {page}")
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="Shipped name, such as toy/main, or TOML file.")],
+    training_seeds: Annotated[str, typer.Option(help="Such as 0-2 or 0,1,5.")] = "0",
+    out: Annotated[Path | None, typer.Option(help="Folder; else runs/study-NAME.")] = None,
+    model: Annotated[str, typer.Option(help=f"{MODEL_HELP}.")] = "toy-t2v",
+    processes: Processes = None,
+    as_json: Json = False,
+) -> None:
+    """Train the arms of a study over training seeds, generate, score and report.
+
+    Finished runs are skipped, so a stopped study goes on when called again.
+
+    Example: dfdbench study toy/main --training-seeds 0-2 --processes 2
+    """
+    from dfdbench.generate import parse_seeds
+    from dfdbench.study import load_study, run_study
+
+    chosen = load_study(name)
+    folder = out or Path("runs") / f"study-{chosen.name}"
+    page = run_study(chosen, folder, parse_seeds(training_seeds), model, processes)
     show({"report": str(page)}, as_json, f"report: {page}")
 
 

@@ -1,6 +1,6 @@
 """`dfdbench generate`: a suite's prompts × seeds become clips under RUN/videos/<suite>/.
 
-Used by cli.py, quickstart.py and regress.py; scoring reads what it writes. Every clip starts from
+Used by cli.py, study.py and regress.py; scoring reads what it writes. Every clip starts from
 noise drawn from (prompt id, seed) alone, so neither batch size nor order nor a resume changes it
 (but for the last bit of batched matrix products, which moves few pixels by one grey level).
 """

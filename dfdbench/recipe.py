@@ -269,6 +269,9 @@ def _build(cls: Any, table: dict[str, Any], prefix: str = "") -> Any:
     return cls(**values)
 
 
+STUDIES = "studies"  # folders of baselines that hold studies (dfdbench/study.py), not recipes
+
+
 def baselines_folder() -> Path:
     """Where the shipped recipes lie: the repository's baselines/, or the wheel's copy."""
     package = Path(__file__).parent
@@ -281,7 +284,8 @@ def baselines_folder() -> Path:
 def shipped_recipes() -> list[str]:
     """Names of the shipped recipes, such as "toy/dfd"."""
     folder = baselines_folder()
-    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.toml"))
+    files = [p.relative_to(folder) for p in folder.rglob("*.toml")]
+    return sorted(f.with_suffix("").as_posix() for f in files if STUDIES not in f.parts)
 
 
 def find_recipe(name: str | Path) -> Path:

@@ -19,6 +19,7 @@ from typing import Any
 
 from dfdbench.errors import UserError
 from dfdbench.files import write_json
+from dfdbench.run import Run
 
 FORMAT = 1
 # Relative. One and two threads differed by at most 1e-6 in three updates of each method; another
@@ -116,15 +117,36 @@ class Result:
         return "\n".join([*text, f"{self.size} check: {len(rows)} comparisons, {verdict}"])
 
 
+def train(
+    recipe: str,
+    out: Path,
+    updates: int,
+    size: Size,
+    settings: Sequence[str],
+    init: Path | None = None,
+) -> Run:
+    """One training stage; goes on with what is there, and returns at once when it is finished."""
+    from dfdbench.distill.loop import distill
+    from dfdbench.recipe import load_recipe
+
+    changes = [
+        f"model='{size.model}'",
+        f"data.count={size.clips}",
+        f"optim.batch={size.batch}",
+        f"schedule.student_updates={updates}",
+        "checkpoint.every_seconds=60",
+        *size.settings,
+        *settings,
+    ]
+    return distill(load_recipe(recipe, changes), out, resume=True, init=init)
+
+
 def golden_losses(size: Size, work: Path) -> dict[str, list[dict[str, float]]]:
     """Method → the logged numbers of its first updates from the teacher, at training seed 0."""
-    from dfdbench.quickstart import Sizes, train
-
     found = {}
     for method in ("dmd2", "dp_dmd", "dfd"):
         settings = ("init.recipe=''", "log.every=1", "log.probe_every=0", "log.decode_every=0")
-        sizes = Sizes(clips=size.clips, batch=size.batch, settings=(*size.settings, *settings))
-        run = train(f"toy/{method}", work / f"golden-{method}", size.golden, sizes, size.model)
+        run = train(f"toy/{method}", work / f"golden-{method}", size.golden, size, settings)
         found[method] = [
             {key: value for key, value in line.items() if key not in ("kind", "update")}
             for line in run.metrics("update")
@@ -138,16 +160,14 @@ def measure(size: Size, work: Path, seed: int) -> dict[str, float]:
     Returns the means over prompts of METRICS by `arm metric`, and those of dfd − dmd2_control.
     """
     from dfdbench.generate import generate, open_family
-    from dfdbench.quickstart import Sizes, train
     from dfdbench.report.collect import collect
     from dfdbench.scoring import score
     from dfdbench.suites import get_suite
 
-    sizes = Sizes(clips=size.clips, batch=size.batch, settings=(*size.settings, f"seed={seed}"))
-    first = work / "dmd2"
-    runs = [train("toy/dmd2", first, size.updates, sizes, size.model)]
+    first, settings = work / "dmd2", (f"seed={seed}",)
+    runs = [train("toy/dmd2", first, size.updates, size, settings)]
     for arm in ("dmd2_control", "dfd"):
-        runs.append(train(f"toy/{arm}", work / arm, size.further, sizes, size.model, first))
+        runs.append(train(f"toy/{arm}", work / arm, size.further, size, settings, first))
     suite, family = get_suite("toy-t2v"), open_family(size.model)
     for run in runs:
         generate(run, suite, range(1, size.seeds + 1), family=family)

@@ -1,6 +1,6 @@
 """The scoring engine: decode each video once, feed every metric, commit, never compute a key twice.
 
-Used by the commands eval, quickstart and check. Values of one clip come from the metric families;
+Used by the commands eval, study and check. Values of one clip come from the metric families;
 values over the clips of a prompt follow in a second pass over the stored readings.
 """
 

@@ -1,7 +1,7 @@
 """`dfdbench report`: from runs, stores and manifests to one folder that a person reads.
 
 Writes index.html (self-contained), report.md, table.{md,csv,tex}, summary.json, deltas.{json,md}
-and figures/*.{png,svg}. Used by cli.py, quickstart.py; gathers with collect.py, computes with
+and figures/*.{png,svg}. Used by cli.py, study.py; gathers with collect.py, computes with
 summary.py, draws with tables.py and figures.py.
 """
 
