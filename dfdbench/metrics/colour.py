@@ -2,7 +2,7 @@
 
 Used by scoring (16 evenly spaced frames) and by report (`wasserstein`). RGB is taken as sRGB in
 [0, 1]; every value is computed per frame and averaged over frames. Over-saturation is the fault
-that Diversity Fine-tuned Distillation reports of DMD2; neither more nor less is better by itself,
+that Data-Forcing Distillation reports of DMD2; neither more nor less is better by itself,
 so the direction is nearest_reference.
 """
 
