@@ -8,7 +8,7 @@ step k come from (seed, k) alone, so a resumed run sees what an unbroken one wou
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any  # diffusers classes are untyped
 
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from dfdbench.errors import UserError
 from dfdbench.files import atomic_path, write_json
 from dfdbench.progress import track
+from dfdbench.run import weights_sha256
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint import (
     TOY,
@@ -35,9 +36,16 @@ LATENTS = "latents.pt"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the shipped weights were trained with."""
+    """What the shipped weights were trained with.
+
+    seed: of the initial weights and, for good, of the frozen text encoder. data_seed: of clips,
+    times and noise. start: a checkpoint folder whose VAE is kept and whose teacher is trained
+    further, by a warm restart of the plan; "" starts all from random weights.
+    """
 
     seed: int = 0
+    data_seed: int = 0
+    start: str = ""
     vae_steps: int = 2000
     vae_batch: int = 4  # of 9-frame clips; every fourth step takes half as many of 17 frames
     vae_lr: float = 1e-3
@@ -52,7 +60,7 @@ class Settings:
     decoder_lr: float = 7e-4
     sprite_weight: float = 20.0  # of both: pixels near the sprite weigh 1 + this · its chroma
     clips: int = 6144  # in the teacher's training set
-    teacher_steps: int = 9000
+    teacher_steps: int = 7500
     teacher_batch: int = 32
     teacher_lr: float = 1e-3
     caption_dropout: float = 0.1
@@ -63,7 +71,7 @@ class Settings:
 def _step_seed(settings: Settings, stage: str, step: int) -> int:
     """One seed a step; stages and held-out clips (see `held_out`) never share one."""
     stages = ("vae", "clips", "teacher", "polish", "decoder")
-    return (settings.seed * len(stages) + stages.index(stage)) * 10**7 + step
+    return (settings.data_seed * len(stages) + stages.index(stage)) * 10**7 + step
 
 
 def held_out(count: int, seed: int = 0) -> world.Attributes:
@@ -155,7 +163,10 @@ def encode_training_set(vae: Any, settings: Settings, out: Path) -> None:
     if (out / LATENTS).exists():
         return
     latents = encode_clips(vae, teacher_clips(settings))
-    mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
+    if settings.start:  # the teacher knows this scale
+        mean, std = (torch.tensor(vae.config[f"latents_{name}"]) for name in ("mean", "std"))
+    else:
+        mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
     shape = (1, -1, 1, 1, 1)
     normalised = (latents - mean.view(shape)) / std.view(shape)
     with atomic_path(out / LATENTS) as temporary:
@@ -166,6 +177,9 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     """Flow matching: v-prediction MSE at t = shift(U[0, 1], settings.shift), caption dropout."""
     torch.manual_seed(settings.seed + 1)
     transformer = build_transformer(spec)
+    if settings.start:
+        known = type(transformer).from_pretrained(settings.start, subfolder="transformer")
+        transformer.load_state_dict(known.float().state_dict())
     latents, clips = (
         torch.load(out / LATENTS, weights_only=True)["latents"],
         teacher_clips(settings),
@@ -216,6 +230,21 @@ def shared(stage: Stage, settings: Settings, spec: ToySpec, out: Path, processes
     return stage(settings, spec, out)  # alone: trains; after the others: loads what they wrote
 
 
+def chosen_settings(
+    start: str, steps: int | None, lr: float | None, data_seed: int = 0
+) -> Settings:
+    """The shipped settings with those of the command line put in; `start` may be a shipped name."""
+    from dfdbench.models import resolve_folder
+
+    given: dict[str, Any] = {"teacher_steps": steps, "teacher_lr": lr}
+    return replace(
+        Settings(),
+        start=str(resolve_folder(start)) if start else "",
+        data_seed=data_seed,
+        **{key: value for key, value in given.items() if value is not None},
+    )
+
+
 def train(
     out: str | Path,
     settings: Settings | None = None,
@@ -229,18 +258,26 @@ def train(
             weights agree to rounding only.
 
     Raises:
-        UserError: `out` holds a run with other settings.
+        UserError: `out` holds a run with other settings, or settings.start is no checkpoint.
     """
     settings, out = settings or Settings(), Path(out)
+    if settings.start and not (Path(settings.start) / "transformer" / "config.json").is_file():
+        raise UserError(f"--start {settings.start} is no checkpoint; give a diffusers folder")
     out.mkdir(parents=True, exist_ok=True)
-    record = {"settings": asdict(settings), "spec": asdict(spec)}
+    record: dict[str, Any] = {"settings": asdict(settings), "spec": asdict(spec)}
+    if settings.start:  # by content: a path says nothing elsewhere
+        record["settings"]["start"] = weights_sha256(Path(settings.start) / "transformer")
     record = json.loads(json.dumps(record))
     file = out / "settings.json"
     if file.exists() and json.loads(file.read_text()) != record:
         raise UserError(f"{file} has other settings; choose another --out or delete the folder")
     write_json(file, record)
-    encode_training_set(shared(polish_vae, settings, spec, out, processes), settings, out)
-    vae = shared(finish_decoder, settings, spec, out, processes)
+    if settings.start:
+        vae = type(build_vae(spec)).from_pretrained(settings.start, subfolder="vae").float().eval()
+        encode_training_set(vae, settings, out)
+    else:
+        encode_training_set(shared(polish_vae, settings, spec, out, processes), settings, out)
+        vae = shared(finish_decoder, settings, spec, out, processes)
     scale = torch.load(out / LATENTS, weights_only=True)
     vae.register_to_config(latents_mean=scale["mean"].tolist(), latents_std=scale["std"].tolist())
     transformer = shared(train_teacher, settings, spec, out, processes)

@@ -132,3 +132,23 @@ def test_two_processes_train_the_teacher_that_one_does(tmp_path):
     moved = max((left[k].float() - start[k]).abs().max() for k in left)
     apart = max((left[k].float() - right[k].float()).abs().max() for k in left)
     assert apart < 0.1 * moved and moved > 0
+
+
+def test_going_on_keeps_the_vae_and_its_scale_and_moves_the_teacher(tmp_path):
+    first = train.train(tmp_path / "first", SHORT, TINY)
+    more = dataclasses.replace(SHORT, start=str(first), data_seed=1, teacher_steps=2)
+    second = train.train(tmp_path / "second", more, TINY)
+    for part in ("vae", "text_encoder"):
+        for file in (first / part).iterdir():
+            assert file.read_bytes() == (second / part / file.name).read_bytes()
+    name = "transformer/diffusion_pytorch_model.safetensors"
+    before, after = load_file(first / name), load_file(second / name)
+    torch.manual_seed(SHORT.seed + 1)
+    random = build_transformer(TINY).state_dict()
+    moved = sum((after[k] - before[k]).float().norm() for k in before)
+    assert 0 < moved < 0.5 * sum((after[k].float() - random[k]).norm() for k in before)
+
+
+def test_a_start_that_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--start"):
+        train.train(tmp_path, dataclasses.replace(SHORT, start=str(tmp_path)), TINY)
