@@ -273,7 +273,11 @@ def train(
         raise UserError(f"{file} has other settings; choose another --out or delete the folder")
     write_json(file, record)
     if settings.start:
-        vae = type(build_vae(spec)).from_pretrained(settings.start, subfolder="vae").float().eval()
+        vae = build_vae(spec).eval()
+        known = type(vae).from_pretrained(settings.start, subfolder="vae").float()
+        vae.load_state_dict(known.state_dict())
+        scale = {key: known.config[key] for key in ("latents_mean", "latents_std")}
+        vae.register_to_config(**scale)
         encode_training_set(vae, settings, out)
     else:
         encode_training_set(shared(polish_vae, settings, spec, out, processes), settings, out)
