@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from dfdbench.errors import UserError, unknown_name
+from dfdbench.generate import UNTRAINED
 from dfdbench.recipe import STUDIES, baselines_folder
 
-UNTRAINED = ("teacher", "real")
 SUITE = "toy-t2v"
 
 

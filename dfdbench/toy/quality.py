@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dfdbench.files import write_json
+from dfdbench.generate import to_uint8
 from dfdbench.metrics.oracle import normalised_entropy
 from dfdbench.models import Family, load_family
 from dfdbench.progress import track
@@ -24,8 +25,7 @@ SATURATION_TOLERANCE = 0.05  # a saturation is read right within this, on a rang
 
 def to_frames(video: torch.Tensor) -> np.ndarray:
     """(B 3 T H W) in [-1, 1] to uint8 (B T H W 3)."""
-    pixels = ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 4, 1).numpy()
+    return np.stack([to_uint8(clip) for clip in video])
 
 
 def oracle_accuracy(frames: np.ndarray, truth: world.Attributes) -> dict[str, float]:
