@@ -31,6 +31,7 @@ from dfdbench.files import atomic_path
 
 PIXEL_FORMAT = "yuv444p"
 CRF = 8
+LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, on gamma-coded R, G, B
 
 
 class Clip(NamedTuple):

@@ -20,6 +20,7 @@ from dfdbench.distill.streams import Stream
 from dfdbench.recipe import Recipe
 from dfdbench.sampling import predictor
 from dfdbench.schedule import add_noise, cfg_combine, score_from_v, shift_time
+from dfdbench.video import LUMA
 
 BINS = 10
 
@@ -137,7 +138,7 @@ def discrepancy(
 
 
 def pixel_statistics(video: Tensor) -> dict[str, Tensor]:
-    """Mean HSV saturation and RMS contrast (std of Rec. 601 luma within a frame), both in [0, 1].
+    """Mean HSV saturation and RMS contrast (std of Rec. 709 luma within a frame), both in [0, 1].
 
     Args:
         video: (B 3 T H W) in [−1, 1].
@@ -145,7 +146,7 @@ def pixel_statistics(video: Tensor) -> dict[str, Tensor]:
     rgb = (video.float() + 1) / 2
     high, low = rgb.amax(1), rgb.amin(1)
     saturation = torch.where(high > 0, (high - low) / high.clamp(min=1e-6), 0.0)
-    luma = torch.einsum("bcthw,c->bthw", rgb, rgb.new_tensor([0.299, 0.587, 0.114]))
+    luma = torch.einsum("bcthw,c->bthw", rgb, torch.from_numpy(LUMA).to(rgb))
     return {"saturation": saturation.mean(), "contrast": luma.flatten(2).std(2).mean()}
 
 

@@ -9,11 +9,10 @@ so the direction is nearest_reference.
 import numpy as np
 
 from dfdbench.metrics import Family, Metric
-from dfdbench.video import Clip
+from dfdbench.video import Clip, LUMA
 
 HISTOGRAM_BINS = 256
 CHUNK_PIXELS = 1 << 19  # pixels worked on at once: bounds memory, changes no value
-LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, on gamma-coded values
 # Linear sRGB -> CIE XYZ (IEC 61966-2-1), rows divided by the D65 white (0.95047, 1, 1.08883).
 RGB_TO_XYZ = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]

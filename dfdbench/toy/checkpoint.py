@@ -43,7 +43,7 @@ class ToySpec:
     vae_mult: tuple[int, ...]
     head_dim: int = 32
     text_dim: int = 64
-    latent_channels: int = 16
+    latent_channels: int = 6
     defaults: dict[str, Any] = field(
         default_factory=lambda: {
             "negative_prompt": "",
@@ -64,7 +64,7 @@ TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), hea
 
 
 def build_vae(spec: ToySpec) -> Any:
-    """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B 16 5 8 8)."""
+    """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B 6 5 8 8)."""
     return AutoencoderKLWan(
         base_dim=spec.vae_dim,
         z_dim=spec.latent_channels,

@@ -42,32 +42,61 @@ def _average_gradients(parameters: Iterable[torch.nn.Parameter], world: int) -> 
         grad.copy_(mean.view_as(grad))
 
 
-class Fit:
-    """AdamW with warm-up and cosine decay, an average of the weights, atomic checkpoints, a log.
+def _block_matrices(module: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The matrices inside a transformer's blocks, which Muon is made for."""
+    named = module.named_parameters()
+    return [p for name, p in named if "blocks" in name and p.ndim == 2 and p.requires_grad]
 
+
+class Fit:
+    """Warm-up and cosine decay, an average of the weights, atomic checkpoints, a log.
+
+    AdamW trains all weights; with `matrix_lr` Muon, in AdamW's scale of updates, trains the
+    matrices of the module's `blocks`.
     Files in `out`: NAME.pt (resume point, removed by nobody) and NAME.jsonl (losses).
     """
 
     def __init__(
-        self, name: str, module: torch.nn.Module, steps: int, lr: float, ema: float, out: Path
+        self,
+        name: str,
+        module: torch.nn.Module,
+        steps: int,
+        lr: float,
+        ema: float,
+        out: Path,
+        matrix_lr: float | None = None,
     ) -> None:
         self.name, self.module, self.steps, self.decay = name, module, steps, ema
         self.file, self.log = out / f"{name}.pt", out / f"{name}.jsonl"
         self.average = {k: v.detach().clone() for k, v in module.state_dict().items()}
         self.trained = [p for p in module.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
-            self.trained, lr=lr, betas=(0.9, 0.99), weight_decay=0.01
-        )
-        self.plan = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser,
-            lambda s: min((s + 1) / WARM_UP, 0.5 + 0.5 * math.cos(math.pi * min(s / steps, 1))),
-        )
+        matrices = _block_matrices(module) if matrix_lr else []
+        known = {id(p) for p in matrices}
+        others = [p for p in self.trained if id(p) not in known]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+        ]
+        if matrix_lr:
+            self.optimisers.append(
+                torch.optim.Muon(
+                    matrices, lr=matrix_lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+                )
+            )
+        self.plans = [
+            torch.optim.lr_scheduler.LambdaLR(
+                optimiser,
+                lambda s: min((s + 1) / WARM_UP, 0.5 + 0.5 * math.cos(math.pi * min(s / steps, 1))),
+            )
+            for optimiser in self.optimisers
+        ]
         self.step, self.seconds = 0, 0.0
         if self.file.exists():
             state = torch.load(self.file, weights_only=True)
             module.load_state_dict(state["module"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.plan.load_state_dict(state["plan"])
+            for part, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                part.load_state_dict(saved)
+            for plan, saved in zip(self.plans, state["plans"], strict=True):
+                plan.load_state_dict(saved)
             self.average, self.step = state["average"], state["step"]
             self.seconds = state["seconds"]
 
@@ -77,8 +106,8 @@ class Fit:
             torch.save(
                 {
                     "module": self.module.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                    "plan": self.plan.state_dict(),
+                    "optimisers": [part.state_dict() for part in self.optimisers],
+                    "plans": [plan.state_dict() for plan in self.plans],
                     "average": self.average,
                     "step": self.step,
                     "seconds": self.seconds,
@@ -94,13 +123,13 @@ class Fit:
         with Bar(self.steps, f"toy {self.name}", done=self.step, quiet=rank > 0) as bar:
             while self.step < self.steps:
                 losses = loss_of_step(self.step)
-                self.optimiser.zero_grad(set_to_none=True)
+                self.module.zero_grad(set_to_none=True)
                 losses["loss"].backward()
                 if world > 1:
                     _average_gradients(self.trained, world)
                 norm = torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
-                self.optimiser.step()
-                self.plan.step()
+                for part in (*self.optimisers, *self.plans):
+                    part.step()
                 self.step += 1
                 self._move_average()
                 self.seconds = time.monotonic() - started

@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 
 from dfdbench.toy.world import DIRECTIONS, HUES, PANS, SCENES, SHAPES, shape_distance
+from dfdbench.video import LUMA
 
 MIN_CONTRAST = 0.12  # chroma of the sprite above the background's, below which there is no sprite
 MIN_AREA, MAX_AREA = 70, 1000  # pixels; real sprites cover 120 to 460
@@ -159,7 +160,7 @@ def read(frames: np.ndarray) -> Reading:
     seen = (areas >= MIN_AREA) & (areas <= MAX_AREA)
     background = ~ndimage.binary_dilation(masks, np.ones((1, 5, 5), bool))
     scene = _scene(video[background].mean(0)) if background.any() else -1
-    pan = _pan(video @ np.array([0.2126, 0.7152, 0.0722], np.float32), background)
+    pan = _pan(video @ LUMA, background)
     if seen.sum() < 2:
         return Reading(-1, scene, -1, -1, pan, 0.0, float(areas.mean()), 0.0, 0.0, False)
     kept = masks[seen]

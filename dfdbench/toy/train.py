@@ -1,7 +1,8 @@
 """`dfdbench toy train`: rebuilds the toy's VAE and teacher from seeds.
 
-Stages, each resumable: the VAE on fresh clips in two rounds, the latents of a fixed clip set, the
-decoder alone, and the flow-matching teacher on those latents with caption dropout. The data of
+Stages, each resumable: the VAE on fresh clips in two rounds, its decoder alone, the folding of its
+main channels into a narrower VAE, the latents of a fixed clip set, and the flow-matching teacher
+on those latents with caption dropout. The data of
 step k come from (seed, k) alone, so a resumed run sees what an unbroken one would have seen.
 """
 
@@ -20,7 +21,7 @@ from dfdbench.errors import UserError
 from dfdbench.files import atomic_path, write_json
 from dfdbench.progress import track
 from dfdbench.run import weights_sha256
-from dfdbench.toy import world
+from dfdbench.toy import channels, world
 from dfdbench.toy.checkpoint import (
     TOY,
     ToySpec,
@@ -32,6 +33,7 @@ from dfdbench.toy.fit import Fit, share_of_batch
 from dfdbench.toy.text import CaptionEmbeddings
 
 LATENTS = "latents.pt"
+FOLD_CLIPS = 256  # whose latents fix the main directions
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Settings:
     seed: int = 0
     data_seed: int = 0
     start: str = ""
+    vae_channels: int = 16  # while the VAE is trained; folded into the spec's fewer ones
     vae_steps: int = 2000
     vae_batch: int = 4  # of 9-frame clips; every fourth step takes half as many of 17 frames
     vae_lr: float = 1e-3
@@ -60,11 +63,12 @@ class Settings:
     decoder_lr: float = 7e-4
     sprite_weight: float = 20.0  # of both: pixels near the sprite weigh 1 + this · its chroma
     clips: int = 6144  # in the teacher's training set
-    teacher_steps: int = 7500
+    teacher_steps: int = 12000
     teacher_batch: int = 32
     teacher_lr: float = 1e-3
+    matrix_lr: float = 5e-3  # Muon's, of the matrices in the teacher's blocks
     caption_dropout: float = 0.1
-    shift: float = 3.0  # of the teacher's training times
+    shift: float = 2.0  # of the teacher's training times
     ema: float = 0.998
 
 
@@ -102,7 +106,7 @@ def polish_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
 
 
 def finish_decoder(settings: Settings, spec: ToySpec, out: Path) -> Any:
-    """Train the decoder alone, so that latents stay what they are; the teacher may train beside."""
+    """Train the decoder alone, so that latents stay what they are."""
     vae = polish_vae(settings, spec, out).train()
     for part in (vae.encoder, vae.quant_conv):
         part.requires_grad_(False)
@@ -153,6 +157,12 @@ def encode_clips(vae: Any, attributes: world.Attributes, batch: int = 16) -> tor
     return torch.cat(parts)
 
 
+def fold_vae(vae: Any, settings: Settings, spec: ToySpec) -> Any:
+    """The VAE with the spec's fewer channels, which hold the main directions of its latents."""
+    latents = encode_clips(vae, teacher_clips(settings)[slice(0, FOLD_CLIPS)])
+    return channels.fold(vae, build_vae(spec).eval(), latents)
+
+
 def teacher_clips(settings: Settings) -> world.Attributes:
     """The teacher's training set."""
     return world.sample_attributes(settings.clips, _step_seed(settings, "clips", 0))
@@ -166,7 +176,7 @@ def encode_training_set(vae: Any, settings: Settings, out: Path) -> None:
     if settings.start:  # the teacher knows this scale
         mean, std = (torch.tensor(vae.config[f"latents_{name}"]) for name in ("mean", "std"))
     else:
-        mean, std = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
+        mean, std = channels.scale(latents)
     shape = (1, -1, 1, 1, 1)
     normalised = (latents - mean.view(shape)) / std.view(shape)
     with atomic_path(out / LATENTS) as temporary:
@@ -185,7 +195,13 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
         teacher_clips(settings),
     )
     fit = Fit(
-        "teacher", transformer, settings.teacher_steps, settings.teacher_lr, settings.ema, out
+        "teacher",
+        transformer,
+        settings.teacher_steps,
+        settings.teacher_lr,
+        settings.ema,
+        out,
+        settings.matrix_lr,
     )
     embeddings = CaptionEmbeddings(spec, settings.seed)
 
@@ -280,8 +296,10 @@ def train(
         vae.register_to_config(**scale)
         encode_training_set(vae, settings, out)
     else:
-        encode_training_set(shared(polish_vae, settings, spec, out, processes), settings, out)
-        vae = shared(finish_decoder, settings, spec, out, processes)
+        wide = replace(spec, latent_channels=settings.vae_channels)
+        vae = shared(finish_decoder, settings, wide, out, processes)
+        vae = fold_vae(vae, settings, spec)
+        encode_training_set(vae, settings, out)
     scale = torch.load(out / LATENTS, weights_only=True)
     vae.register_to_config(latents_mean=scale["mean"].tolist(), latents_std=scale["std"].tolist())
     transformer = shared(train_teacher, settings, spec, out, processes)

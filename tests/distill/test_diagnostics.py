@@ -79,5 +79,5 @@ def test_pixel_statistics_agree_with_colorsys_and_numbers_by_hand():
     expected = sum(colorsys.rgb_to_hsv(*pixel)[1] for pixel in rgb.tolist()) / 4
     found = diagnostics.pixel_statistics(video)
     assert found["saturation"].item() == pytest.approx(expected, abs=1e-6)
-    luma = rgb @ torch.tensor([0.299, 0.587, 0.114])
+    luma = rgb @ torch.tensor([0.2126, 0.7152, 0.0722])
     assert found["contrast"].item() == pytest.approx(luma.std().item(), abs=1e-6)

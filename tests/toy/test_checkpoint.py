@@ -67,7 +67,7 @@ def test_embeddings_of_training_equal_those_of_the_family(folder):
 def test_prompts_of_real_latents_belong_to_their_clips(folder, tmp_path):
     family = load_family(str(folder))
     latents, index, prompts = real_latents(family, 6, seed=1, cache_dir=tmp_path)
-    assert latents.shape == (6, 16, 5, 8, 8)
+    assert latents.shape == (6, TINY.latent_channels, 5, 8, 8)
     from dfdbench.toy.data import DATA_SEED
 
     clips = world.sample_attributes(6, DATA_SEED + 1)
