@@ -9,7 +9,7 @@ so the direction is nearest_reference.
 import numpy as np
 
 from dfdbench.metrics import Family, Metric
-from dfdbench.video import Clip, LUMA
+from dfdbench.video import LUMA, Clip
 
 HISTOGRAM_BINS = 256
 CHUNK_PIXELS = 1 << 19  # pixels worked on at once: bounds memory, changes no value
