@@ -243,6 +243,9 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
     suite: Annotated[str | None, typer.Option(help="Where the sources hold several.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Prompt id of the seed grid.")] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Another pair of arms, such as dfd_score:dfd.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write tables, figures, differences and a page from scores.
@@ -251,7 +254,7 @@ def report(
     """
     from dfdbench.report.page import report as work
 
-    page = work(sources, out, suite, prompt)
+    page = work(sources, out, suite, prompt, [pair_of_arms(text) for text in against or []])
     show({"report": str(page)}, as_json, f"report: {page}")
 
 
@@ -331,6 +334,16 @@ def toy_quality(
 
     measure(model, out)
     typer.echo(f"quality: {out}")
+
+
+def pair_of_arms(text: str) -> tuple[str, str]:
+    """The two arms of an --against."""
+    from dfdbench.errors import UserError
+
+    first, colon, second = text.partition(":")
+    if not (first and colon and second) or ":" in second:
+        raise UserError(f"--against {text} names no pair; write ARM:ARM, such as dfd_score:dfd")
+    return first, second
 
 
 def recipe_name(method: str | None, recipe: str | None) -> str:

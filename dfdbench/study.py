@@ -5,6 +5,7 @@ Behind `dfdbench study` and `dfdbench quickstart`. A study is a TOML file with a
     [arms.dfd_score]
     recipe = "toy/dfd"
     init = "dmd2"                        # an arm of the study that it starts from
+    against = "dfd"                      # an arm that the report compares it with
     set = ["dfd.gradient_space='score'"]
 
 Each run is trained, generated and scored by one process; what an earlier call finished is skipped.
@@ -30,12 +31,16 @@ SUITE = "toy-t2v"
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: a recipe, the arm it starts from, and changed recipe values."""
+    """One way to train: a recipe, the arm it starts from, and changed recipe values.
+
+    against: the arm it is compared with, beside the usual comparisons.
+    """
 
     name: str
     recipe: str
     init: str | None = None
     changes: tuple[str, ...] = ()
+    against: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,13 +99,19 @@ def load_study(name: str | Path) -> Study:
     _only_keys(table, ("arms", "set", "seeds"), str(path))
     arms: list[Arm] = []
     for arm, values in table.get("arms", {}).items():
-        _only_keys(values, ("recipe", "init", "set"), f"{path}, arm {arm}")
+        _only_keys(values, ("recipe", "init", "set", "against"), f"{path}, arm {arm}")
         if "recipe" not in values:
             raise UserError(f'{path}, arm {arm}: no recipe; add recipe = "toy/dmd2"')
-        init = values.get("init")
-        if init is not None and init not in [a.name for a in arms]:
-            raise UserError(f"{path}, arm {arm}: init '{init}' is no arm above it; add it there")
-        arms.append(Arm(arm, values["recipe"], init, tuple(values.get("set", ()))))
+        init, against = values.get("init"), values.get("against")
+        above = [a.name for a in arms]
+        for key, other, known in (
+            ("init", init, above),
+            ("against", against, [*UNTRAINED, *above]),
+        ):
+            if other is not None and other not in known:
+                reason = f"{key} '{other}' is no arm above it; add it there"
+                raise UserError(f"{path}, arm {arm}: {reason}")
+        arms.append(Arm(arm, values["recipe"], init, tuple(values.get("set", ())), against))
     if not arms:
         raise UserError(f"study {path} has no arms; add a table [arms.NAME]")
     changes = tuple(table.get("set", ()))
@@ -178,7 +189,8 @@ def run_study(
     failed = _one_by_one(jobs) if processes == 1 else _side_by_side(jobs, processes)
     if failed:
         raise UserError("; ".join(f"{path}: {reason}" for path, reason in failed.items()))
-    return report([job.path for job in jobs], out / "report")
+    against = [(arm.name, arm.against) for arm in study.arms if arm.against]
+    return report([job.path for job in jobs], out / "report", against=against)
 
 
 def _prepare(jobs: Sequence[Job], model: str) -> None:

@@ -107,6 +107,8 @@ def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
     ("text", "message"),
     [
         ("[arms.a]\nrecipe='toy/dmd2'\ninit='b'\n", "no arm above it"),
+        ("[arms.a]\nrecipe='toy/dmd2'\ninit='teacher'\n", "no arm above it"),
+        ("[arms.a]\nrecipe='toy/dmd2'\nagainst='b'\n", "against 'b' is no arm above it"),
         ("[arms.a]\nrecip='toy/dmd2'\n", "did you mean recipe"),
         ("[arms.a]\n", "no recipe"),
         ("seeds=3\n", "no arms"),

@@ -212,7 +212,11 @@ def html_page(
 
 
 def report(
-    sources: Sequence[Path], out: Path, suite: str | None = None, prompt: str | None = None
+    sources: Sequence[Path],
+    out: Path,
+    suite: str | None = None,
+    prompt: str | None = None,
+    against: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write the whole report of `sources` into the folder `out`; returns its index.html.
 
@@ -220,13 +224,14 @@ def report(
         sources: run folders, folders of runs, or score stores.
         suite: needed when the sources hold scores of several suites.
         prompt: prompt id of the seed grid; the first one if None.
+        against: pairs of arms to compare beside the usual ones, first minus second.
 
     Raises:
-        UserError: a source without scores, an unknown suite or prompt.
+        UserError: a source without scores, an unknown suite, prompt or arm.
     """
     collected = collect(sources, suite)
     summary = summarise(collected)
-    deltas = compare(collected, summary)
+    deltas = compare(collected, summary, against)
     out = Path(out)
     pictures = draw(collected, summary, out / "figures", prompt)
     write_json(out / "summary.json", summary_json(collected, summary))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfdbench.errors import UserError
+from dfdbench.errors import UserError, unknown_name
 from dfdbench.metrics import all_metrics
 from dfdbench.report.arms import REFERENCES
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected
@@ -27,7 +27,7 @@ PAIRS = (
     ("dp_dmd", "dmd2"),
     ("dp_dmd", "teacher"),
 )
-"""The comparisons of a report, first minus second; those whose arms are present are made."""
+"""The comparisons of every report, first minus second; those whose arms are present are made."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,22 @@ def best_arms(summary: Summary, metric: str) -> list[str]:
     return [arm for arm, value in students.items() if value == top]
 
 
-def compare(collected: Collected, summary: Summary) -> list[Delta]:
-    """Paired differences for each of PAIRS, with Holm's correction over a comparison's metrics."""
+def compare(
+    collected: Collected, summary: Summary, against: Sequence[tuple[str, str]] = ()
+) -> list[Delta]:
+    """Paired differences for each of PAIRS and `against` (first minus second).
+
+    Holm's correction is over the metrics of one comparison.
+
+    Raises:
+        UserError: `against` names an arm that is not there.
+    """
+    for arm in (arm for pair in against for arm in pair):
+        if arm not in collected.arms:
+            raise unknown_name("arm", arm, collected.arms)
     deltas: list[Delta] = []
     reference = reference_arm(collected.arms)
-    for a, b in PAIRS:
+    for a, b in dict.fromkeys((*PAIRS, *against)):
         rows = []
         for metric in (m for m in summary.get(a, {}) if m in summary.get(b, {})):
             left, right = (scores_of(collected.values, arm, metric) for arm in (a, b))
