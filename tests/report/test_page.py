@@ -138,18 +138,18 @@ def test_arms_trained_with_other_seeds_are_not_compared_but_said(tmp_path):
 
 
 def test_another_pair_is_compared_when_asked_and_a_wrong_name_refused(tmp_path):
-    for arm in ("dfd", "dfd_score"):
+    for arm in ("dfd", "dp_dmd"):
         add_run(tmp_path / arm, arm, 0)
     collected = collect([tmp_path])
     summary = summarise(collected)
     assert compare(collected, summary) == []
-    deltas = compare(collected, summary, [("dfd_score", "dfd")])
-    assert {(d.a, d.b) for d in deltas} == {("dfd_score", "dfd")}
+    deltas = compare(collected, summary, [("dp_dmd", "dfd")])
+    assert {(d.a, d.b) for d in deltas} == {("dp_dmd", "dfd")}
     for d in deltas:
         means = [summary[arm][d.metric].mean for arm in (d.a, d.b)]
         assert d.mean == pytest.approx(means[0] - means[1], abs=1e-9)
-    with pytest.raises(UserError, match="dfd_score"):
-        compare(collected, summary, [("dfd_skore", "dfd")])
+    with pytest.raises(UserError, match="dp_dmd"):
+        compare(collected, summary, [("dp_dmt", "dfd")])
 
 
 @pytest.mark.parametrize("name", ["nothing", "file.txt", "empty"])
