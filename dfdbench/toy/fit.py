@@ -128,8 +128,10 @@ class Fit:
                 if world > 1:
                     _average_gradients(self.trained, world)
                 norm = torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
-                for part in (*self.optimisers, *self.plans):
+                for part in self.optimisers:
                     part.step()
+                for plan in self.plans:
+                    plan.step()
                 self.step += 1
                 self._move_average()
                 self.seconds = time.monotonic() - started
