@@ -1,8 +1,9 @@
 """`dfdbench report`: from runs, stores and manifests to one folder that a person reads.
 
-Writes index.html (self-contained), report.md, table.{md,csv,tex}, summary.json, deltas.{json,md}
-and figures/*.{png,svg}. Used by cli.py, study.py; gathers with collect.py, computes with
-summary.py, draws with tables.py and figures.py.
+Writes index.html (self-contained), report.md, table.{md,csv,tex}, summary.json, deltas.{json,md},
+runs.json (the run.json of every run: recipe, hashes, versions) and figures/*.{png,svg}. Used by
+cli.py, study.py; gathers with collect.py, computes with summary.py, draws with tables.py and
+figures.py.
 """
 
 import base64
@@ -236,6 +237,7 @@ def report(
     pictures = draw(collected, summary, out / "figures", prompt)
     write_json(out / "summary.json", summary_json(collected, summary))
     write_json(out / "deltas.json", deltas_json(deltas))
+    write_json(out / "runs.json", {run.path.name: run.info for run in collected.runs})
     write_text(out / "deltas.md", tables.delta_markdown(deltas))
     write_text(out / "table.md", tables.markdown(summary))
     write_text(out / "table.tex", tables.latex(summary))

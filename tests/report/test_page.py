@@ -38,7 +38,7 @@ def test_everything_is_written(page):
              "discrepancy")  # fmt: skip
     assert names == {
         "index.html", "report.md", "table.md", "table.csv", "table.tex", "summary.json",
-        "deltas.json", "deltas.md",
+        "deltas.json", "deltas.md", "runs.json",
         *(f"figures/{name}.{suffix}" for name in drawn for suffix in ("png", "svg")),
     }  # fmt: skip
 
@@ -57,6 +57,13 @@ def test_summary_means_are_those_of_the_store(page, runs):
     assert summary["dfd"]["training_seeds"] == [0, 1]
     assert "student_updates" not in summary["real"] and summary["real"]["training_seeds"] == []
     assert list(summary) == ["real", "teacher", "dmd2", "dmd2_control", "dp_dmd", "dfd"]
+
+
+def test_every_run_s_record_lies_beside_the_numbers(page, runs):
+    records = json.loads((page / "runs.json").read_text())
+    for name, record in records.items():
+        assert record == json.loads((runs / name / "run.json").read_text())
+    assert {record["arm"] for record in records.values()} >= {"dmd2", "dfd", "real"}
 
 
 def test_readings_are_no_scores(page):
