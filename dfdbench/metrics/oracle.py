@@ -130,11 +130,11 @@ def _accuracies(
     return {f"{k}_accuracy": GroupValue(float(v.mean()), len(v)) for k, v in right.items()}
 
 
-def compute(clip: Clip) -> dict[str, float]:
-    """What the oracle reads; the sprite's figures are left out where it is not intact."""
+def values_of(frames: np.ndarray) -> dict[str, float]:
+    """What the oracle reads in uint8 frames (T H W 3); a broken sprite's figures are left out."""
     from dfdbench.toy import oracle
 
-    reading = oracle.read(clip.frames)
+    reading = oracle.read(frames)
     values = {f"oracle_{name}": float(getattr(reading, name)) for name in (*FIXED, *FREE)}
     values["sprite_intact"] = float(reading.intact)
     if reading.intact:
@@ -142,6 +142,11 @@ def compute(clip: Clip) -> dict[str, float]:
         values["sprite_area"] = float(reading.area)
         values["sprite_speed"] = float(reading.speed)
     return values
+
+
+def compute(clip: Clip) -> dict[str, float]:
+    """`values_of` a decoded clip."""
+    return values_of(clip.frames)
 
 
 def _reading(name: str, classes: int) -> Metric:

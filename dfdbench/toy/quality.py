@@ -13,7 +13,7 @@ import torch
 
 from dfdbench.files import write_json
 from dfdbench.generate import to_uint8
-from dfdbench.metrics.oracle import normalised_entropy
+from dfdbench.metrics import oracle as oracle_metrics
 from dfdbench.models import Family, load_family
 from dfdbench.progress import track
 from dfdbench.run import weights_sha256
@@ -102,32 +102,23 @@ def teacher_samples(
 
 
 def fidelity_and_diversity(frames: np.ndarray, chosen: list[world.Caption]) -> dict[str, float]:
-    """Prompt accuracy, intact sprites, and entropies given the caption (mean over captions)."""
-    readings = [oracle.read(clip) for clip in frames]
-    right = [
-        (r.shape, r.scene) == (world.SHAPES.index(c.shape), world.SCENES.index(c.scene))
-        for r, c in zip(readings, chosen, strict=True)
-    ]
-    sizes = {"hue": len(world.HUES), "direction": world.DIRECTIONS, "pan": len(world.PANS)}
-    result = {
-        "samples": float(len(frames)),
-        "prompt_accuracy": float(np.mean(right)),
-        "sprite_intact": float(np.mean([r.intact for r in readings])),
-        "sprite_saturation": float(np.mean([r.saturation for r in readings if r.intact])),
-        "sprite_area": float(np.mean([r.area for r in readings if r.intact])),
+    """The oracle family's scores of clips (B T H W 3): means over clips, or over captions.
+
+    Those over captions are the entropies of the free attributes, which count intact sprites only,
+    and the accuracies. Captions with fewer than two intact sprites have no entropy.
+    """
+    values = [oracle_metrics.values_of(clip) for clip in frames]
+    means: dict[str, list[float]] = {}
+    for name in ("sprite_intact", "sprite_saturation", "sprite_area"):
+        means[name] = [row[name] for row in values if name in row]
+    for caption in dict.fromkeys(chosen):
+        rows = [row for row, c in zip(values, chosen, strict=True) if c == caption]
+        fixed = {"shape": caption.shape, "scene": caption.scene}
+        for name, found in oracle_metrics.group(rows, fixed).items():
+            means.setdefault(name, []).append(found.value)
+    return {"samples": float(len(frames))} | {
+        name: float(np.mean(numbers)) for name, numbers in means.items() if numbers
     }
-    for name, classes in sizes.items():
-        per_caption = []
-        for caption in dict.fromkeys(chosen):
-            labels = [
-                getattr(r, name)
-                for r, c in zip(readings, chosen, strict=True)
-                if c == caption and r.intact
-            ]
-            if len(labels) > 1:
-                per_caption.append(normalised_entropy(np.array(labels), classes))
-        result[f"{name}_entropy"] = float(np.mean(per_caption)) if per_caption else 0.0
-    return result
 
 
 def measure(model: str | Path, out: str | Path, samples: int = 512, clips: int = 512) -> dict:
