@@ -60,7 +60,7 @@ class Size:
     clips: int
     seeds: int
     golden: int = 3
-    batch: int = 16
+    batch: int = 8
     model: str = "toy-t2v"
     settings: tuple[str, ...] = ()
 
