@@ -46,7 +46,9 @@ def test_the_whole_chain_leaves_a_report_and_a_second_call_redoes_nothing_else(
     before = {p: p.stat().st_mtime_ns for p in runs.rglob("*.mp4")}
     before |= {p: p.stat().st_mtime_ns for p in runs.rglob("*.safetensors")}
     assert len([p for p in before if p.suffix == ".mp4"]) == 6 * 12
-    monkeypatch.setattr("dfdbench.report.page.report", lambda sources, out: out / "index.html")
+    monkeypatch.setattr(
+        "dfdbench.report.page.report", lambda sources, out, against: out / "index.html"
+    )
     run_study(study, tmp_path / "q", (0,), str(tiny_checkpoint), processes=1)
     assert {p: p.stat().st_mtime_ns for p in before} == before
 

@@ -56,7 +56,7 @@ def test_bfloat16_compute_keeps_float32_masters_and_close_gradients(tiny_checkpo
 
 def test_a_bfloat16_teacher_still_tells_neighbouring_times_apart(tiny_checkpoint):
     family = load_family(tiny_checkpoint, torch.bfloat16)
-    x = torch.randn(1, 16, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, *family.latent_shape(17, 64, 64), generator=torch.Generator().manual_seed(0))
     cond = Conditioning(torch.zeros(1, 16, 64))
     seen = []
     hook = family.teacher.condition_embedder.timesteps_proj.register_forward_hook(

@@ -66,8 +66,8 @@ def test_latents_are_normalised_with_the_checkpoints_statistics(tiny_checkpoint,
     load_family(tiny_checkpoint).save_student(load_family(tiny_checkpoint).teacher, folder)
     config = folder / "vae" / "config.json"
     changed = json.loads(config.read_text())
-    changed["latents_mean"] = [2.0] * 16
-    changed["latents_std"] = [4.0] * 16
+    changed["latents_mean"] = [2.0] * changed["z_dim"]
+    changed["latents_std"] = [4.0] * changed["z_dim"]
     config.unlink()  # a hard link to the original
     config.write_text(json.dumps(changed))
     video = torch.rand(1, 3, 17, 64, 64) * 2 - 1
