@@ -340,10 +340,10 @@ def pair_of_arms(text: str) -> tuple[str, str]:
     """The two arms of an --against."""
     from dfdbench.errors import UserError
 
-    first, colon, second = text.partition(":")
-    if not (first and colon and second) or ":" in second:
+    arms = text.split(":")
+    if len(arms) != 2 or not all(arms):
         raise UserError(f"--against {text} names no pair; write ARM:ARM, such as dfd_score:dfd")
-    return first, second
+    return arms[0], arms[1]
 
 
 def recipe_name(method: str | None, recipe: str | None) -> str:

@@ -7,6 +7,7 @@ page.py (summary.json, deltas.json) and tables.py.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -119,7 +120,7 @@ def compare(
     Raises:
         UserError: `against` names an arm that is not there.
     """
-    for arm in (arm for pair in against for arm in pair):
+    for arm in chain.from_iterable(against):
         if arm not in collected.arms:
             raise unknown_name("arm", arm, collected.arms)
     deltas: list[Delta] = []

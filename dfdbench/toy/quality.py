@@ -124,8 +124,11 @@ def fidelity_and_diversity(frames: np.ndarray, chosen: list[world.Caption]) -> d
 def measure(model: str | Path, out: str | Path, samples: int = 512, clips: int = 512) -> dict:
     """Measure `model` and write `out` (JSON); returns what it wrote."""
     family, started = load_family(str(model)), time.monotonic()
-    result: dict[str, Any] = {"teacher_sha256": weights_sha256(family.path / "transformer")}
-    result |= {"vae": vae_quality(family, clips), "teacher": {}}
+    result: dict[str, Any] = {
+        "teacher_sha256": weights_sha256(family.path / "transformer"),
+        "vae": vae_quality(family, clips),
+        "teacher": {},
+    }
     for cfg in dict.fromkeys((family.defaults.cfg, 1.0)):
         frames, chosen = teacher_samples(family, samples, cfg, family.defaults.steps)
         result["teacher"][f"cfg_{cfg:g}"] = fidelity_and_diversity(frames, chosen)

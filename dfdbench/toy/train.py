@@ -2,8 +2,8 @@
 
 Stages, each resumable: the VAE on fresh clips in two rounds, its decoder alone, the folding of its
 main channels into a narrower VAE, the latents of a fixed clip set, and the flow-matching teacher
-on those latents with caption dropout. The data of
-step k come from (seed, k) alone, so a resumed run sees what an unbroken one would have seen.
+on those latents with caption dropout. The data of step k come from (seed, k) alone, so a resumed
+run sees what an unbroken one would have seen.
 """
 
 import json
@@ -292,14 +292,14 @@ def train(
         vae = build_vae(spec).eval()
         known = type(vae).from_pretrained(settings.start, subfolder="vae").float()
         vae.load_state_dict(known.state_dict())
-        scale = {key: known.config[key] for key in ("latents_mean", "latents_std")}
-        vae.register_to_config(**scale)
-        encode_training_set(vae, settings, out)
+        vae.register_to_config(
+            latents_mean=known.config["latents_mean"], latents_std=known.config["latents_std"]
+        )
     else:
         wide = replace(spec, latent_channels=settings.vae_channels)
         vae = shared(finish_decoder, settings, wide, out, processes)
         vae = fold_vae(vae, settings, spec)
-        encode_training_set(vae, settings, out)
+    encode_training_set(vae, settings, out)
     scale = torch.load(out / LATENTS, weights_only=True)
     vae.register_to_config(latents_mean=scale["mean"].tolist(), latents_std=scale["std"].tolist())
     transformer = shared(train_teacher, settings, spec, out, processes)
