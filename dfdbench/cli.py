@@ -304,21 +304,14 @@ def toy_train(
         "runs/toy-train"
     ),
     processes: Annotated[int, typer.Option(min=1, help="Share each batch; one a core.")] = 1,
-    start: Annotated[
-        str, typer.Option(help="Checkpoint whose teacher to train further, such as toy-t2v.")
-    ] = "",
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the teacher.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Of the teacher.")] = None,
-    data_seed: Annotated[int, typer.Option(help="Of clips and noise; another when going on.")] = 0,
 ) -> None:
     """Train the toy's VAE and teacher from seeds; goes on where it was stopped. Takes hours.
 
     Example: dfdbench toy train --out runs/toy-train --processes 2
     """
-    from dfdbench.toy.train import chosen_settings, train
+    from dfdbench.toy.train import train
 
-    settings = chosen_settings(start, steps, lr, data_seed)
-    typer.echo(f"model: {train(out, settings, processes=processes)}")
+    typer.echo(f"model: {train(out, processes=processes)}")
 
 
 @toy_app.command("quality")

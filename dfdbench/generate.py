@@ -167,7 +167,7 @@ def _real_maker(family: Family) -> Maker:
         clips = torch.cat([one(item) for item in items])
         return family.decode_latents(family.encode_video(clips * 2 - 1))
 
-    return Maker({"vae_sha256": weights_sha256(family.path / "vae")}, make, family.defaults.fps)
+    return Maker({}, make, family.defaults.fps)
 
 
 def model_of(run: Run) -> str:
@@ -256,7 +256,8 @@ def generate(
         family: the run's model, to share a loaded one.
 
     A clip that is there with the right hash and settings is never made again; one of an older
-    student is. After every batch samples.jsonl is rewritten, so a killed call loses one batch.
+    student or autoencoder is. After every batch samples.jsonl is rewritten, so a killed call loses
+    one batch.
 
     Raises:
         UserError: a suite without prompts, or a run without a student.
@@ -269,6 +270,7 @@ def generate(
         maker = _real_maker(family)
     else:
         maker = (_teacher_maker if run.arm == "teacher" else _student_maker)(run, family)
+    maker.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip
     folder = run.path / "videos" / suite.name
     items = [Item(prompt, s) for prompt in suite.prompts for s in (seeds or suite.seeds)]
     rows = _finished(folder, maker.settings)

@@ -1,9 +1,11 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 
 from dfdbench.errors import UserError
 from dfdbench.generate import (
@@ -14,6 +16,7 @@ from dfdbench.generate import (
     reference_run,
     to_uint8,
 )
+from dfdbench.models import load_family
 from dfdbench.recipe import Recipe
 from dfdbench.run import Run
 from dfdbench.suites import Prompt, Suite, get_suite
@@ -91,6 +94,19 @@ def test_finished_clips_are_never_made_again_but_damaged_and_stale_ones_are(
     tiny_family.save_student(module, run.student)
     generate(run, SUITE, family=tiny_family)
     assert all(p.stat().st_mtime_ns != times[p] for p in times)
+
+
+def test_another_autoencoder_makes_clips_anew(student_run, tiny_family, tiny_checkpoint, tmp_path):
+    run = student_run()
+    generate(run, SUITE, seeds=[1], family=tiny_family)
+    before = {p: p.read_bytes() for p in run.videos.rglob("*.mp4")}
+    copy = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    vae = AutoencoderKLWan.from_pretrained(copy / "vae")
+    with torch.no_grad():
+        vae.decoder.conv_in.weight.mul_(-1)
+    vae.save_pretrained(copy / "vae")
+    generate(run, SUITE, seeds=[1], family=load_family(copy))
+    assert len(before) == 2 and all(p.read_bytes() != clip for p, clip in before.items())
 
 
 def test_the_manifest_names_every_clip_with_its_hash_and_settings(student_run, tiny_family):

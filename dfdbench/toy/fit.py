@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from dfdbench.files import atomic_path
+from dfdbench.files import atomic_path, write_text
 from dfdbench.progress import Bar
 
 CHECKPOINT_SECONDS = 120.0
@@ -118,6 +118,8 @@ class Fit:
     def run(self, loss_of_step: Callable[[int], dict[str, torch.Tensor]]) -> None:
         """Train to `steps`; leaves the averaged weights in the module."""
         rank, world = _world()
+        if rank == 0:
+            self._cut_log()
         started = time.monotonic() - self.seconds
         saved = time.monotonic()
         with Bar(self.steps, f"toy {self.name}", done=self.step, quiet=rank > 0) as bar:
@@ -145,6 +147,13 @@ class Fit:
         if rank == 0:
             self.save()
         self.module.load_state_dict(self.average)
+
+    def _cut_log(self) -> None:
+        """Drop what a killed run logged after its last checkpoint; those steps are made again."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        if len(kept) < len(lines):
+            write_text(self.log, "".join(f"{line}\n" for line in kept))
 
     def _move_average(self) -> None:
         decay = min(self.decay, self.step / (self.step + 10))

@@ -1,9 +1,9 @@
 """`dfdbench toy train`: rebuilds the toy's VAE and teacher from seeds.
 
 Stages, each resumable: the VAE on fresh clips in two rounds, its decoder alone, the folding of its
-main channels into a narrower VAE, the latents of a fixed clip set, and the flow-matching teacher
-on those latents with caption dropout. The data of step k come from (seed, k) alone, so a resumed
-run sees what an unbroken one would have seen.
+main channels into a narrower VAE, that one's decoder, the latents of a fixed clip set, and the
+flow-matching teacher on those latents with caption dropout. The data of step k come from the stage
+and k alone, so a resumed run sees what an unbroken one would have seen.
 """
 
 import json
@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from dfdbench.errors import UserError
 from dfdbench.files import atomic_path, write_json
 from dfdbench.progress import track
-from dfdbench.run import weights_sha256
 from dfdbench.toy import channels, world
 from dfdbench.toy.checkpoint import (
     TOY,
@@ -40,14 +39,10 @@ FOLD_CLIPS = 256  # whose latents fix the main directions
 class Settings:
     """What the shipped weights were trained with.
 
-    seed: of the initial weights and, for good, of the frozen text encoder. data_seed: of clips,
-    times and noise. start: a checkpoint folder whose VAE is kept and whose teacher is trained
-    further, by a warm restart of the plan; "" starts all from random weights.
+    seed: of the initial weights and, for good, of the frozen text encoder.
     """
 
     seed: int = 0
-    data_seed: int = 0
-    start: str = ""
     vae_channels: int = 16  # while the VAE is trained; folded into the spec's fewer ones
     vae_steps: int = 2000
     vae_batch: int = 4  # of 9-frame clips; every fourth step takes half as many of 17 frames
@@ -58,7 +53,7 @@ class Settings:
     polish_steps: int = 1200
     polish_batch: int = 8
     polish_lr: float = 8e-4
-    decoder_steps: int = 1600
+    decoder_steps: int = 1600  # on the wide latents, and as many on the folded ones
     decoder_batch: int = 6
     decoder_lr: float = 7e-4
     sprite_weight: float = 20.0  # of both: pixels near the sprite weigh 1 + this · its chroma
@@ -72,10 +67,10 @@ class Settings:
     ema: float = 0.998
 
 
-def _step_seed(settings: Settings, stage: str, step: int) -> int:
+def _step_seed(stage: str, step: int) -> int:
     """One seed a step; stages and held-out clips (see `held_out`) never share one."""
-    stages = ("vae", "clips", "teacher", "polish", "decoder")
-    return (settings.data_seed * len(stages) + stages.index(stage)) * 10**7 + step
+    stages = ("vae", "clips", "teacher", "polish", "decoder", "narrow")
+    return stages.index(stage) * 10**7 + step
 
 
 def held_out(count: int, seed: int = 0) -> world.Attributes:
@@ -105,14 +100,21 @@ def polish_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
     return vae.eval()
 
 
-def finish_decoder(settings: Settings, spec: ToySpec, out: Path) -> Any:
+def _train_decoder(vae: Any, settings: Settings, stage: str, out: Path) -> Any:
     """Train the decoder alone, so that latents stay what they are."""
-    vae = polish_vae(settings, spec, out).train()
+    vae.train()
     for part in (vae.encoder, vae.quant_conv):
         part.requires_grad_(False)
-    fit = Fit("decoder", vae, settings.decoder_steps, settings.decoder_lr, settings.ema, out)
-    fit.run(lambda step: _vae_loss(vae, settings, "decoder", step, settings.decoder_batch))
+    fit = Fit(stage, vae, settings.decoder_steps, settings.decoder_lr, settings.ema, out)
+    fit.run(lambda step: _vae_loss(vae, settings, stage, step, settings.decoder_batch))
     return vae.eval()
+
+
+def finish_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
+    """All stages of the VAE: wide, its decoder, folded to the spec's channels, its decoder."""
+    wide = replace(spec, latent_channels=settings.vae_channels)
+    vae = _train_decoder(polish_vae(settings, wide, out), settings, "decoder", out)
+    return _train_decoder(fold_vae(vae, settings, spec), settings, "narrow", out)
 
 
 def _vae_loss(
@@ -122,7 +124,7 @@ def _vae_loss(
 
     Nine frames of each clip, in every fourth step all 17 of half as many clips.
     """
-    seed, whole = _step_seed(settings, stage, step), step % 4 == 3
+    seed, whole = _step_seed(stage, step), step % 4 == 3
     clips = batch // 2 if whole else batch
     mine = share_of_batch(clips)
     video = world.render(world.sample_attributes(clips, seed)[mine]) * 2 - 1
@@ -165,7 +167,7 @@ def fold_vae(vae: Any, settings: Settings, spec: ToySpec) -> Any:
 
 def teacher_clips(settings: Settings) -> world.Attributes:
     """The teacher's training set."""
-    return world.sample_attributes(settings.clips, _step_seed(settings, "clips", 0))
+    return world.sample_attributes(settings.clips, _step_seed("clips", 0))
 
 
 def encode_training_set(vae: Any, settings: Settings, out: Path) -> None:
@@ -173,12 +175,8 @@ def encode_training_set(vae: Any, settings: Settings, out: Path) -> None:
     if (out / LATENTS).exists():
         return
     latents = encode_clips(vae, teacher_clips(settings))
-    if settings.start:  # the teacher knows this scale
-        mean, std = (torch.tensor(vae.config[f"latents_{name}"]) for name in ("mean", "std"))
-    else:
-        mean, std = channels.scale(latents)
-    shape = (1, -1, 1, 1, 1)
-    normalised = (latents - mean.view(shape)) / std.view(shape)
+    mean, std = channels.scale(latents)
+    normalised = (latents - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
     with atomic_path(out / LATENTS) as temporary:
         torch.save({"latents": normalised, "mean": mean, "std": std}, temporary)
 
@@ -187,13 +185,8 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     """Flow matching: v-prediction MSE at t = shift(U[0, 1], settings.shift), caption dropout."""
     torch.manual_seed(settings.seed + 1)
     transformer = build_transformer(spec)
-    if settings.start:
-        known = type(transformer).from_pretrained(settings.start, subfolder="transformer")
-        transformer.load_state_dict(known.float().state_dict())
-    latents, clips = (
-        torch.load(out / LATENTS, weights_only=True)["latents"],
-        teacher_clips(settings),
-    )
+    latents = torch.load(out / LATENTS, weights_only=True)["latents"]
+    clips = teacher_clips(settings)
     fit = Fit(
         "teacher",
         transformer,
@@ -206,7 +199,7 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     embeddings = CaptionEmbeddings(spec, settings.seed)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
-        rng = torch.Generator().manual_seed(_step_seed(settings, "teacher", step))
+        rng = torch.Generator().manual_seed(_step_seed("teacher", step))
         size = settings.teacher_batch
         index = torch.randint(len(latents), (size,), generator=rng)
         prompt = embeddings.draw(clips[index], rng, settings.caption_dropout)
@@ -246,21 +239,6 @@ def shared(stage: Stage, settings: Settings, spec: ToySpec, out: Path, processes
     return stage(settings, spec, out)  # alone: trains; after the others: loads what they wrote
 
 
-def chosen_settings(
-    start: str, steps: int | None, lr: float | None, data_seed: int = 0
-) -> Settings:
-    """The shipped settings with those of the command line put in; `start` may be a shipped name."""
-    from dfdbench.models import resolve_folder
-
-    given: dict[str, Any] = {"teacher_steps": steps, "teacher_lr": lr}
-    return replace(
-        Settings(),
-        start=str(resolve_folder(start)) if start else "",
-        data_seed=data_seed,
-        **{key: value for key, value in given.items() if value is not None},
-    )
-
-
 def train(
     out: str | Path,
     settings: Settings | None = None,
@@ -274,31 +252,17 @@ def train(
             weights agree to rounding only.
 
     Raises:
-        UserError: `out` holds a run with other settings, or settings.start is no checkpoint.
+        UserError: `out` holds a run with other settings.
     """
     settings, out = settings or Settings(), Path(out)
-    if settings.start and not (Path(settings.start) / "transformer" / "config.json").is_file():
-        raise UserError(f"--start {settings.start} is no checkpoint; give a diffusers folder")
     out.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {"settings": asdict(settings), "spec": asdict(spec)}
-    if settings.start:  # by content: a path says nothing elsewhere
-        record["settings"]["start"] = weights_sha256(Path(settings.start) / "transformer")
     record = json.loads(json.dumps(record))
     file = out / "settings.json"
     if file.exists() and json.loads(file.read_text()) != record:
         raise UserError(f"{file} has other settings; choose another --out or delete the folder")
     write_json(file, record)
-    if settings.start:
-        vae = build_vae(spec).eval()
-        known = type(vae).from_pretrained(settings.start, subfolder="vae").float()
-        vae.load_state_dict(known.state_dict())
-        vae.register_to_config(
-            latents_mean=known.config["latents_mean"], latents_std=known.config["latents_std"]
-        )
-    else:
-        wide = replace(spec, latent_channels=settings.vae_channels)
-        vae = shared(finish_decoder, settings, wide, out, processes)
-        vae = fold_vae(vae, settings, spec)
+    vae = shared(finish_vae, settings, spec, out, processes)
     encode_training_set(vae, settings, out)
     scale = torch.load(out / LATENTS, weights_only=True)
     vae.register_to_config(latents_mean=scale["mean"].tolist(), latents_std=scale["std"].tolist())
