@@ -71,6 +71,9 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
 Processes = Annotated[
     int | None, typer.Option(min=1, help="Runs at a time; else one a core, at most 4.")
 ]
+Prompts = Annotated[
+    Path | None, typer.Option(help="Text file of prompts, one a line, instead of a suite.")
+]
 SuiteName = Annotated[str, typer.Option("--suite", help="Prompts and metrics; see the README.")]
 MODEL_HELP = "toy-t2v, a diffusers folder, or a hub id"
 
@@ -181,6 +184,7 @@ def generate(
         str | None, typer.Option(help="teacher or real instead of a run; made under --out.")
     ] = None,
     suite: SuiteName = "toy-t2v",
+    prompts: Prompts = None,
     seeds: Seeds = None,
     batch: Batch = 16,
     model: Annotated[str, typer.Option(help=f"Of --arm: {MODEL_HELP}.")] = "toy-t2v",
@@ -195,11 +199,11 @@ def generate(
     """
     from dfdbench.generate import generate as work
     from dfdbench.generate import open_run, parse_seeds
-    from dfdbench.suites import get_suite
+    from dfdbench.suites import choose_suite
 
     wanted = parse_seeds(seeds) if seeds else None
     chosen = open_run(run, arm, out, model, cfg)
-    listing = work(chosen, get_suite(suite), wanted, batch, device)
+    listing = work(chosen, choose_suite(suite, prompts), wanted, batch, device)
     show({"samples": str(listing)}, as_json, f"clips: {listing}")
 
 
@@ -207,6 +211,7 @@ def generate(
 def evaluate(
     inputs: Annotated[list[Path], typer.Argument(help="Runs, manifests, folders of videos.")],
     suite: SuiteName = "toy-t2v",
+    prompts: Prompts = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of scores.sqlite; else the run's own.")
     ] = None,
@@ -224,9 +229,9 @@ def evaluate(
     """
     from dfdbench.generate import complete, parse_seeds
     from dfdbench.scoring import score
-    from dfdbench.suites import get_suite
+    from dfdbench.suites import choose_suite
 
-    chosen = get_suite(suite)
+    chosen = choose_suite(suite, prompts)
     complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)
     summary = score(inputs, chosen, out, method_name=method_name)
     show(

@@ -4,12 +4,16 @@ Used by generate (prompts, seeds), scoring (families, attributes) and report. A 
 raised whenever its prompts change. To add one, write a function below and name it in SUITES.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from dfdbench.errors import UserError, unknown_name
+
+EIGHT_SEEDS = tuple(range(1, 9))  # as the DFD paper scores diversity
+GENERAL = ("colour", "flicker")  # families for any clips
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,52 @@ def _released_clips() -> Suite:
     )
 
 
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """The prompts of a text file, one a line: `prompt` or `category | prompt`; `#` is a comment.
+
+    Ids are `<category>-<place in it>`, such as food-03; without categories `prompt-007`.
+
+    Raises:
+        UserError: the file cannot be read, names no prompt, or names one twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as prompts, one a line in UTF-8") from error
+    prompts, counts, seen = list[Prompt](), dict[str, int](), dict[str, int]()
+    for number, line in enumerate(lines, start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        category, bar, text = (part.strip() for part in line.rpartition("|"))
+        if not text or (bar and not re.fullmatch(r"[a-z0-9][a-z0-9-]*", category)):
+            raise UserError(
+                f"{path}:{number}: write `category | prompt`, category like slow-motion"
+            )
+        if text in seen:
+            raise UserError(f"{path}:{number}: the prompt of line {seen[text]} again; remove one")
+        seen[text] = number
+        counts[category] = place = counts.get(category, 0) + 1
+        name = f"{category}-{place:02d}" if category else f"prompt-{place:03d}"
+        prompts.append(Prompt(name, text, {"category": category} if category else {}))
+    if not prompts:
+        raise UserError(f"{path}: names no prompt; write one a line")
+    return tuple(prompts)
+
+
+def _shipped(name: str, description: str) -> Callable[[], Suite]:
+    def load() -> Suite:
+        prompts = read_prompts(Path(__file__).parent / f"{name}.txt")
+        return Suite(name, 1, description, prompts, EIGHT_SEEDS, GENERAL)
+
+    return load
+
+
 SUITES: dict[str, Callable[[], Suite]] = {
     "toy-t2v": _toy_t2v,
     "released-clips": _released_clips,
+    "t2v-animation": _shipped("t2v-animation", "70 prompts of animation in seven categories"),
+    "t2v-mixed": _shipped("t2v-mixed", "70 prompts of live action in seven categories"),
 }
 
 
@@ -95,6 +142,20 @@ def get_suite(name: str) -> Suite:
     if len(set(ids)) != len(ids):
         raise UserError(f"suite {name}: two prompts have the same id; give each its own")
     return suite
+
+
+def choose_suite(name: str, prompts: Path | None = None) -> Suite:
+    """The suite called `name`, or one of the user's own prompts, named after their file.
+
+    Raises:
+        UserError: an unknown name, a file that is no list of prompts or is called like a suite.
+    """
+    if prompts is None:
+        return get_suite(name)
+    if prompts.stem in SUITES:
+        raise UserError(f"--prompts {prompts}: a suite is called {prompts.stem}; rename the file")
+    found = read_prompts(prompts)
+    return Suite(prompts.stem, 1, f"prompts of {prompts.name}", found, EIGHT_SEEDS, GENERAL)
 
 
 def list_suites() -> list[Suite]:
