@@ -1,7 +1,7 @@
 """Diversity and distribution distances of feature vectors: pure functions of arrays.
 
-Used by the feature families of dfdbench.metrics (values over one prompt's seeds) and by the report
-(pooled over prompts, against a reference). All work in float64, whatever the features' type.
+For values over one prompt's seeds, and pooled over prompts against a reference; no metric calls
+them yet. All work in float64, whatever the features' type.
 """
 
 from typing import NamedTuple

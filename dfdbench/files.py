@@ -38,6 +38,18 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def trim_jsonl(path: Path, column: str, last: int) -> None:
+    """Drop the lines of a log whose `column` is beyond `last`: a resumed run does them again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        # A kill in the middle of a write leaves a broken last line, which is done again too.
+        if line.endswith("\n") and json.loads(line)[column] <= last:
+            kept.append(line)
+    write_text(path, "".join(kept))
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON to `path` atomically; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")

@@ -90,20 +90,6 @@ def _number(value: float) -> float | None:
     return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
-def trim(path: Path, updates: int) -> None:
-    """Drop lines after `updates`: a resumed run does them again."""
-    if not path.is_file():
-        return
-    from dfdbench.files import write_text
-
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        # A kill in the middle of a write leaves a broken last line, which is done again too.
-        if line.endswith("\n") and json.loads(line)["update"] <= updates:
-            kept.append(line)
-    write_text(path, "".join(kept))
-
-
 @torch.no_grad()
 def discrepancy(
     generate: Generator, batch: Batch, nets: Networks, recipe: Recipe, rng: Stream

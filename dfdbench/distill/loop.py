@@ -22,6 +22,7 @@ from dfdbench.distill.methods import Method, get_method
 from dfdbench.distill.nets import Batch, LossReport, Networks
 from dfdbench.distill.streams import Stream, seeded
 from dfdbench.errors import UserError
+from dfdbench.files import trim_jsonl
 from dfdbench.models import Family, load_family
 from dfdbench.progress import Bar
 from dfdbench.recipe import Recipe
@@ -148,7 +149,7 @@ class Trainer:
         position = checkpoint.restore(
             self.run.checkpoints, self.modules, self.optimisers, self.nets.device
         )
-        diagnostics.trim(self.run.metrics_file, position.updates)
+        trim_jsonl(self.run.metrics_file, "update", position.updates)
         saved = time.monotonic()
         started = saved - position.seconds
         with Bar(total, f"{recipe.arm} seed {recipe.seed}", done=position.updates) as bar:

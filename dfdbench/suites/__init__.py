@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dfdbench.errors import UserError, unknown_name
 
+HERE = Path(__file__).parent
 EIGHT_SEEDS = tuple(range(1, 9))  # as the DFD paper scores diversity
 GENERAL = ("colour", "flicker")  # families for any clips
 
@@ -78,8 +79,8 @@ def _released_clips() -> Suite:
         description="any real clips with a manifest, such as those on the DFD paper's project page",
         prompts=(),
         seeds=(),
-        metrics=("colour", "flicker"),
-        reference=Path(__file__).parent / "released_clips.json",
+        metrics=GENERAL,
+        reference=HERE / "released_clips.json",
     )
 
 
@@ -116,19 +117,20 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
-def _shipped(name: str, description: str) -> Callable[[], Suite]:
-    def load() -> Suite:
-        prompts = read_prompts(Path(__file__).parent / f"{name}.txt")
-        return Suite(name, 1, description, prompts, EIGHT_SEEDS, GENERAL)
-
-    return load
+def _prompt_suite(path: Path, description: str) -> Suite:
+    """The suite of a file of prompts, named after it."""
+    return Suite(path.stem, 1, description, read_prompts(path), EIGHT_SEEDS, GENERAL)
 
 
 SUITES: dict[str, Callable[[], Suite]] = {
     "toy-t2v": _toy_t2v,
     "released-clips": _released_clips,
-    "t2v-animation": _shipped("t2v-animation", "70 prompts of animation in seven categories"),
-    "t2v-mixed": _shipped("t2v-mixed", "70 prompts of live action in seven categories"),
+    "t2v-animation": lambda: _prompt_suite(
+        HERE / "t2v-animation.txt", "70 prompts of animation in seven categories"
+    ),
+    "t2v-mixed": lambda: _prompt_suite(
+        HERE / "t2v-mixed.txt", "70 prompts of live action in seven categories"
+    ),
 }
 
 
@@ -154,8 +156,7 @@ def choose_suite(name: str, prompts: Path | None = None) -> Suite:
         return get_suite(name)
     if prompts.stem in SUITES:
         raise UserError(f"--prompts {prompts}: a suite is called {prompts.stem}; rename the file")
-    found = read_prompts(prompts)
-    return Suite(prompts.stem, 1, f"prompts of {prompts.name}", found, EIGHT_SEEDS, GENERAL)
+    return _prompt_suite(prompts, f"prompts of {prompts.name}")
 
 
 def list_suites() -> list[Suite]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from dfdbench.files import atomic_path, write_text
+from dfdbench.files import atomic_path, trim_jsonl
 from dfdbench.progress import Bar
 
 CHECKPOINT_SECONDS = 120.0
@@ -119,7 +119,7 @@ class Fit:
         """Train to `steps`; leaves the averaged weights in the module."""
         rank, world = _world()
         if rank == 0:
-            self._cut_log()
+            trim_jsonl(self.log, "step", self.step)
         started = time.monotonic() - self.seconds
         saved = time.monotonic()
         with Bar(self.steps, f"toy {self.name}", done=self.step, quiet=rank > 0) as bar:
@@ -147,13 +147,6 @@ class Fit:
         if rank == 0:
             self.save()
         self.module.load_state_dict(self.average)
-
-    def _cut_log(self) -> None:
-        """Drop what a killed run logged after its last checkpoint; those steps are made again."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-        if len(kept) < len(lines):
-            write_text(self.log, "".join(f"{line}\n" for line in kept))
 
     def _move_average(self) -> None:
         decay = min(self.decay, self.step / (self.step + 10))

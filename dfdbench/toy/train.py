@@ -256,8 +256,7 @@ def train(
     """
     settings, out = settings or Settings(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {"settings": asdict(settings), "spec": asdict(spec)}
-    record = json.loads(json.dumps(record))
+    record = json.loads(json.dumps({"settings": asdict(settings), "spec": asdict(spec)}))
     file = out / "settings.json"
     if file.exists() and json.loads(file.read_text()) != record:
         raise UserError(f"{file} has other settings; choose another --out or delete the folder")

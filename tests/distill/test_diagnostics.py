@@ -8,6 +8,7 @@ from dfdbench.distill import diagnostics
 from dfdbench.distill.inputs import Generated
 from dfdbench.distill.nets import LossReport
 from dfdbench.distill.streams import Stream
+from dfdbench.files import trim_jsonl
 
 CPU = torch.device("cpu")
 
@@ -49,9 +50,9 @@ def test_trim_drops_what_a_resumed_run_does_again_and_a_torn_line(tmp_path):
     path = tmp_path / "m.jsonl"
     lines = [json.dumps({"kind": "update", "update": i}) + "\n" for i in range(1, 5)]
     path.write_text("".join(lines) + '{"kind": "upd')
-    diagnostics.trim(path, 2)
+    trim_jsonl(path, "update", 2)
     assert path.read_text() == "".join(lines[:2])
-    diagnostics.trim(tmp_path / "none.jsonl", 2)
+    trim_jsonl(tmp_path / "none.jsonl", "update", 2)
 
 
 def test_discrepancy_is_zero_for_a_student_that_reproduces_the_clip(tools):
