@@ -1,10 +1,11 @@
 """Atomic writes and hashes: a reader never sees half a file, a crash never leaves one."""
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,25 @@ def sha256_file(path: str | Path) -> str:
     """Hex SHA-256 of the file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_cached(paths: Sequence[Path]) -> str:
+    """SHA-256 over the hashes of several large files, remembered by path, size and time of change.
+
+    One file: its own hash. The memory is ~/.cache/dfdbench/hashes.json; where it cannot be written
+    the files are hashed again.
+    """
+    memory = Path(os.environ.get("DFDBENCH_CACHE") or "~/.cache/dfdbench").expanduser()
+    try:
+        known = json.loads((memory / "hashes.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    keys = [f"{p.resolve()} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths]
+    new = {key: sha256_file(p) for key, p in zip(keys, paths, strict=True) if key not in known}
+    if new:
+        with contextlib.suppress(OSError):
+            write_json(memory / "hashes.json", known | new)
+    hashes = [(known | new)[key] for key in keys]
+    if len(hashes) == 1:
+        return str(hashes[0])
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS failures (
     suite TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (suite, path));
 """
 TABLE_COLUMNS = ["suite", "method", "prompt_id", "seed", "metric", "value", "level", "n"]
-ARRAY_COLUMNS = ["suite", "method", "prompt_id", "seed", "array"]
+ARRAY_COLUMNS = ["suite", "path", "method", "prompt_id", "seed", "array"]
 
 
 class Key(NamedTuple):

@@ -12,12 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dfdbench.errors import UserError
 from dfdbench.files import sha256_file
-from dfdbench.metrics import Family, GroupValue, get_family
+from dfdbench.metrics import Family, GroupValue, MissingWeights, get_family
 from dfdbench.progress import Bar
 from dfdbench.samples import Collection, Sample, collect
 from dfdbench.scores import Key, Row, Store
@@ -34,7 +35,8 @@ class Summary:
     stores: score stores written. videos: clips named by the inputs; scored: clips for which
     something was computed; reused: clips with all scores there already; failures: (path, reason)
     of clips left out; missing: prompts of the suite without a clip, a line
-    a method; written: files beside the stores; seconds: wall time.
+    a method; skipped: families without their weights, with the reason; written: files beside the
+    stores; seconds: wall time.
     """
 
     suite: str
@@ -44,6 +46,7 @@ class Summary:
     reused: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -61,6 +64,7 @@ class Summary:
         text += [f"scores: {path}" for path in self.stores]
         text += [f"written: {path}" for path in self.written]
         text += [f"missing: {what}" for what in self.missing]
+        text += [f"skipped: {what}" for what in self.skipped]
         return text + [f"left out: {reason}" for _, reason in self.failures]
 
 
@@ -94,14 +98,14 @@ def score(
     if not inputs:
         raise UserError("nothing to score; name a run, a manifest or a folder of videos")
     suite = get_suite(suite) if isinstance(suite, str) else suite
-    chosen = [get_family(name) for name in families or suite.metrics]
+    chosen, skipped = _ready(families or suite.metrics)
     collections = [collect(source, suite.name, method_name) for source in inputs]
     for sample in (s for c in collections for s in c.samples):
         suite.check_prompt(sample.prompt_id)
     by_store: dict[Path, list[Collection]] = {}
     for collection in collections:
         by_store.setdefault(_store_path(store, collection), []).append(collection)
-    summary = Summary(suite.name, videos=sum(len(c.samples) for c in collections))
+    summary = Summary(suite.name, videos=sum(len(c.samples) for c in collections), skipped=skipped)
     with Bar(summary.videos, f"scoring {suite.name}") as bar:
         for path, parts in by_store.items():
             samples = [s for part in parts for s in part.samples]
@@ -116,6 +120,17 @@ def score(
             summary.written += [str(p) for p in write_comparison(path, suite, path.parent)]
     summary.seconds = time.monotonic() - start
     return summary
+
+
+def _ready(names: Sequence[str]) -> tuple[list[Family], list[str]]:
+    """The families with their models in place; a line for each whose weights are missing."""
+    ready, skipped = list[Family](), list[str]()
+    for name in names:
+        try:
+            ready.append(get_family(name).ready())
+        except MissingWeights as error:
+            skipped.append(f"{name}: {error}")
+    return ready, skipped
 
 
 def _store_path(store: str | Path | None, collection: Collection) -> Path:
@@ -212,18 +227,28 @@ class _Engine:
             if family.group is None:
                 continue
             versions |= {metric.name: metric.version for metric in family.at("prompt")}
-            names = [metric.name for metric in family.at("video")]
-            table = self.store.values(self.suite.name, names)
-            rows: dict[tuple[str, str], list[dict[str, float]]] = {}
-            for row in table.to_dict("records"):
-                reading = {name: float(row[name]) for name in names}
-                rows.setdefault((row["method"], row["prompt_id"]), []).append(reading)
+            rows = self._readings(family)
             for (method, prompt_id), readings in rows.items():
                 attributes = self.suite.prompt(prompt_id).attributes if self.suite.prompts else {}
                 values = family.group(readings, attributes)
                 groups.setdefault((method, prompt_id), {}).update(values)
         if versions:
             self.store.set_groups(self.suite.name, versions, groups)
+
+    def _readings(self, family: Family) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """What the family stored of each clip, by (method, prompt id): floats and arrays."""
+        floats = [m.name for m in family.at("video") if m.kind != "array"]
+        table = self.store.values(self.suite.name, floats)
+        for metric in family.at("video"):
+            if metric.kind == "array":
+                arrays = self.store.arrays(metric.name, self.suite.name)
+                table[metric.name] = table["path"].map(arrays.set_index("path")["array"])
+        names = [metric.name for metric in family.at("video")]
+        rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in table.to_dict("records"):
+            reading = {name: row[name] for name in names}
+            rows.setdefault((row["method"], row["prompt_id"]), []).append(reading)
+        return rows
 
     def _find_missing(self) -> None:
         samples = self.store.samples(self.suite.name)
@@ -266,6 +291,7 @@ def _compute(job: _Job, clip: Clip) -> dict[Key, float | np.ndarray | None]:
                 f"{job.sample.path}: {len(part.frames)} frame, {family.name} needs "
                 f"{family.min_frames}; give a longer clip"
             )
+        assert family.compute is not None  # `ready` gave it one
         values = family.compute(part)
         for metric in family.at("video"):
             value = values.get(metric.name)

@@ -39,12 +39,14 @@ class Clip(NamedTuple):
 
     frames: uint8 (T, H, W, 3) RGB. fps: frames per second of the file, not of the selection.
     decoder: name and version, e.g. "decord-0.6.0". indices: int (T,), the frame numbers taken.
+    path: the file, None for frames that come from none.
     """
 
     frames: np.ndarray
     fps: float
     decoder: str
     indices: np.ndarray
+    path: Path | None = None
 
 
 def _all_frames(total: int) -> np.ndarray:
@@ -139,7 +141,7 @@ def read_video(path: str | Path, policy: str = "all") -> Clip:
         if _decord():
             try:
                 frames, indices = _decode_decord(path, policy)
-                return Clip(frames, fps, decoders()[0], indices)
+                return Clip(frames, fps, decoders()[0], indices, path)
             except (_decord().DECORDError, RuntimeError, IndexError):
                 pass  # PyAV decides whether the file or decord is at fault
         frames, indices = _decode_pyav(path, policy)
@@ -150,7 +152,7 @@ def read_video(path: str | Path, policy: str = "all") -> Clip:
         raise UserError(
             f"{path}: not a readable video ({reason}); write or download it again"
         ) from error
-    return Clip(frames, fps, decoders()[-1], indices)
+    return Clip(frames, fps, decoders()[-1], indices, path)
 
 
 def _one_line(error: Exception) -> str:

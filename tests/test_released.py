@@ -8,7 +8,7 @@ import pytest
 from clips import released_videos
 
 from dfdbench import scoring
-from dfdbench.metrics import get_family
+from dfdbench.metrics import colour
 from dfdbench.released import compare, write_comparison
 from dfdbench.scores import Store
 from dfdbench.suites import get_suite
@@ -51,7 +51,7 @@ def test_clips_without_reference_write_nothing(tmp_path: Path) -> None:
 
 def test_one_released_clip_has_the_saturation_of_an_independent_formula() -> None:
     frames = read_video(released_videos() / "diversity" / "dmd_1.mp4", "even16")
-    values = get_family("colour").compute(frames)
+    values = colour.compute(frames)
     pixels = frames.frames.reshape(-1, 3).astype(float)
     high, low = pixels.max(1), pixels.min(1)
     expected = ((high - low) / high.clip(min=1)).mean()

@@ -1,27 +1,32 @@
 """The registry of metrics: what each is called, means and needs. One file a family.
 
 Used by scoring (computes), scores (keys) and report (names, directions, units). A family turns one
-clip into named values; `oracle` also turns the readings of one prompt's clips into group values.
-To add a family, write a file like flicker.py and name it in FAMILY_NAMES.
+clip into named values, the readings of one prompt's clips into group values, and all clips of a
+method beside those of a reference into pooled values. To add a family, write a file like flicker.py
+and name it in FAMILY_NAMES. Importing a family's file must stay cheap: torch, cv2 and weights are
+loaded by `load`, which runs only when a clip needs them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from dfdbench.errors import unknown_name
+from dfdbench.errors import UserError, unknown_name
 from dfdbench.video import Clip
 
-FAMILY_NAMES = ("colour", "flicker", "oracle")
+FAMILY_NAMES = ("colour", "flicker", "oracle", "effnet_lite2")
 
 Direction = Literal["higher", "lower", "nearest_reference"]
 Kind = Literal["score", "reading", "array"]
-Level = Literal["video", "prompt"]
+Level = Literal["video", "prompt", "pooled"]
 Values = Mapping[str, float | np.ndarray]
+Reading = Mapping[str, Any]  # metric name -> float, or array; NaN or None where the clip has none
+Compute = Callable[[Clip], Values]
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Metric:
 
     direction: what is better; "nearest_reference" means closest to the teacher or to real clips.
     kind: "score" goes into tables, "reading" (such as a class index) feeds group metrics only,
-    "array" is a 1-D float array per clip. level: per clip, or per prompt over its clips.
+    "array" is a float array of any shape per clip. level: per clip, per prompt over its clips, or
+    "pooled": all clips of a method against those of a reference.
     version: raised whenever the same clip would get another value.
     """
 
@@ -45,37 +51,57 @@ class Metric:
     level: Level = "video"
 
 
+class MissingWeights(UserError):
+    """A family's weights are not here; the message names the file and how to get it."""
+
+
 class GroupValue(NamedTuple):
-    """A value over the clips of one prompt and the number of clips that it counts."""
+    """A value over some clips and the number of clips that it counts."""
 
     value: float
     n: int
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What families may need to know to load: the device of models, a folder of pose files."""
+
+    device: str = "cpu"
+    poses: Path | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """Metrics that one function computes from one decoded clip.
 
-    policy: which frames it is shown (dfdbench.video). compute: Clip -> one value per metric of
-    level "video"; a missing name means that the clip has no such value. group: readings of the
-    clips of one prompt (name -> value), the prompt's attributes -> values of level "prompt".
-    weights: sha256 of the model's weights, "" for none.
+    policy: which frames it is shown (dfdbench.video). load: gives `compute`, Clip -> one value per
+    metric of level "video"; a missing name means that the clip has no such value. It is called at
+    most once a run, before the first clip that needs it; a fault of the weights is a UserError.
+    find: sha256 of the weights that `load` will use, cheap, raises MissingWeights; None: no
+    weights. group: readings of the clips of one prompt, the prompt's attributes -> values of level
+    "prompt". pool: readings of all clips of a method, those of the reference -> values of level
+    "pooled". model: it runs a network, on the device of `Setting`.
     """
 
     name: str
     policy: str
     metrics: tuple[Metric, ...]
-    compute: Callable[[Clip], Values]
-    group: (
-        Callable[[Sequence[Mapping[str, float]], Mapping[str, str]], dict[str, GroupValue]] | None
-    ) = None
-    weights: str = ""
+    load: Callable[[Setting], Compute]
+    find: Callable[[Setting], str] | None = None
+    group: Callable[[Sequence[Reading], Mapping[str, str]], dict[str, GroupValue]] | None = None
+    pool: Callable[[Iterable[Reading], Iterable[Reading]], dict[str, GroupValue]] | None = None
+    model: bool = False
     dtype: str = "float32"
     min_frames: int = 2
 
     def at(self, level: Level) -> tuple[Metric, ...]:
         """The metrics of one level."""
         return tuple(metric for metric in self.metrics if metric.level == level)
+
+
+def plain(compute: Compute) -> Callable[[Setting], Compute]:
+    """`load` of a family that needs no model: it gives `compute` itself."""
+    return lambda setting: compute
 
 
 @cache

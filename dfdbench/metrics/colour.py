@@ -8,7 +8,7 @@ so the direction is nearest_reference.
 
 import numpy as np
 
-from dfdbench.metrics import Family, Metric
+from dfdbench.metrics import Family, Metric, plain
 from dfdbench.video import LUMA, Clip
 
 HISTOGRAM_BINS = 256
@@ -140,5 +140,5 @@ FAMILY = Family(
             kind="array",
         ),
     ),
-    compute=compute,
+    load=plain(compute),
 )

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dfdbench.metrics import Family, Metric
+from dfdbench.metrics import Family, Metric, plain
 from dfdbench.video import Clip
 
 
@@ -40,6 +40,6 @@ FAMILY = Family(
             "flicker",
         ),
     ),
-    compute=compute,
+    load=plain(compute),
     dtype="uint8",
 )

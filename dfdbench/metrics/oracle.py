@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dfdbench.metrics import Family, GroupValue, Metric
+from dfdbench.metrics import Family, GroupValue, Metric, plain
 from dfdbench.video import Clip
 
 FREE = {"hue": 6, "direction": 8, "pan": 3}  # classes of each free attribute
@@ -187,7 +187,7 @@ FAMILY = Family(
         ),
         *(_group(f"{name}_accuracy", 1, f"{ACCURACY}: {name}") for name in (*FIXED, "prompt")),
     ),
-    compute=compute,
+    load=plain(compute),
     group=group,
     min_frames=5,
 )

