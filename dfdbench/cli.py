@@ -5,53 +5,27 @@
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from dfdbench import __version__
+from dfdbench.console import (
+    MODEL_HELP,
+    Batch,
+    Commands,
+    Device,
+    Json,
+    Processes,
+    Prompts,
+    Seeds,
+    SuiteName,
+    show,
+)
 from dfdbench.errors import UserError
 
 METHODS = ("dmd2", "dp_dmd", "dfd")
-UsageError: Any = typer.BadParameter.__base__  # typer brings its own copy of click, or click itself
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn faults of the user into one line on stderr and the right exit code."""
-    try:
-        yield
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except UsageError as error:
-        command = error.ctx.command_path if error.ctx else "dfdbench"
-        text = " ".join(error.format_message().split()).rstrip(".")
-        typer.echo(f"error: {text}; see {command} --help", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo(
-            "stopped; give the same command again to go on (distill: with --resume)", err=True
-        )
-        raise typer.Exit(130) from None
-
-
-class Commands(TyperGroup):
-    """A command group that reports faults in one line."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with one_line_errors():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: Any) -> Any:
-        with one_line_errors():
-            return super().invoke(ctx)
-
-
 app = typer.Typer(
     cls=Commands,
     add_completion=False,
@@ -61,26 +35,6 @@ app = typer.Typer(
 )
 toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
 app.add_typer(toy_app, name="toy")
-
-Json = Annotated[bool, typer.Option("--json", help="Print machine-readable output.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Clips sampled at once.")]
-Seeds = Annotated[
-    str | None, typer.Option("--seeds", help="Such as 1-8 or 1,2,5; else the suite's own.")
-]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
-Processes = Annotated[
-    int | None, typer.Option(min=1, help="Runs at a time; else one a core, at most 4.")
-]
-Prompts = Annotated[
-    Path | None, typer.Option(help="Text file of prompts, one a line, instead of a suite.")
-]
-SuiteName = Annotated[str, typer.Option("--suite", help="Prompts and metrics; see the README.")]
-MODEL_HELP = "toy-t2v, a diffusers folder, or a hub id"
-
-
-def show(value: Any, as_json: bool, text: str) -> None:
-    """Print `value` as JSON, or `text` for people."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
 
 
 @app.callback(invoke_without_command=True)
@@ -219,27 +173,53 @@ def evaluate(
     batch: Batch = 16,
     device: Device = "auto",
     method_name: Annotated[
-        str | None, typer.Option(help="Method of videos for which no manifest names one.")
+        list[str] | None,
+        typer.Option(help="Method of videos without a manifest; once, or once an input."),
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Families such as colour,flicker; else the suite's.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Method or input that the others are compared with.")
+    ] = None,
+    poses: Annotated[Path | None, typer.Option(help="Folder of ViPE's pose files.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Clips at once; else a core.")] = None,
+    shard: Annotated[str | None, typer.Option(help="Part such as 1/3, or auto.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score videos; a run's missing clips are generated first. Known scores are not recomputed.
 
-    Example: dfdbench eval runs/dfd-seed1 runs/dmd2-seed1 --suite toy-t2v
+    Example: dfdbench eval clips/dmd2 clips/dfd --suite released-clips --out scores
     """
-    from dfdbench.generate import complete, parse_seeds
-    from dfdbench.scoring import score
-    from dfdbench.suites import choose_suite
+    from dfdbench.evaluation import evaluate as work
 
-    chosen = choose_suite(suite, prompts)
-    complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)
-    summary = score(inputs, chosen, out, method_name=method_name)
+    summary = work(
+        inputs, suite, prompts, out, seeds, batch, device, method_name, metrics, reference, poses,
+        workers, shard,
+    )  # fmt: skip
     show(
         vars(summary) | {"stores": [str(p) for p in summary.stores]},
         as_json,
         "\n".join(summary.lines()),
     )
     raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def merge(
+    stores: Annotated[list[Path], typer.Argument(help="Score stores, such as eval --shard's.")],
+    out: Annotated[Path, typer.Option(help="Folder of scores.sqlite, or a .sqlite file.")],
+    prompts: Prompts = None,
+    as_json: Json = False,
+) -> None:
+    """Join score stores and compute the values over prompts; contradictions are refused.
+
+    Example: dfdbench merge scores/scores.shard-*.sqlite --out scores
+    """
+    from dfdbench.shards import merge as work
+
+    store, lines = work(stores, out, prompts)
+    show({"store": str(store), "notes": lines}, as_json, "\n".join([f"scores: {store}", *lines]))
 
 
 @app.command()

@@ -8,7 +8,7 @@ seed, method; other columns are ignored. A folder's files are named as VBench do
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,26 @@ class Collection(NamedTuple):
     samples: list[Sample]
     store: Path
     is_run: bool
+
+
+def names_of(
+    inputs: Sequence[str | Path], method_name: str | Sequence[str] | None
+) -> list[str | None]:
+    """The method name given for each input: none, one for all, or one for each.
+
+    Raises:
+        UserError: another number of names than of inputs.
+    """
+    if method_name is None or isinstance(method_name, str):
+        return [method_name] * len(inputs)
+    names: list[str | None] = list(method_name)
+    if len(names) <= 1:
+        return (names or [None]) * len(inputs)
+    if len(names) != len(inputs):
+        raise UserError(
+            f"--method-name: {len(names)} names for {len(inputs)} inputs; give one, or one for each"
+        )
+    return list(names)
 
 
 def collect(source: str | Path, suite: str, method_name: str | None = None) -> Collection:

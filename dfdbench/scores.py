@@ -4,7 +4,9 @@ Used by scoring (writes, one commit a video) and report (reads). Scores belong t
 not to its path: `samples` says which paths of which suite had those bytes.
 """
 
+import io
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ import pandas as pd
 from dfdbench.errors import UserError
 from dfdbench.metrics import GroupValue
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS samples (
@@ -32,11 +34,36 @@ CREATE TABLE IF NOT EXISTS groups (
     suite TEXT NOT NULL, method TEXT NOT NULL, prompt_id TEXT NOT NULL, metric TEXT NOT NULL,
     version INTEGER NOT NULL, value REAL NOT NULL, n INTEGER NOT NULL,
     PRIMARY KEY (suite, method, prompt_id, metric, version));
+CREATE TABLE IF NOT EXISTS pooled (
+    suite TEXT NOT NULL, method TEXT NOT NULL, reference TEXT NOT NULL, metric TEXT NOT NULL,
+    version INTEGER NOT NULL, value REAL NOT NULL, n INTEGER NOT NULL,
+    PRIMARY KEY (suite, method, reference, metric));
+CREATE TABLE IF NOT EXISTS videos (
+    sha256 TEXT PRIMARY KEY, width INTEGER NOT NULL, height INTEGER NOT NULL,
+    frames INTEGER NOT NULL, fps REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS current (
+    metric TEXT PRIMARY KEY, version INTEGER NOT NULL, weights TEXT NOT NULL, policy TEXT NOT NULL,
+    dtype TEXT NOT NULL, device TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS failures (
     suite TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (suite, path));
 """
+NEWEST = """
+SELECT s.sha256, s.metric, s.version, s.{column} FROM scores s
+LEFT JOIN current c USING (metric, version, weights, policy, dtype, device)
+WHERE s.{column} IS NOT NULL AND {where}
+ORDER BY s.sha256, s.metric, c.metric IS NOT NULL, s.version, s.rowid
+"""
+MERGED = {
+    "meta": ("key",),
+    "current": ("metric",),
+    "samples": ("suite", "path"),
+    "failures": ("suite", "path"),
+    "videos": ("sha256",),
+    "scores": ("sha256", "metric", "version", "weights", "policy", "decoder", "dtype", "device"),
+}  # tables of a shard, and the first columns by which their rows are told apart
 TABLE_COLUMNS = ["suite", "method", "prompt_id", "seed", "metric", "value", "level", "n"]
 ARRAY_COLUMNS = ["suite", "path", "method", "prompt_id", "seed", "array"]
+POOLED_COLUMNS = ["suite", "method", "reference", "metric", "value", "n"]
 
 
 class Key(NamedTuple):
@@ -50,6 +77,15 @@ class Key(NamedTuple):
     decoder: str
     dtype: str
     device: str
+
+
+class Shape(NamedTuple):
+    """What a video is, whatever was scored: size in pixels, frames, frames per second."""
+
+    width: int
+    height: int
+    frames: int
+    fps: float
 
 
 class Row(NamedTuple):
@@ -67,7 +103,8 @@ class Row(NamedTuple):
 class Store:
     """A score store at `path`; use as a context manager. Created with its folder when absent.
 
-    A value is a float (NULL where the clip has no such value) or a 1-D float64 array. Write-ahead
+    A value is a float (NULL where the clip has no such value) or a float array. Of several scores
+    of one video and metric, readers get that of the weights and settings used last. Write-ahead
     logging lets a report read while a run writes; a killed run loses only the unfinished video.
 
     Raises:
@@ -82,12 +119,12 @@ class Store:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(SCHEMA)
-            version = int(self.meta().setdefault("schema", str(SCHEMA_VERSION)))
-            self.set_meta({"schema": str(version)})
+            version = int(self.meta().get("schema", SCHEMA_VERSION))
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: not a score store ({error}); name another file") from error
         if version > SCHEMA_VERSION:
             raise UserError(f"{path}: written by a newer dfdbench; update dfdbench to read it")
+        self.set_meta({"schema": str(SCHEMA_VERSION)})
 
     def __enter__(self) -> "Store":
         return self
@@ -128,10 +165,15 @@ class Store:
         self._db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._db.execute("DELETE FROM failures WHERE suite = ? AND path = ?", (row.suite, row.path))
 
-    def add_scores(self, row: Row, scores: Mapping[Key, float | np.ndarray | None]) -> None:
+    def add_scores(
+        self, row: Row, scores: Mapping[Key, float | np.ndarray | None], shape: Shape | None = None
+    ) -> None:
         """Record a sample and its new scores in one commit; existing keys are left as they are."""
         with self._db:
             self._insert_sample(row)
+            if shape:
+                video = (row.sha256, *shape)
+                self._db.execute("INSERT OR REPLACE INTO videos VALUES (?, ?, ?, ?, ?)", video)
             self._db.executemany(
                 "INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(*key, *_split(value)) for key, value in scores.items()],
@@ -191,14 +233,52 @@ class Store:
             self._db.execute("DELETE FROM groups WHERE suite = ?", (suite,))
             self._db.executemany("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def _newest(self, column: str) -> pd.DataFrame:
-        """sha256, metric and `column` of the newest version of every score, one row each."""
-        frame = pd.read_sql_query(
-            f"SELECT sha256, metric, version, {column} FROM scores WHERE {column} IS NOT NULL "
-            "ORDER BY version, decoder, device, dtype, weights, policy",
-            self._db,
-        )
+    def set_current(self, keys: Iterable[Key]) -> None:
+        """Say which weights and settings of each metric readers should get."""
+        rows = [(k.metric, k.version, k.weights, k.policy, k.dtype, k.device) for k in keys]
+        with self._db:
+            self._db.executemany("INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def _newest(self, column: str, metric: str | None = None) -> pd.DataFrame:
+        """sha256, metric, version and `column` of the score that counts, one row each."""
+        where, values = ("s.metric = ?", (metric,)) if metric else ("1", ())
+        query = NEWEST.format(column=column, where=where)
+        frame = pd.read_sql_query(query, self._db, params=values)
         return frame.drop_duplicates(["sha256", "metric"], keep="last")
+
+    def array(self, sha256: str, metric: str) -> np.ndarray | None:
+        """One array of one video, None where there is none."""
+        query = NEWEST.format(column="data", where="s.sha256 = ? AND s.metric = ?")
+        rows = self._db.execute(query, (sha256, metric)).fetchall()
+        return _array(rows[-1][3]) if rows else None
+
+    def shapes(self) -> dict[str, Shape]:
+        """Size and length of every scored video, by sha256."""
+        rows = self._db.execute("SELECT sha256, width, height, frames, fps FROM videos")
+        return {sha256: Shape(*shape) for sha256, *shape in rows}
+
+    def set_pooled(
+        self,
+        suite: str,
+        reference: str,
+        versions: Mapping[str, int],
+        pooled: Mapping[str, Mapping[str, GroupValue]],
+    ) -> None:
+        """Replace the pooled values of `suite` in one commit: method -> metric -> value, clips."""
+        rows = [
+            (suite, method, reference, metric, versions[metric], value, n)
+            for method, values in pooled.items()
+            for metric, (value, n) in values.items()
+        ]
+        with self._db:
+            self._db.execute("DELETE FROM pooled WHERE suite = ?", (suite,))
+            self._db.executemany("INSERT INTO pooled VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def pooled(self, suite: str | None = None) -> pd.DataFrame:
+        """Values of all clips of a method against a reference: POOLED_COLUMNS, n clips."""
+        columns = ", ".join(POOLED_COLUMNS)
+        frame = pd.read_sql_query(f"SELECT {columns} FROM pooled ORDER BY {columns}", self._db)
+        return frame if suite is None else frame[frame["suite"] == suite].reset_index(drop=True)
 
     def table(self, suite: str | None = None) -> pd.DataFrame:
         """All scores in long form: TABLE_COLUMNS; level "video" (n = 1) or "prompt" (seed <NA>).
@@ -221,13 +301,50 @@ class Store:
         return table.sort_values(keys, kind="stable").reset_index(drop=True)
 
     def arrays(self, metric: str, suite: str | None = None) -> pd.DataFrame:
-        """Array values (such as saturation_histogram): ARRAY_COLUMNS, `array` float64 (bins,)."""
-        scores = self._newest("data")
-        scores = scores[scores["metric"] == metric]
-        frame = self.samples(suite).merge(scores, on="sha256")
-        arrays = [np.frombuffer(data, "<f8") for data in frame["data"]]
+        """Array values of every clip (such as saturation_histogram): ARRAY_COLUMNS."""
+        frame = self.samples(suite).merge(self._newest("data", metric), on="sha256")
+        arrays = [_array(data) for data in frame["data"]]
         frame["array"] = pd.Series(arrays, index=frame.index, dtype=object)
         return frame[ARRAY_COLUMNS]
+
+    def absorb(self, stores: Sequence[Path]) -> None:
+        """Add samples, scores and failures of other stores, all of them or none.
+
+        Raises:
+            UserError: a store contradicts another: other scores, another suite version, other
+                families or another reference.
+        """
+        with self._db:
+            for path in stores:
+                with Store(path) as other:
+                    self._absorb(other)
+
+    def _absorb(self, other: "Store") -> None:
+        def move(name: str) -> str:
+            absolute = (other.path.parent / name).resolve()
+            return Path(os.path.relpath(absolute, self.path.parent.resolve())).as_posix()
+
+        for table, keys in MERGED.items():
+            rows = other._db.execute(f"SELECT * FROM {table}").fetchall()
+            if table in ("samples", "failures"):
+                rows = [(suite, move(path), *rest) for suite, path, *rest in rows]
+            for row in rows:
+                where = " AND ".join(f"{column} = ?" for column in keys)
+                query = f"SELECT * FROM {table} WHERE {where}"
+                mine = self._db.execute(query, row[: len(keys)]).fetchone()
+                if mine is None:
+                    marks = ", ".join("?" * len(row))
+                    self._db.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+                elif mine != row:
+                    item = " ".join(str(value) for value in row[: len(keys)])
+                    raise UserError(
+                        f"{other.path}: its {table} of {item} contradict another store's; score "
+                        "all parts with the same files, settings and version of dfdbench"
+                    )
+        # A clip that one part could not read and another could counts as read.
+        self._db.execute(
+            "DELETE FROM failures WHERE (suite, path) IN (SELECT suite, path FROM samples)"
+        )
 
     def provenance(self) -> dict[str, Any]:
         """What the scores depend on, each value once: decoders, policies, versions, weights …"""
@@ -242,7 +359,16 @@ class Store:
 
 
 def _split(value: float | np.ndarray | None) -> Sequence[float | bytes | None]:
+    """A value as the columns value and data; arrays are NPY bytes, which know type and shape."""
     if isinstance(value, np.ndarray):
-        return None, value.astype("<f8").tobytes()
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, np.ascontiguousarray(value), allow_pickle=False)
+        return None, buffer.getvalue()
     # SQLite has no NaN: it stores NULL, which reads back as missing
     return (None if value is None else float(value)), None
+
+
+def _array(data: bytes) -> np.ndarray:
+    if not data.startswith(np.lib.format.MAGIC_PREFIX):
+        return np.frombuffer(data, "<f8")  # schema 1: flat float64
+    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)

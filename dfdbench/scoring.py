@@ -1,31 +1,33 @@
 """The scoring engine: decode each video once, feed every metric, commit, never compute a key twice.
 
 Used by the commands eval, study and check. Values of one clip come from the metric families;
-values over the clips of a prompt follow in a second pass over the stored readings.
+values over the clips of a prompt, and against a reference, follow in second passes (groups.py).
 """
 
 import math
 import os
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dfdbench.errors import UserError
 from dfdbench.files import sha256_file
-from dfdbench.metrics import Family, GroupValue, MissingWeights, get_family
+from dfdbench.groups import find_missing, group_values, pooled_values
+from dfdbench.metrics import Compute, Family, MissingWeights, Setting, get_family
 from dfdbench.progress import Bar
-from dfdbench.samples import Collection, Sample, collect
-from dfdbench.scores import Key, Row, Store
+from dfdbench.samples import Collection, Sample, collect, names_of
+from dfdbench.scores import Key, Row, Shape, Store
+from dfdbench.shards import Shard
 from dfdbench.suites import Suite, get_suite
-from dfdbench.video import Clip, decoders, read_video, select
+from dfdbench.video import decoders, read_video, select
 
-DEVICE = "cpu"
+MOST_WORKERS = 8  # each holds one decoded clip
 
 
 @dataclass
@@ -34,9 +36,9 @@ class Summary:
 
     stores: score stores written. videos: clips named by the inputs; scored: clips for which
     something was computed; reused: clips with all scores there already; failures: (path, reason)
-    of clips left out; missing: prompts of the suite without a clip, a line
-    a method; skipped: families without their weights, with the reason; written: files beside the
-    stores; seconds: wall time.
+    of clips left out; mixed: prompts left out of group values because their clips differ in size;
+    missing: prompts of the suite without a clip, a line a method; skipped: families without their
+    weights, with the reason; written: files beside the stores; seconds: wall time.
     """
 
     suite: str
@@ -45,6 +47,7 @@ class Summary:
     scored: int = 0
     reused: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
@@ -52,8 +55,8 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 when a clip could not be scored."""
-        return 1 if self.failures else 0
+        """0, or 1 when something could not be scored."""
+        return 1 if self.failures or self.mixed else 0
 
     def lines(self) -> list[str]:
         """What a person should read, failures last."""
@@ -65,6 +68,7 @@ class Summary:
         text += [f"written: {path}" for path in self.written]
         text += [f"missing: {what}" for what in self.missing]
         text += [f"skipped: {what}" for what in self.skipped]
+        text += [f"no group values: {what}" for what in self.mixed]
         return text + [f"left out: {reason}" for _, reason in self.failures]
 
 
@@ -73,9 +77,12 @@ def score(
     suite: str | Suite,
     store: str | Path | None = None,
     *,
-    method_name: str | None = None,
+    method_name: str | Sequence[str] | None = None,
     families: Sequence[str] | None = None,
-    workers: int = 1,
+    reference: str | Path | None = None,
+    workers: int | None = None,
+    shard: Shard | None = None,
+    setting: Setting | None = None,
 ) -> Summary:
     """Score the clips of `inputs` with the metrics of `suite`.
 
@@ -84,36 +91,54 @@ def score(
         suite: name of a suite, or one.
         store: a .sqlite file, or a folder that will hold scores.sqlite. Without it a run's scores
             go to RUN/scores.sqlite, others' to ./scores-<name>/scores.sqlite.
-        method_name: method of clips for which no manifest names one.
+        method_name: method of clips for which no manifest names one; one for all inputs, or one
+            for each.
         families: metric families instead of the suite's.
-        workers: threads that decode ahead.
+        reference: what methods are compared with, pooled over prompts: the name of a method among
+            the inputs, or one more input, which is scored too.
+        workers: clips worked on at once, each on one thread; None: one a core, at most 8. They
+            change no score.
+        shard: score only this part, into a store of its own; `dfdbench merge` joins them.
+        setting: device of models and folder of pose files.
 
     Returns:
         A `Summary`; clips that cannot be read are listed in it, the rest is scored.
 
     Raises:
-        UserError: an input, suite, family or prompt id that does not exist.
+        UserError: an input, suite, family, reference or prompt id that does not exist; weights
+            that cannot be used. What was scored before stays.
     """
     start = time.monotonic()
     if not inputs:
         raise UserError("nothing to score; name a run, a manifest or a folder of videos")
     suite = get_suite(suite) if isinstance(suite, str) else suite
-    chosen, skipped = _ready(families or suite.metrics)
-    collections = [collect(source, suite.name, method_name) for source in inputs]
+    setting = setting or Setting()
+    chosen, weights, skipped = _ready(families or suite.metrics, setting)
+    names = names_of(inputs, method_name)
+    collections = [collect(i, suite.name, n) for i, n in zip(inputs, names, strict=True)]
+    reference_name = _add_reference(collections, reference, suite, store)
     for sample in (s for c in collections for s in c.samples):
         suite.check_prompt(sample.prompt_id)
     by_store: dict[Path, list[Collection]] = {}
     for collection in collections:
         by_store.setdefault(_store_path(store, collection), []).append(collection)
-    summary = Summary(suite.name, videos=sum(len(c.samples) for c in collections), skipped=skipped)
+    parts = {path: _share(path, found, shard) for path, found in by_store.items()}
+    summary = Summary(suite.name, videos=sum(map(len, parts.values())), skipped=skipped)
+    models = _Models(setting, weights)
     with Bar(summary.videos, f"scoring {suite.name}") as bar:
-        for path, parts in by_store.items():
-            samples = [s for part in parts for s in part.samples]
-            with Store(path) as opened:
-                engine = _Engine(opened, suite, chosen, workers, summary, bar)
-                engine.run(samples, complete=len(parts) == 1 and parts[0].is_run)
-            summary.stores.append(path)
-    if suite.reference:
+        for path, samples in parts.items():
+            target = shard.store(path) if shard else path
+            whole = len(by_store[path]) == 1 and by_store[path][0].is_run and not shard
+            with Store(target) as opened:
+                engine = _Engine(opened, suite, chosen, models, workers, summary, bar)
+                engine.run(samples, complete=whole)
+                opened.set_meta({f"reference {suite.name}": reference_name or ""})
+                if not shard:
+                    summary.mixed += group_values(opened, suite, chosen, reference_name)
+                    pooled_values(opened, suite, chosen, reference_name)
+                    summary.missing += find_missing(opened, suite)
+            summary.stores.append(target)
+    if suite.reference and not shard:
         from dfdbench.released import write_comparison
 
         for path in summary.stores:
@@ -122,15 +147,45 @@ def score(
     return summary
 
 
-def _ready(names: Sequence[str]) -> tuple[list[Family], list[str]]:
-    """The families with their models in place; a line for each whose weights are missing."""
-    ready, skipped = list[Family](), list[str]()
-    for name in names:
+def _ready(
+    names: Sequence[str], setting: Setting
+) -> tuple[list[Family], dict[str, str], list[str]]:
+    """Families whose weights are here, the weights' sha256 by family, a line for each other one."""
+    ready, weights, skipped = list[Family](), dict[str, str](), list[str]()
+    for name in dict.fromkeys(names):
+        family = get_family(name)
         try:
-            ready.append(get_family(name).ready())
+            weights[name] = family.find(setting) if family.find else ""
+            ready.append(family)
         except MissingWeights as error:
             skipped.append(f"{name}: {error}")
-    return ready, skipped
+    return ready, weights, skipped
+
+
+def _add_reference(
+    collections: list[Collection], reference: str | Path | None, suite: Suite, store: object
+) -> str | None:
+    """The method that is the reference; its clips are added where it is an input of its own."""
+    if reference is None:
+        return None
+    methods = {sample.method for c in collections for sample in c.samples}
+    if str(reference) not in methods:
+        if not Path(reference).exists():
+            raise UserError(
+                f"--reference {reference}: no method of that name ({', '.join(sorted(methods))}) "
+                "and no such run, manifest or folder"
+            )
+        collections.append(collect(reference, suite.name, None))
+        found = {sample.method for sample in collections[-1].samples}
+        if len(found) != 1:
+            raise UserError(
+                f"--reference {reference}: holds methods {', '.join(sorted(found))}; give it among "
+                "the inputs and name one of them as the reference"
+            )
+        reference = found.pop()
+    if store is None and len({c.store for c in collections}) > 1:
+        raise UserError("--reference needs --out: methods can be compared within one store only")
+    return str(reference)
 
 
 def _store_path(store: str | Path | None, collection: Collection) -> Path:
@@ -140,13 +195,43 @@ def _store_path(store: str | Path | None, collection: Collection) -> Path:
     return path if path.suffix == ".sqlite" else path / "scores.sqlite"
 
 
+def _share(store: Path, collections: list[Collection], shard: Shard | None) -> list[Sample]:
+    samples = [sample for collection in collections for sample in collection.samples]
+    return shard.of(samples) if shard else samples
+
+
+class _Models:
+    """What computes each family, loaded when first asked for; `weights` are known before."""
+
+    def __init__(self, setting: Setting, weights: Mapping[str, str]) -> None:
+        self.setting, self.weights = setting, weights
+        self._loaded: dict[str, Compute] = {}
+
+    def get(self, family: Family) -> Compute:
+        """The family's function; loads its model the first time."""
+        if family.name not in self._loaded:
+            self._loaded[family.name] = family.load(self.setting)
+        return self._loaded[family.name]
+
+    def key(self, family: Family, metric: str, version: int, sha256: str, decoder: str) -> Key:
+        """The key of one score."""
+        device = self.setting.device.split(":")[0] if family.model else "cpu"
+        weights = self.weights[family.name]
+        return Key(
+            sha256, metric, version, weights, family.policy, decoder, family.dtype, device
+        )  # fmt: skip
+
+
 @dataclass
 class _Job:
     """A clip with families still to compute."""
 
     sample: Sample
     row: Row
-    families: list[Family]
+    families: list[tuple[Family, Compute]]
+
+
+Scores = dict[Key, float | np.ndarray | None]
 
 
 @dataclass
@@ -156,27 +241,37 @@ class _Engine:
     store: Store
     suite: Suite
     families: list[Family]
-    workers: int
+    models: _Models
+    workers: int | None
     summary: Summary
     bar: Bar
 
     def run(self, samples: list[Sample], complete: bool) -> None:
-        """Score `samples`, then the groups. complete: they are all that the store should hold."""
+        """Score `samples`. complete: they are all that the store should hold."""
+        # Said first: a killed run's scores are read like those of a finished one.
+        self.store.set_current(
+            self.models.key(family, metric.name, metric.version, "", "")
+            for family in self.families
+            for metric in family.at("video")
+        )
+        families = ",".join(family.name for family in self.families)
+        self.store.set_meta(
+            {
+                f"suite {self.suite.name}": str(self.suite.version),
+                f"families {self.suite.name}": families,
+            }
+        )
         for job, future in self._ahead(self._jobs(samples)):
             try:
-                clip = future.result()
-                scores = _compute(job, clip)
+                scores, shape = future.result()
             except UserError as error:
                 self._failed(job.row.path, str(error))
                 continue
-            self.store.add_scores(job.row, scores)
+            self.store.add_scores(job.row, scores, shape)
             self.summary.scored += 1
             self.bar.step()
         if complete:
             self.store.keep_samples(self.suite.name, {self._name(s) for s in samples})
-        self.store.set_meta({f"suite {self.suite.name}": str(self.suite.version)})
-        self._groups()
-        self._find_missing()
 
     def _name(self, sample: Sample) -> str:
         return Path(os.path.relpath(sample.path, self.store.path.parent)).as_posix()
@@ -195,22 +290,31 @@ class _Engine:
                 sample.method, sha256,
             )  # fmt: skip
             known = self.store.known(sha256)
-            todo = [family for family in self.families if not _is_known(family, sha256, known)]
+            todo = [family for family in self.families if not self._is_known(family, row, known)]
             if todo:
-                yield _Job(sample, row, todo)
+                yield _Job(sample, row, [(family, self.models.get(family)) for family in todo])
             else:
                 self.store.add_sample(row)
                 self.summary.reused += 1
                 self.bar.step()
 
-    def _ahead(self, jobs: Iterator[_Job]) -> Iterator[tuple[_Job, Future[Clip]]]:
-        """Jobs in order with their clips being decoded, at most `workers` + 1 clips in memory."""
-        pool = ThreadPoolExecutor(self.workers)
+    def _is_known(self, family: Family, row: Row, known: set[Key]) -> bool:
+        # A file that the preferred decoder cannot read was scored through the fallback.
+        key = self.models.key
+        return any(
+            all(key(family, m.name, m.version, row.sha256, d) in known for m in family.at("video"))
+            for d in decoders()
+        )
+
+    def _ahead(self, jobs: Iterator[_Job]) -> Iterator[tuple[_Job, Future[tuple[Scores, Shape]]]]:
+        """Jobs in order, `workers` of them under way: as many decoded clips are in memory."""
+        workers = self.workers or min(os.cpu_count() or 1, MOST_WORKERS)
+        pool = ThreadPoolExecutor(workers)
         try:
-            waiting = [(job, _submit(pool, job)) for job in islice(jobs, self.workers)]
+            waiting = [(job, pool.submit(_work, job, self.models)) for job in islice(jobs, workers)]
             while waiting:
                 yield waiting.pop(0)
-                waiting += [(job, _submit(pool, job)) for job in islice(jobs, 1)]
+                waiting += [(j, pool.submit(_work, j, self.models)) for j in islice(jobs, 1)]
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -219,84 +323,44 @@ class _Engine:
         self.summary.failures.append((name, reason))
         self.bar.step()
 
-    def _groups(self) -> None:
-        """Second pass: values over the clips of each (method, prompt)."""
-        groups: dict[tuple[str, str], dict[str, GroupValue]] = {}
-        versions: dict[str, int] = {}
-        for family in self.families:
-            if family.group is None:
-                continue
-            versions |= {metric.name: metric.version for metric in family.at("prompt")}
-            rows = self._readings(family)
-            for (method, prompt_id), readings in rows.items():
-                attributes = self.suite.prompt(prompt_id).attributes if self.suite.prompts else {}
-                values = family.group(readings, attributes)
-                groups.setdefault((method, prompt_id), {}).update(values)
-        if versions:
-            self.store.set_groups(self.suite.name, versions, groups)
 
-    def _readings(self, family: Family) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        """What the family stored of each clip, by (method, prompt id): floats and arrays."""
-        floats = [m.name for m in family.at("video") if m.kind != "array"]
-        table = self.store.values(self.suite.name, floats)
-        for metric in family.at("video"):
-            if metric.kind == "array":
-                arrays = self.store.arrays(metric.name, self.suite.name)
-                table[metric.name] = table["path"].map(arrays.set_index("path")["array"])
-        names = [metric.name for metric in family.at("video")]
-        rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in table.to_dict("records"):
-            reading = {name: row[name] for name in names}
-            rows.setdefault((row["method"], row["prompt_id"]), []).append(reading)
-        return rows
-
-    def _find_missing(self) -> None:
-        samples = self.store.samples(self.suite.name)
-        for method, part in samples.groupby("method"):
-            there = set(part["prompt_id"])
-            without = [prompt.id for prompt in self.suite.prompts if prompt.id not in there]
-            if without:
-                self.summary.missing.append(
-                    f"method {method} has no clip of {len(without)} of "
-                    f"{len(self.suite.prompts)} prompts: {', '.join(without)}"
-                )
+def _one_thread() -> None:
+    """Keep libraries from threads of their own: clips are the parallel unit, and no score then
+    depends on the number of cores."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    if cv2 := sys.modules.get("cv2"):
+        cv2.setNumThreads(1)
 
 
-def _submit(pool: ThreadPoolExecutor, job: _Job) -> Future[Clip]:
-    policies = {family.policy for family in job.families}
-    return pool.submit(read_video, job.sample.path, policies.pop() if len(policies) == 1 else "all")
-
-
-def _key(family: Family, metric_name: str, version: int, sha256: str, decoder: str) -> Key:
-    return Key(
-        sha256, metric_name, version, family.weights, family.policy, decoder, family.dtype, DEVICE
-    )
-
-
-def _is_known(family: Family, sha256: str, known: set[Key]) -> bool:
-    # A file that the preferred decoder cannot read was scored through the fallback.
-    return any(
-        all(_key(family, m.name, m.version, sha256, d) in known for m in family.at("video"))
-        for d in decoders()
-    )
-
-
-def _compute(job: _Job, clip: Clip) -> dict[Key, float | np.ndarray | None]:
-    """Every score that the job's families give; None where a clip has no such value."""
-    scores: dict[Key, float | np.ndarray | None] = {}
-    for family in job.families:
+def _work(job: _Job, models: _Models) -> tuple[Scores, Shape]:
+    """Decode one clip and compute what it lacks; runs in a thread."""
+    _one_thread()
+    policies = {family.policy for family, _ in job.families}
+    clip = read_video(job.sample.path, policies.pop() if len(policies) == 1 else "all")
+    frames, height, width = clip.frames.shape[:3]
+    scores: Scores = {}
+    for family, compute in job.families:
         part = select(clip, family.policy)
         if len(part.frames) < family.min_frames:
             raise UserError(
                 f"{job.sample.path}: {len(part.frames)} frame, {family.name} needs "
                 f"{family.min_frames}; give a longer clip"
             )
-        assert family.compute is not None  # `ready` gave it one
-        values = family.compute(part)
+        try:
+            values = compute(part)
+        except UserError:
+            raise
+        except Exception as error:  # one odd clip must not end the scoring of the others
+            raise UserError(
+                f"{job.sample.path}: {family.name} failed on it ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:120]}); write the clip again or choose other "
+                "--metrics"
+            ) from error
         for metric in family.at("video"):
             value = values.get(metric.name)
             if isinstance(value, float) and not math.isfinite(value):
                 value = None
-            key = _key(family, metric.name, metric.version, job.row.sha256, clip.decoder)
+            key = models.key(family, metric.name, metric.version, job.row.sha256, clip.decoder)
             scores[key] = value
-    return scores
+    return scores, Shape(width, height, frames, clip.fps)

@@ -131,7 +131,7 @@ def test_a_failing_metric_keeps_what_was_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = write_manifest(tmp_path)
-    real, calls = scoring._compute, []
+    real, calls = scoring._work, []
 
     def third_fails(*arguments: object) -> object:
         calls.append(1)
@@ -139,11 +139,11 @@ def test_a_failing_metric_keeps_what_was_finished(
             raise KeyboardInterrupt
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scoring, "_compute", third_fails)
+    monkeypatch.setattr(scoring, "_work", third_fails)
     with pytest.raises(KeyboardInterrupt):
-        score(manifest, tmp_path / "out")
+        score(manifest, tmp_path / "out", workers=1)
     assert len(table(tmp_path / "out")["seed"]) == 2 * 11
-    monkeypatch.setattr(scoring, "_compute", real)
+    monkeypatch.setattr(scoring, "_work", real)
     summary = score(manifest, tmp_path / "out")
     assert (summary.scored, summary.reused) == (2, 2)
 
@@ -151,11 +151,11 @@ def test_a_failing_metric_keeps_what_was_finished(
 SLOW_RUN = """
 import sys, time
 from dfdbench import scoring
-compute = scoring._compute
+compute = scoring._work
 def slowly(*arguments):
     time.sleep(0.1)
     return compute(*arguments)
-scoring._compute = slowly
+scoring._work = slowly
 scoring.score([sys.argv[1]], "released-clips", sys.argv[2])
 """
 

@@ -79,8 +79,9 @@ class Family:
     most once a run, before the first clip that needs it; a fault of the weights is a UserError.
     find: sha256 of the weights that `load` will use, cheap, raises MissingWeights; None: no
     weights. group: readings of the clips of one prompt, the prompt's attributes -> values of level
-    "prompt". pool: readings of all clips of a method, those of the reference -> values of level
-    "pooled". model: it runs a network, on the device of `Setting`.
+    "prompt"; versus: those of a method, those of the reference, of one prompt -> the same.
+    pool: readings of all clips of a method, those of the reference -> values of level "pooled".
+    model: it runs a network, on the device of `Setting`.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Family:
     load: Callable[[Setting], Compute]
     find: Callable[[Setting], str] | None = None
     group: Callable[[Sequence[Reading], Mapping[str, str]], dict[str, GroupValue]] | None = None
+    versus: Callable[[Sequence[Reading], Sequence[Reading]], dict[str, GroupValue]] | None = None
     pool: Callable[[Iterable[Reading], Iterable[Reading]], dict[str, GroupValue]] | None = None
     model: bool = False
     dtype: str = "float32"

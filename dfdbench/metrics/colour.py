@@ -6,9 +6,11 @@ that Data-Forcing Distillation reports of DMD2; neither more nor less is better 
 so the direction is nearest_reference.
 """
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
-from dfdbench.metrics import Family, Metric, plain
+from dfdbench.metrics import Family, GroupValue, Level, Metric, Reading, plain
 from dfdbench.video import LUMA, Clip
 
 HISTOGRAM_BINS = 256
@@ -111,8 +113,30 @@ def compute(clip: Clip) -> dict[str, float | np.ndarray]:
     return values
 
 
+def _mean_histogram(readings: Iterable[Reading]) -> np.ndarray:
+    return np.mean([reading["saturation_histogram"] for reading in readings], axis=0)
+
+
+def versus(readings: Sequence[Reading], reference: Sequence[Reading]) -> dict[str, GroupValue]:
+    """Wasserstein distance of one prompt's mean saturation histogram to the reference's."""
+    distance = wasserstein(_mean_histogram(readings), _mean_histogram(reference))
+    return {"saturation_wasserstein": GroupValue(distance, len(readings))}
+
+
+def pool(readings: Iterable[Reading], reference: Iterable[Reading]) -> dict[str, GroupValue]:
+    """The same over all clips, whatever their prompts."""
+    clips = list(readings)
+    distance = wasserstein(_mean_histogram(clips), _mean_histogram(reference))
+    return {"saturation_wasserstein_pooled": GroupValue(distance, len(clips))}
+
+
 def _metric(name: str, unit: str, high: float, source: str, low: float = 0.0) -> Metric:
     return Metric(name, "nearest_reference", unit, (low, high), source, "colour")
+
+
+def _distance(name: str, what: str, level: Level) -> Metric:
+    source = f"1-D Wasserstein distance of the mean saturation histogram {what}"
+    return Metric(name, "lower", "", (0.0, 1.0), source, "colour", level=level)
 
 
 HSV = "HSV saturation S = (max − min)/max"
@@ -139,6 +163,10 @@ FAMILY = Family(
             "colour",
             kind="array",
         ),
+        _distance("saturation_wasserstein", "of a prompt's clips to the reference's", "prompt"),
+        _distance("saturation_wasserstein_pooled", "of all clips to the reference's", "pooled"),
     ),
     load=plain(compute),
+    versus=versus,
+    pool=pool,
 )

@@ -1,0 +1,78 @@
+"""`dfdbench eval`: from the command's options to one call of the scoring engine.
+
+Used by cli.py. torch is imported only where something needs it: a run whose clips must be made, a
+GPU, or a metric with a model, so that a second call on known videos is over in a moment.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dfdbench.errors import UserError
+from dfdbench.metrics import Setting
+from dfdbench.scoring import Summary, score
+from dfdbench.shards import parse_shard
+from dfdbench.suites import choose_suite
+
+
+def evaluate(
+    inputs: Sequence[Path],
+    suite: str,
+    prompts: Path | None = None,
+    out: Path | None = None,
+    seeds: str | None = None,
+    batch: int = 16,
+    device: str = "auto",
+    method_names: Sequence[str] | None = None,
+    metrics: str | None = None,
+    reference: str | None = None,
+    poses: Path | None = None,
+    workers: int | None = None,
+    shard: str | None = None,
+) -> Summary:
+    """Generate what the runs among `inputs` lack of the suite, then score everything.
+
+    The arguments are the options of `dfdbench eval`.
+
+    Raises:
+        UserError: an option that names nothing, or what dfdbench.scoring.score raises.
+    """
+    part = parse_shard(shard) if shard else None
+    chosen = choose_suite(suite, prompts)
+    if poses and not poses.is_dir():
+        raise UserError(f"--poses {poses}: no such folder; give ViPE's folder of .npz files")
+    if any((path / "run.json").is_file() for path in inputs):
+        from dfdbench.generate import complete, parse_seeds
+
+        complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)
+    return score(
+        inputs,
+        chosen,
+        out,
+        method_name=method_names,
+        families=metrics.split(",") if metrics else None,
+        reference=reference,
+        workers=workers,
+        shard=part,
+        setting=Setting(device_of_models(device), poses),
+    )
+
+
+def device_of_models(name: str) -> str:
+    """`name`, or for "auto" the GPU where there is one.
+
+    Raises:
+        UserError: another name, or cuda where torch finds none.
+    """
+    if name == "auto":
+        return "cuda" if Path("/proc/driver/nvidia").exists() and _has_cuda() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: unknown; write cpu, cuda or auto")
+    if name != "cpu" and not _has_cuda():
+        raise UserError(f"--device {name}: torch finds no GPU here; write cpu or auto")
+    return name
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
