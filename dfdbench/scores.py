@@ -347,7 +347,7 @@ class Store:
         )
 
     def provenance(self) -> dict[str, Any]:
-        """What the scores depend on, each value once: decoders, policies, versions, weights …"""
+        """What the scores depend on: decoders, policies, weights …, and those of each metric."""
         facts: dict[str, Any] = {
             column: [r[0] for r in self._db.execute(f"SELECT DISTINCT {column} FROM scores")]
             for column in ("decoder", "policy", "weights", "dtype", "device")
@@ -355,6 +355,9 @@ class Store:
         facts["metric_versions"] = dict(
             self._db.execute("SELECT metric, MAX(version) FROM scores GROUP BY metric")
         )
+        columns = ("version", "weights", "policy", "dtype", "device")
+        rows = self._db.execute(f"SELECT metric, {', '.join(columns)} FROM current ORDER BY metric")
+        facts["metrics"] = {metric: dict(zip(columns, rest, strict=True)) for metric, *rest in rows}
         return json.loads(json.dumps(facts)) | {"meta": self.meta()}
 
 

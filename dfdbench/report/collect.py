@@ -17,6 +17,7 @@ from dfdbench.report.arms import ordered
 
 VALUE_COLUMNS = ["arm", "training_seed", "prompt_id", "seed", "metric", "value", "level"]
 CLIP_COLUMNS = ["arm", "training_seed", "prompt_id", "prompt", "seed", "path"]
+POOLED_COLUMNS = ["arm", "reference", "metric", "value", "n"]
 HISTOGRAM = "saturation_histogram"
 NO_TRAINING_SEED = -1
 """Stands for the missing training seed of the teacher, of real clips and of plain folders."""
@@ -41,6 +42,8 @@ class Collected:
     clips: a row per video; columns CLIP_COLUMNS, `path` absolute.
     histograms: arm → mean over its prompts of the pixel-saturation histogram (256 bins, [0, 1]).
     runs: the run folders among the sources. skipped: one line per source that gave nothing.
+    pooled: values of all clips of an arm against a reference, columns POOLED_COLUMNS.
+    provenance: source → what its scores depend on (Store.provenance).
     """
 
     suite: str
@@ -49,6 +52,8 @@ class Collected:
     histograms: dict[str, np.ndarray]
     runs: list[RunRecord]
     skipped: list[str]
+    pooled: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=POOLED_COLUMNS))
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def arms(self) -> list[str]:
@@ -136,6 +141,11 @@ def _choose_suite(tables: Sequence[pd.DataFrame], suite: str | None) -> str:
     return suite
 
 
+def _pooled(tables: Sequence[pd.DataFrame], suite: str) -> pd.DataFrame:
+    frame = pd.concat(tables, ignore_index=True)
+    return frame[frame["suite"] == suite].rename(columns={"method": "arm"})[POOLED_COLUMNS]
+
+
 def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
     """Read every source; `suite` may be left out when the sources hold only one.
 
@@ -148,6 +158,8 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
     tables: list[pd.DataFrame] = []
     arrays: list[pd.DataFrame] = []
     clips: list[pd.DataFrame] = []
+    pooled: list[pd.DataFrame] = []
+    provenance: dict[str, Any] = {}
     skipped: list[str] = []
     for source in sources:
         for path in find_sources(Path(source)):
@@ -160,6 +172,8 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
                     table = store.table()
                     arrays.append(_owned(store.arrays(HISTOGRAM), record))
                     clips.append(_owned(_clips(store.samples(), store_path.parent), record))
+                    pooled.append(store.pooled())
+                    provenance[store_path.parent.name or "."] = store.provenance()
             if table.empty:
                 remedy = f"{path}: no scores; run `dfdbench eval {path} --suite NAME`"
                 if path == Path(source):
@@ -182,4 +196,6 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
         _mean_histograms(histograms),
         records,
         skipped,
+        _pooled(pooled, chosen),
+        provenance,
     )
