@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from logging import LogRecord
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModel, CLIPVisionConfig
 from transformers import CLIPVisionModelWithProjection as ClipVision
+from transformers.utils import logging
 
 from dfdbench.assets import get_asset
 from dfdbench.errors import UserError
@@ -44,6 +47,15 @@ def tiny(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DFDBENCH_CACHE", str(tmp_path / "cache"))
     tiny_backbones.expect_tiny(monkeypatch)
     yield checkpoints
+
+
+@pytest.fixture
+def reports() -> Iterator[list[LogRecord]]:
+    """What transformers logs: it does so through a handler of its own, which capsys cannot see."""
+    handler = BufferingHandler(1000)
+    logging.add_handler(handler)
+    yield handler.buffer
+    logging.remove_handler(handler)
 
 
 def wide_frames(seed: int = 0, frames: int = 3) -> np.ndarray:
@@ -282,7 +294,7 @@ def lose_a_tensor(file: Path) -> None:
 def test_bad_weights_are_refused_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    reports: list[LogRecord],
     name: str,
     damage: Callable[[Path], None],
 ) -> None:
@@ -291,41 +303,40 @@ def test_bad_weights_are_refused_in_one_line(
     folder = tiny_backbones.WRITERS[name](tmp_path)
     (file,) = folder.glob("*.safetensors")
     damage(file)
-    refused(name, file, capfd)
+    refused(name, file, reports)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_smaller_model_does_not_go_by_the_large_ones_name(
     checkpoints: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    reports: list[LogRecord],
     name: str,
 ) -> None:
     monkeypatch.setenv("DFDBENCH_ASSETS", str(checkpoints))
     clip = checkpoints / "clip_vit_l14" / "open_clip_model.safetensors"
-    refused(name, checkpoints / name / "config.json" if name.startswith("dino") else clip, capfd)
+    refused(name, checkpoints / name / "config.json" if name.startswith("dino") else clip, reports)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"image_processor_type": "None"}'])
 def test_a_bad_preprocessor_config_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    reports: list[LogRecord],
     text: str,
 ) -> None:
     tiny_backbones.expect_tiny(monkeypatch)
     monkeypatch.setenv("DFDBENCH_ASSETS", str(tmp_path))
     file = tiny_backbones.write_dinov2(tmp_path) / "preprocessor_config.json"
     file.write_text(text)
-    refused("dinov2_l", file, capfd)
+    refused("dinov2_l", file, reports)
 
 
-def refused(name: str, file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The family is refused in one line about `file`, with nothing else on the screen."""
-    capfd.readouterr()
+def refused(name: str, file: Path, reports: list[LogRecord]) -> None:
+    """The family is refused in one line about `file`, with no report of transformers beside it."""
     with pytest.raises(UserError) as caught:
         get_family(name).load(Setting())
     message = str(caught.value)
-    assert not any(capfd.readouterr())
+    assert not reports
     assert message.startswith(f"{file}: not ") and "\n" not in message
     assert message.endswith(f"`dfdbench assets get {name.removesuffix('_cls')}`")
