@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from dfdbench.errors import unknown_name
+from dfdbench.errors import UserError, unknown_name
 from dfdbench.files import sha256_cached
 from dfdbench.metrics import MissingWeights
 
@@ -105,9 +105,9 @@ ASSETS = {
         Asset(
             "clip_vit_l14",
             {"open_clip_model.safetensors": ""},
-            1_710_000_000,
+            1_710_518_000,
             "MIT",
-            ("clip_vit_l14",),
+            ("clip_vit_l14", "clip_vit_l14_cls"),
             repository="timm/vit_large_patch14_clip_224.openai",
         ),
         Asset(
@@ -157,6 +157,11 @@ def locate(name: str) -> Path:
         f"no {Path(next(iter(asset.files))).name} ({asset.size / 1e6:.1f} MB, {asset.licence}); "
         f"get it with `dfdbench assets get {name}`"
     )
+
+
+def unusable(file: Path, name: str, what: str) -> UserError:
+    """The error for a file of the asset `name` that is here but is not `what`."""
+    return UserError(f"{file}: not {what}; get it again with `dfdbench assets get {name}`")
 
 
 def _folders(asset: Asset) -> list[Path]:

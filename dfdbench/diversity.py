@@ -1,7 +1,7 @@
 """Diversity and distribution distances of feature vectors: pure functions of arrays.
 
-For values over one prompt's seeds, and pooled over prompts against a reference; no metric calls
-them yet. All work in float64, whatever the features' type.
+For values over one prompt's seeds, and pooled over prompts against a reference; used by
+metrics/embedding.py. All work in float64, whatever the features' type.
 """
 
 from typing import NamedTuple
@@ -82,6 +82,10 @@ def manifold(
     real_ND: np.ndarray, generated_MD: np.ndarray, neighbours: int = NEIGHBOURS
 ) -> Manifold:
     """Improved precision and recall, density and coverage, with balls of the k-th neighbour.
+
+    Balls are open (distance < radius), as in the package prdc. 1904.06991 and torch-fidelity close
+    them (≤), which differs only for clips exactly on a ball: k + 1 equal clips have radius 0, and
+    contain each other there, not here.
 
     Raises ValueError where a set has no k-th neighbour.
     """

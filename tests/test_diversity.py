@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import linalg
 
 from dfdbench import diversity
@@ -73,6 +74,35 @@ def test_manifold_equals_the_prdc_package(rng):
     assert found["precision"] != found["recall"]  # so that swapped arguments would show
 
 
+def test_precision_and_recall_equal_torch_fidelitys(rng):
+    metric_prc = pytest.importorskip(
+        "torch_fidelity.metric_prc", reason="pip install torch-fidelity"
+    )
+    real, generated = rng.normal(size=(60, 6)), 0.8 * rng.normal(size=(50, 6)) + 0.4
+    # torch-fidelity 0.4: generated first, real second
+    sets = torch.from_numpy(generated), torch.from_numpy(real)
+    found = diversity.manifold(real, generated, 3)
+    for expected in (
+        metric_prc.calculate_precision_recall_full(*sets, neighborhood=3),
+        metric_prc.calculate_precision_recall_part(*sets, neighborhood=3, batch_size=7),
+    ):
+        assert (found.precision, found.recall) == pytest.approx(expected, abs=1e-6)
+    assert found.precision != found.recall
+
+
+def test_balls_are_open_as_in_prdc_and_closed_in_torch_fidelity(rng):
+    """The one difference of the two packages: clips on the very edge of a ball."""
+    real = np.repeat(rng.normal(size=(2, 6)), 4, 0)  # three neighbours at distance 0
+    assert diversity.manifold(real, real, 3) == (0, 0, 0, 0)
+    prdc = pytest.importorskip("prdc", reason="pip install prdc")
+    assert set(prdc.compute_prdc(real, real, nearest_k=3).values()) == {0}
+    metric_prc = pytest.importorskip(
+        "torch_fidelity.metric_prc", reason="pip install torch-fidelity"
+    )
+    closed = metric_prc.calculate_precision_recall_full(*[torch.from_numpy(real)] * 2, 3)
+    assert closed == (1, 1)
+
+
 def test_manifold_of_itself_and_of_something_far_away(rng):
     real = rng.normal(size=(40, 4))
     itself = diversity.manifold(real, real)
@@ -98,6 +128,20 @@ def test_frechet_distance_by_the_matrix_root_and_by_closed_forms(rng):
     # Scaled by c about its mean: tr Σ (1 − c)²
     scaled = a.mean(0) + 3 * (a - a.mean(0))
     assert diversity.frechet_distance(a, scaled) == pytest.approx(4 * np.trace(s), abs=1e-8)
+
+
+@pytest.mark.parametrize("clips", [200, 12])
+def test_frechet_distance_equals_torch_fidelitys(rng, clips):
+    metric_fid = pytest.importorskip(
+        "torch_fidelity.metric_fid", reason="pip install torch-fidelity"
+    )
+    mix = rng.normal(size=(16, 16)) / 4
+    a, b = rng.normal(size=(clips, 16)) @ mix, rng.normal(size=(clips + 9, 16)) + 0.5
+    statistics = [metric_fid.fid_features_to_statistics(torch.from_numpy(x)) for x in (a, b)]
+    expected = metric_fid.fid_statistics_to_metric(*statistics, verbose=False)
+    (value,) = expected.values()
+    assert diversity.frechet_distance(a, b) == pytest.approx(value, abs=1e-6)
+    assert value > 1
 
 
 def test_frechet_distance_exists_for_fewer_clips_than_dimensions(rng):

@@ -19,7 +19,16 @@ import numpy as np
 from dfdbench.errors import UserError, unknown_name
 from dfdbench.video import Clip
 
-FAMILY_NAMES = ("colour", "flicker", "oracle", "effnet_lite2")
+FAMILY_NAMES = (
+    "colour",
+    "flicker",
+    "oracle",
+    "effnet_lite2",
+    "clip_vit_l14",
+    "clip_vit_l14_cls",
+    "dinov2_l",
+    "dinov3_l",
+)
 
 Direction = Literal["higher", "lower", "nearest_reference"]
 Kind = Literal["score", "reading", "array"]

@@ -11,14 +11,13 @@ import numpy as np
 from dfdbench.assets import digest, locate
 from dfdbench.errors import UserError
 from dfdbench.metrics import MissingWeights, Setting
-from dfdbench.metrics.embedding import Embed, embedding_family
+from dfdbench.metrics.embedding import Embed, batched, embedding_family
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SIZE, DIMENSION = 260, 1280
 WEIGHTS = "models/efficientnet-lite2-9656183e.pth"
-BATCH = 4  # frames at once: more is slower on a CPU, whose caches they leave
 
 
 def preprocess(frames: np.ndarray) -> "Tensor":
@@ -55,13 +54,10 @@ def load(setting: Setting) -> Embed:
         )
     network.eval().requires_grad_(False).to(setting.device)
 
-    @torch.inference_mode()
-    def embed(frames: np.ndarray) -> np.ndarray:
-        parts = [frames[i : i + BATCH] for i in range(0, len(frames), BATCH)]
-        maps = (network.extract_features(preprocess(p).to(setting.device)) for p in parts)
-        return torch.cat([m.mean((2, 3)).cpu() for m in maps]).numpy()
+    def forward(frames: np.ndarray) -> "Tensor":
+        return network.extract_features(preprocess(frames).to(setting.device)).mean((2, 3))
 
-    return embed
+    return batched(forward)
 
 
 FAMILY = embedding_family(

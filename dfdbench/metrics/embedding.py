@@ -5,6 +5,7 @@ numbers derived from the vectors are those of dfdbench.diversity, under the back
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,28 @@ from dfdbench import diversity
 from dfdbench.metrics import Compute, Direction, Family, GroupValue, Metric, Reading, Setting
 from dfdbench.video import Clip
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 EQ_26 = "2606.18478 Eq. 26: 1 − mean cosine over pairs of a prompt's seeds"
 Embed = Callable[[np.ndarray], np.ndarray]  # uint8 (T H W 3) -> float32 (T, D)
+
+
+def batched(forward: Callable[[np.ndarray], "Tensor"], size: int = 4) -> Embed:
+    """An embedding function that gives `forward` at most `size` frames at once, without gradients.
+
+    Args:
+        forward: uint8 (B H W 3) -> float (B, D), on any device.
+        size: more than 4 is slower on a CPU, whose caches the activations leave.
+    """
+    import torch
+
+    @torch.inference_mode()
+    def embed(frames: np.ndarray) -> np.ndarray:
+        parts = [forward(frames[i : i + size]).float().cpu() for i in range(0, len(frames), size)]
+        return torch.cat(parts).numpy()
+
+    return embed
 
 
 def group_values(name: str, clips: Sequence[np.ndarray]) -> dict[str, GroupValue]:
