@@ -211,6 +211,10 @@ class _Models:
         """The family's function; loads its model the first time."""
         if family.name not in self._loaded:
             self._loaded[family.name] = family.load(self.setting)
+            if family.model and self.setting.device != "cpu":
+                import torch
+
+                torch.backends.cudnn.allow_tf32 = False  # the key says float32
         return self._loaded[family.name]
 
     def key(self, family: Family, metric: str, version: int, sha256: str, decoder: str) -> Key:
