@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from dfdbench import __version__
+from dfdbench.assets_cli import app as assets_app
 from dfdbench.errors import UserError
 
 METHODS = ("dmd2", "dp_dmd", "dfd")
@@ -61,6 +62,7 @@ app = typer.Typer(
 )
 toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
 app.add_typer(toy_app, name="toy")
+app.add_typer(assets_app, name="assets")
 
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable output.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Clips sampled at once.")]
@@ -292,14 +294,17 @@ def check(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Say what is installed: versions, devices, decoders, the toy's weights.
+def doctor(
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every file anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is installed and what is missing: versions, devices, decoders, weights, suites.
 
     Example: dfdbench doctor
     """
     from dfdbench.doctor import examine, lines
 
-    found = examine()
+    found = examine(verify)
     show(found, as_json, "\n".join(lines(found)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dfdbench.assets import digest, locate
 from dfdbench.errors import UserError
-from dfdbench.metrics import MissingWeights, Setting
+from dfdbench.metrics import Setting
 from dfdbench.metrics.embedding import Embed, embedding_family
 
 if TYPE_CHECKING:
@@ -34,18 +34,14 @@ def load(setting: Setting) -> Embed:
     """The network with its packaged weights, in evaluation mode.
 
     Raises:
-        MissingWeights: the package of the network's code is not installed.
+        MissingWeights: the weights or the package of the network's code are not installed.
         UserError: the file holds other weights.
     """
     import torch
 
-    try:
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise MissingWeights(
-            "no package efficientnet-lite-pytorch; get it with pip install 'dfdbench[offline]'"
-        ) from error
     file = locate("effnet_lite2") / WEIGHTS
+    from efficientnet_lite_pytorch import EfficientNet
+
     network = EfficientNet.from_name("efficientnet-lite2")
     try:
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
