@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from dfdbench import __version__
+from dfdbench.assets_cli import app as assets_app
 from dfdbench.console import (
     MODEL_HELP,
     Batch,
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
 app.add_typer(toy_app, name="toy")
+app.add_typer(assets_app, name="assets")
 
 
 @app.callback(invoke_without_command=True)
@@ -272,14 +274,17 @@ def check(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Say what is installed: versions, devices, decoders, the toy's weights.
+def doctor(
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every file anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is installed and what is missing: versions, devices, decoders, weights, suites.
 
     Example: dfdbench doctor
     """
     from dfdbench.doctor import examine, lines
 
-    found = examine()
+    found = examine(verify)
     show(found, as_json, "\n".join(lines(found)))
 
 

@@ -68,17 +68,36 @@ def sha256_cached(paths: Sequence[Path]) -> str:
     One file: its own hash. The memory is ~/.cache/dfdbench/hashes.json; where it cannot be written
     the files are hashed again.
     """
-    memory = Path(os.environ.get("DFDBENCH_CACHE") or "~/.cache/dfdbench").expanduser()
-    try:
-        known = json.loads((memory / "hashes.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    keys = [f"{p.resolve()} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths]
+    known = _remembered()
+    keys = [_key(path) for path in paths]
     new = {key: sha256_file(p) for key, p in zip(keys, paths, strict=True) if key not in known}
     if new:
         with contextlib.suppress(OSError):
-            write_json(memory / "hashes.json", known | new)
+            write_json(_memory(), known | new)
     hashes = [(known | new)[key] for key in keys]
     if len(hashes) == 1:
         return str(hashes[0])
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def is_hashed(path: Path) -> bool:
+    """Whether `sha256_cached` remembers the file as it is now, so that asking costs nothing."""
+    return _key(path) in _remembered()
+
+
+def _memory() -> Path:
+    folder = os.environ.get("DFDBENCH_CACHE") or "~/.cache/dfdbench"
+    return Path(folder).expanduser() / "hashes.json"
+
+
+def _remembered() -> dict[str, str]:
+    try:
+        known: dict[str, str] = json.loads(_memory().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known
+
+
+def _key(path: Path) -> str:
+    state = path.stat()
+    return f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"

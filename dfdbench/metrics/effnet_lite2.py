@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dfdbench.assets import digest, locate
-from dfdbench.errors import UserError
-from dfdbench.metrics import MissingWeights, Setting
+from dfdbench.assets import digest, locate, unusable
+from dfdbench.metrics import Setting
 from dfdbench.metrics.embedding import Embed, batched, embedding_family
 
 if TYPE_CHECKING:
@@ -33,25 +32,19 @@ def load(setting: Setting) -> Embed:
     """The network with its packaged weights, in evaluation mode.
 
     Raises:
-        MissingWeights: the package of the network's code is not installed.
+        MissingWeights: the weights or the package of the network's code are not installed.
         UserError: the file holds other weights.
     """
     import torch
 
-    try:
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise MissingWeights(
-            "no package efficientnet-lite-pytorch; get it with pip install 'dfdbench[offline]'"
-        ) from error
     file = locate("effnet_lite2") / WEIGHTS
+    from efficientnet_lite_pytorch import EfficientNet
+
     network = EfficientNet.from_name("efficientnet-lite2")
     try:
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises many kinds; the remedy is the same
-        raise UserError(f"{file}: not the weights of EfficientNet-Lite2; install it again") from (
-            error
-        )
+        raise unusable(file, "effnet_lite2", "the weights of EfficientNet-Lite2") from error
     network.eval().requires_grad_(False).to(setting.device)
 
     def forward(frames: np.ndarray) -> "Tensor":

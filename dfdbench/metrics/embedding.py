@@ -57,7 +57,7 @@ def group_values(name: str, clips: Sequence[np.ndarray]) -> dict[str, GroupValue
 def pooled_values(
     name: str, clips: Iterable[np.ndarray], reference: Iterable[np.ndarray]
 ) -> dict[str, GroupValue]:
-    """Distances of all clips of a method, each (T, D), to those of a reference, pooled over prompts.
+    """Distances of all clips of a method, each (T, D), to a reference's, pooled over prompts.
 
     Left out where a set is too small for them: k + 1 clips for the neighbours, 2 for Fréchet.
     """

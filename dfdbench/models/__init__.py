@@ -186,6 +186,10 @@ def resolve_folder(name_or_path: str | Path) -> Path:
         )
     from huggingface_hub import snapshot_download
 
+    from dfdbench.assets import find_repository
+
+    if here := find_repository(name):
+        return here
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))

@@ -117,6 +117,12 @@ def test_missing_weights_are_named_and_the_rest_is_scored(tmp_path: Path, monkey
 
     monkeypatch.setattr(effnet_lite2, "digest", absent)
     write_video(tmp_path / "a-0.mp4", random_clip(1), fps=8)
-    summary = scoring.score([tmp_path], "released-clips", tmp_path / "out", method_name="m")
+    summary = scoring.score(
+        [tmp_path],
+        "released-clips",
+        tmp_path / "out",
+        method_name="m",
+        families=["effnet_lite2", "flicker"],
+    )
     assert summary.scored == 1 and summary.exit_code == 0
     assert "skipped: effnet_lite2: no weights.pth; get it with pip" in summary.lines()

