@@ -15,7 +15,6 @@ from dfdbench.scores import Store
 from dfdbench.toy import world
 from dfdbench.video import Clip, write_video
 
-
 FAMILIES = ["effnet_lite2", "flicker"]
 
 
