@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from dfdbench.errors import unknown_name
+from dfdbench.errors import UserError, unknown_name
 from dfdbench.files import sha256_cached
 from dfdbench.metrics import MissingWeights
 
@@ -60,6 +60,7 @@ ASSETS = {
             {
                 "flownet.pkl": "b234ad8d0acfcb6d9eaf2791eb7ddebdaab58bd862b229c703f8073e56d99c29",
                 "IFNet_HDv3.py": "f2a690d188021586adfb7389f13d5a880136ce31d7e4baecc03916f34f020ea4",
+                "refine.py": "15050df91bb584d358e661ab915fdbdead7e30dd3a853cb37e272ed1b8b4b5f5",
                 "warplayer.py": "6cdbac52286286a3b71512bce7a5fcc5a4b72cc9e8f183f408d11b62b69f0eff",
             },
             35_046_000,
@@ -181,3 +182,10 @@ def digest(*names: str) -> str:
     """
     files = [locate(name) / file for name in names for file in get_asset(name).files]
     return sha256_cached(files)
+
+
+def wrong_weights(name: str, file: Path) -> UserError:
+    """The error for a `file` of the asset that is there but cannot be what it should be."""
+    return UserError(
+        f"{file}: not the file that {name} needs; get it again with `dfdbench assets get {name}`"
+    )
