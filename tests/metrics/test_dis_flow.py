@@ -58,6 +58,7 @@ def test_a_quarter_of_the_frames_must_move():
     assert not is_dynamic(pairs)
     pairs[9] = fast
     assert is_dynamic(pairs)
+    assert not is_dynamic(np.append(pairs, [slow, slow]))  # 43 frames, not pairs: 11
     assert is_dynamic(np.array([fast])) and not is_dynamic(np.array([slow]))
 
 

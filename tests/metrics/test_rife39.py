@@ -92,6 +92,17 @@ def test_prediction_is_the_frame_halfway(network):
     assert between.shape == first.shape and errors[0] < 0.2 * min(errors[1:])
 
 
+def test_frames_are_padded_by_their_last_rows_and_columns(network):
+    frames = moving_texture(2, 3, 90, 70)
+    whole = np.pad(frames, ((0, 0), (0, 38), (0, 58), (0, 0)), mode="edge")
+    (a, b), (c, d) = (
+        torch.from_numpy(f).permute(0, 3, 1, 2)[:, None] / 255 for f in (frames, whole)
+    )
+    with torch.inference_mode():
+        padded, given = rife39.interpolate(network, a, b), rife39.interpolate(network, c, d)
+    torch.testing.assert_close(padded, given[..., :90, :70])
+
+
 def test_large_motion_in_frames_of_odd_size_is_predicted(network):
     """Then the network works at twice as coarse scales, which sides padded to 32 do not survive."""
     scales = []
