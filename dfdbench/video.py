@@ -76,6 +76,21 @@ def select(clip: Clip, policy: str) -> Clip:
     return clip._replace(frames=clip.frames[indices], indices=clip.indices[indices])
 
 
+def reduced(image: np.ndarray, side: int) -> np.ndarray:
+    """The uint8 image (H, W) or (H, W, 3) with a short side of at most `side`, never enlarged.
+
+    Every new pixel is the mean over the area that it covers (OpenCV's INTER_AREA).
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = side / min(height, width)
+    if scale >= 1:
+        return image
+    size = round(width * scale), round(height * scale)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 @cache
 def _decord() -> Any:
     """The decord module, quiet; None where no wheel exists (ARM, macOS)."""

@@ -2,12 +2,16 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from dfdbench.video import write_video
+from dfdbench.assets import ASSETS, locate
+from dfdbench.metrics import MissingWeights
+from dfdbench.video import Clip, write_video
 
 
 def released_videos() -> Path:
@@ -40,3 +44,34 @@ def write_manifest(folder: Path, count: int = 4, method: str = "dmd2") -> Path:
     manifest = folder / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return manifest
+
+
+def as_clip(frames: np.ndarray, fps: float = 16.0) -> Clip:
+    """The frames as if they had been decoded."""
+    return Clip(frames, fps, "test", np.arange(len(frames)))
+
+
+def moving_texture(
+    frames: int, step: int, height: int = 128, width: int = 192, seed: int = 0
+) -> np.ndarray:
+    """A smooth texture that moves `step` pixels to the left a frame: uint8 (T, H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    length = width + step * (frames - 1)
+    coarse = rng.integers(0, 256, (height // 8, length // 8 + 1, 3), dtype=np.uint8)
+    wide = cv2.resize(coarse, (length, height), interpolation=cv2.INTER_CUBIC)
+    return np.stack([wide[:, i * step : i * step + width] for i in range(frames)])
+
+
+def needs(*assets: str) -> None:
+    """Skip the test where the files of an asset are not here."""
+    for name in assets:
+        try:
+            locate(name)
+        except MissingWeights as error:
+            pytest.skip(str(error))
+
+
+def forget_hashes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let files of an asset pass that are not the pinned ones, to test what looks inside them."""
+    asset = ASSETS[name]
+    monkeypatch.setitem(ASSETS, name, replace(asset, files=dict.fromkeys(asset.files, "")))

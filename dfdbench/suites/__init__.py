@@ -14,7 +14,18 @@ from dfdbench.errors import UserError, unknown_name
 
 HERE = Path(__file__).parent
 EIGHT_SEEDS = tuple(range(1, 9))  # as the DFD paper scores diversity
-GENERAL = ("colour", "flicker")  # families for any clips
+GENERAL = (
+    "colour",
+    "flicker",
+    "dis_flow",
+    "brisque",
+    "rife39",
+    "effnet_lite2",
+    "lpips_alex",
+    "clip_vit_l14",
+    "dinov2_l",
+    "dinov3_l",
+)  # families for any clips; those without their weights are skipped by name
 
 
 @dataclass(frozen=True)
