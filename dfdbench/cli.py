@@ -251,6 +251,9 @@ def report(
     against: Annotated[
         list[str] | None, typer.Option(help="Another pair of arms, such as dfd_score:dfd.")
     ] = None,
+    paper: Annotated[
+        str | None, typer.Option(help="Also a table beside the paper's, such as t2v_wan.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write tables, figures, differences and a page from scores.
@@ -259,7 +262,8 @@ def report(
     """
     from dfdbench.report.page import report as work
 
-    page = work(sources, out, suite, prompt, [pair_of_arms(text) for text in against or []])
+    pairs = [pair_of_arms(text) for text in against or []]
+    page = work(sources, out, suite, prompt, pairs, paper)
     show({"report": str(page)}, as_json, f"report: {page}")
 
 
