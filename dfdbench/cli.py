@@ -14,7 +14,9 @@ import typer
 from typer.core import TyperGroup
 
 from dfdbench import __version__
+from dfdbench.console import Json, show
 from dfdbench.errors import UserError
+from dfdbench.leaderboard.cli import app as leaderboard_app
 
 METHODS = ("dmd2", "dp_dmd", "dfd")
 UsageError: Any = typer.BadParameter.__base__  # typer brings its own copy of click, or click itself
@@ -61,8 +63,8 @@ app = typer.Typer(
 )
 toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
 app.add_typer(toy_app, name="toy")
+app.add_typer(leaderboard_app, name="leaderboard")
 
-Json = Annotated[bool, typer.Option("--json", help="Print machine-readable output.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Clips sampled at once.")]
 Seeds = Annotated[
     str | None, typer.Option("--seeds", help="Such as 1-8 or 1,2,5; else the suite's own.")
@@ -76,11 +78,6 @@ Prompts = Annotated[
 ]
 SuiteName = Annotated[str, typer.Option("--suite", help="Prompts and metrics; see the README.")]
 MODEL_HELP = "toy-t2v, a diffusers folder, or a hub id"
-
-
-def show(value: Any, as_json: bool, text: str) -> None:
-    """Print `value` as JSON, or `text` for people."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
 
 
 @app.callback(invoke_without_command=True)

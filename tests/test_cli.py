@@ -20,6 +20,9 @@ COMMANDS = [
     "doctor",
     "toy train",
     "toy quality",
+    "leaderboard add",
+    "leaderboard render",
+    "leaderboard verify",
 ]
 runner = CliRunner()
 
