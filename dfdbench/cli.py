@@ -25,6 +25,7 @@ from dfdbench.console import (
     show,
 )
 from dfdbench.errors import UserError
+from dfdbench.leaderboard.cli import app as leaderboard_app
 
 METHODS = ("dmd2", "dp_dmd", "dfd")
 app = typer.Typer(
@@ -37,6 +38,7 @@ app = typer.Typer(
 toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
 app.add_typer(toy_app, name="toy")
 app.add_typer(assets_app, name="assets")
+app.add_typer(leaderboard_app, name="leaderboard")
 
 
 @app.callback(invoke_without_command=True)
@@ -233,6 +235,9 @@ def report(
     against: Annotated[
         list[str] | None, typer.Option(help="Another pair of arms, such as dfd_score:dfd.")
     ] = None,
+    paper: Annotated[
+        str | None, typer.Option(help="Also a table beside the paper's, such as t2v_wan.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write tables, figures, differences and a page from scores.
@@ -241,7 +246,8 @@ def report(
     """
     from dfdbench.report.page import report as work
 
-    page = work(sources, out, suite, prompt, [pair_of_arms(text) for text in against or []])
+    pairs = [pair_of_arms(text) for text in against or []]
+    page = work(sources, out, suite, prompt, pairs, paper)
     show({"report": str(page)}, as_json, f"report: {page}")
 
 

@@ -23,6 +23,9 @@ COMMANDS = [
     "assets get",
     "toy train",
     "toy quality",
+    "leaderboard add",
+    "leaderboard render",
+    "leaderboard verify",
 ]
 runner = CliRunner()
 

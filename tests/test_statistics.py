@@ -9,12 +9,31 @@ from scipy import stats
 
 from dfdbench.errors import UserError
 from dfdbench.statistics import (
+    bca_limits,
     crossed_interval,
     holm,
     interval_of_cells,
     paired_difference,
     sign_flip,
+    unpaired_difference,
 )
+
+KINDS = (("low", "high"), ("bca_low", "bca_high"))
+
+
+def coverage(draw, truth: float, runs: int = 500) -> dict[str, float]:
+    """Share of `runs` calls of draw(rng, run) whose percentile and BCa intervals hold `truth`."""
+    rng = np.random.default_rng(runs)
+    hits = dict.fromkeys(("low", "bca_low"), 0)
+    for run in range(runs):
+        interval = draw(rng, run)
+        for low, high in KINDS:
+            hits[low] += getattr(interval, low) <= truth <= getattr(interval, high)
+    return {name: count / runs for name, count in hits.items()}
+
+
+def between(shares: dict[str, float]) -> bool:
+    return all(0.90 <= share <= 0.99 for share in shares.values())
 
 
 def long_form(values_PS: np.ndarray, clips: int = 1) -> pd.DataFrame:
@@ -50,21 +69,110 @@ def table(rng: np.random.Generator, shape: tuple[int, int], sd: tuple[float, ...
 def test_95_percent_intervals_cover_the_truth_in_90_to_99_percent(
     shape: tuple[int, int], sd: tuple[float, ...]
 ) -> None:
-    rng = np.random.default_rng(sum(shape))
-    hits, runs = 0, 500
-    for run in range(runs):
-        interval = interval_of_cells(table(rng, shape, sd), resamples=300, seed=run)
-        hits += interval.low <= 0 <= interval.high
-    assert 0.90 <= hits / runs <= 0.99
+    shares = coverage(
+        lambda rng, run: interval_of_cells(table(rng, shape, sd), resamples=300, seed=run), 0.0
+    )
+    assert between(shares), shares
 
 
 def test_skewed_values_are_covered_too() -> None:
+    shares = coverage(
+        lambda rng, run: interval_of_cells(rng.beta(8, 2, (12, 1)), resamples=300, seed=run), 0.8
+    )
+    assert between(shares), shares
+
+
+@pytest.mark.parametrize("shape", [(12, 1), (12, 3), (70, 1)])
+def test_paired_differences_cover_the_truth_and_are_narrower_than_unpaired_ones(
+    shape: tuple[int, int],
+) -> None:
+    # Prompts differ far more than the arms do: pairing must cancel that. One training seed cannot
+    # show how much training scatters, so there it does not.
+    sd = (0.5, 0.2 if shape[1] > 1 else 0.0, 0.5)
+
+    def pair(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+        prompts = 3 * rng.normal(size=(shape[0], 1))
+        arms = (prompts + table(rng, shape, sd) for _ in range(2))
+        left, right = (long_form(arm) for arm in arms)
+        return left.assign(value=left["value"] + 0.7), right
+
+    def paired(rng: np.random.Generator, run: int):
+        return paired_difference(*pair(rng), resamples=300, seed=run)
+
+    shares = coverage(paired, 0.7, runs=250)
+    assert between(shares), shares
     rng = np.random.default_rng(0)
-    hits, runs = 0, 500
-    for run in range(runs):
-        interval = interval_of_cells(rng.beta(8, 2, (12, 1)), resamples=300, seed=run)
-        hits += interval.low <= 0.8 <= interval.high
-    assert 0.90 <= hits / runs <= 0.99
+    left, right = pair(rng)
+    narrow = paired_difference(left, right)
+    wide = unpaired_difference(left, right)
+    assert narrow.mean == pytest.approx(wide.mean)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_unpaired_differences_cover_the_truth_whatever_the_sizes() -> None:
+    def draw(rng: np.random.Generator, run: int):
+        a = long_form(1.5 + table(rng, (10, 3), (1.0, 0.3, 0.5)))
+        b = long_form(2.0 * rng.gamma(1.0, 1.0, (40, 1)))  # skewed, mean 2
+        return unpaired_difference(a, b.assign(prompt_id="b" + b["prompt_id"]), 300, seed=run)
+
+    shares = coverage(draw, -0.5, runs=300)
+    assert between(shares), shares
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_bca_limits_equal_scipy_s_on_scipy_s_draws(samples: int) -> None:
+    rng = np.random.default_rng(samples)
+    data = tuple(rng.gamma(0.7, 1.0, 15 + 10 * i) for i in range(samples))
+
+    def statistic(*parts: np.ndarray, axis: int = -1) -> np.ndarray:
+        means = [part.mean(axis) for part in parts]
+        return means[0] - sum(means[1:])
+
+    by_scipy = stats.bootstrap(
+        data, statistic, n_resamples=2000, method="BCa", vectorized=True,
+        random_state=np.random.default_rng(3),
+    )  # fmt: skip
+    # Of a mean, the jackknife influence of a value is its distance from the mean.
+    influences = [sign * (part - part.mean()) for sign, part in zip((1, -1), data, strict=False)]
+    found = bca_limits(float(statistic(*data)), by_scipy.bootstrap_distribution, influences)
+    assert found == pytest.approx(tuple(by_scipy.confidence_interval), rel=1e-9)
+
+
+def test_bca_of_one_seed_and_many_prompts_is_scipy_s_and_follows_the_long_tail() -> None:
+    values = np.random.default_rng(1).exponential(1.0, (150, 1))
+    interval = interval_of_cells(values)
+    expected = stats.bootstrap(
+        (values[:, 0],), np.mean, n_resamples=9999, method="BCa", random_state=0
+    ).confidence_interval
+    width = expected.high - expected.low
+    assert interval.bca_low == pytest.approx(expected.low, abs=0.03 * width)
+    assert interval.bca_high == pytest.approx(expected.high, abs=0.03 * width)
+    assert interval.bca_low > interval.low and interval.bca_high > interval.high
+    mirrored = interval_of_cells(-values)
+    assert mirrored.bca_low == pytest.approx(-interval.bca_high, abs=1e-9)
+
+
+def test_values_without_spread_have_intervals_without_width() -> None:
+    flat = interval_of_cells(np.full((6, 2), 0.3))
+    assert tuple(flat)[:3] == pytest.approx((0.3, 0.3, 0.3))
+    assert (flat.bca_low, flat.bca_high) == pytest.approx((0.3, 0.3))
+
+
+def test_unpaired_difference_is_a_minus_b_and_its_p_is_the_permutation_test_s() -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(0.8, 1, (9, 1)), rng.normal(0, 1, (14, 1))
+    result = unpaired_difference(long_form(a), long_form(b))
+    assert result.mean == pytest.approx(a.mean() - b.mean()) and result.n == 9
+    assert result.low < result.mean < result.high and result.effect > 0
+    expected = stats.permutation_test(
+        (a[:, 0], b[:, 0]), lambda x, y: x.mean() - y.mean(), n_resamples=5000, random_state=0
+    )
+    assert result.p == pytest.approx(expected.pvalue, abs=0.02)
+    turned = unpaired_difference(long_form(b), long_form(a))
+    assert turned.mean == pytest.approx(-result.mean) and turned.effect < 0
+    apart = unpaired_difference(long_form(a + 50), long_form(b))
+    assert apart.p == pytest.approx(1 / 10_001)
+    assert unpaired_difference(long_form(a), long_form(a)).p == 1
 
 
 def test_many_prompts_and_one_seed_give_the_normal_interval() -> None:

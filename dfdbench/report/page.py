@@ -1,9 +1,9 @@
 """`dfdbench report`: from runs, stores and manifests to one folder that a person reads.
 
 Writes index.html (self-contained), report.md, table.{md,csv,tex}, summary.json, deltas.{json,md},
-runs.json (the run.json of every run: recipe, hashes, versions) and figures/*.{png,svg}. Used by
-cli.py, study.py; gathers with collect.py, computes with summary.py, draws with tables.py and
-figures.py.
+runs.json (the run.json of every run: recipe, hashes, versions) and figures/*.{png,svg}; with
+`--paper` also paper_table.{md,csv,tex}. Used by cli.py, study.py; gathers with collect.py, computes
+with summary.py, draws with tables.py, paper.py and figures.py.
 """
 
 import base64
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from dfdbench import __version__
 from dfdbench.files import write_json, write_text
 from dfdbench.progress import track
-from dfdbench.report import curves, figures, tables
+from dfdbench.report import curves, figures, html, paper, tables
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected, collect
 from dfdbench.report.summary import (
@@ -29,18 +29,6 @@ from dfdbench.report.summary import (
     summary_json,
 )
 
-CSS = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 68rem; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-h3 { font-size: 1rem; margin-bottom: .3rem; }
-p.note, figcaption { color: #666; font-size: .88rem; }
-.scroll { overflow-x: auto; } img { max-width: 100%; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: left; white-space: nowrap;
-  border-bottom: 1px solid #e3e3e3; }
-th { border-bottom: 2px solid #888; } td.best { font-weight: 700; } figure { margin: 1.2rem 0; }
-"""
 NOTE = (
     "Mean and 95 % interval from a bootstrap over prompts and training seeds; the best student is "
     "bold. ↑ higher is better, ↓ lower is better, ≈ nearest to the real clips (to the teacher "
@@ -125,11 +113,6 @@ def introduction(collected: Collected) -> str:
     )
 
 
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
-
-
 def markdown_page(
     collected: Collected, summary: Summary, deltas: Sequence[Delta], pictures: Sequence[Picture]
 ) -> str:
@@ -140,24 +123,10 @@ def markdown_page(
     if deltas:
         parts.append("## Differences\n\n" + tables.delta_markdown(deltas))
     if collected.runs:
-        parts.append("## Runs\n\n" + _markdown_table(*run_rows(collected)))
+        parts.append("## Runs\n\n" + tables.markdown_table(*run_rows(collected)))
     if collected.skipped:
         parts.append("## Left out\n\n" + "".join(f"- {line}\n" for line in collected.skipped))
     return "\n".join(parts)
-
-
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]]) -> str:
-    top = "".join(f"<th>{escape(text)}</th>" for text in head)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td class="best">{escape(text)}</td>' if best else f"<td>{escape(text)}</td>"
-            for text, best in row
-        )
-        + "</tr>\n"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><tr>{top}</tr>\n{body}</table></div>'
 
 
 def _unmarked(rows: Sequence[Sequence[str]]) -> list[list[tuple[str, bool]]]:
@@ -182,7 +151,7 @@ def html_page(
         "<h1>dfdbench report</h1>",
         f'<p class="note">{escape(introduction(collected))}</p>',
         f'<h2>Scores</h2><p class="note">{escape(NOTE)}</p>',
-        _html_table(head, rows),
+        html.table(head, rows),
         "<h2>Pictures</h2>" if pictures else "",
     ]
     for picture in pictures:
@@ -196,20 +165,14 @@ def html_page(
         parts.append(f'<h2>Differences</h2><p class="note">{escape(tables.DELTA_NOTE)}</p>')
     for title, group in tables.delta_groups(deltas):
         body = [[delta.metric, *tables.delta_text(delta)] for delta in group]
-        parts.append(f"<h3>{escape(title)}</h3>" + _html_table(tables.DELTA_HEAD, _unmarked(body)))
+        parts.append(f"<h3>{escape(title)}</h3>" + html.table(tables.DELTA_HEAD, _unmarked(body)))
     if collected.runs:
         head, body = run_rows(collected)
-        parts.append("<h2>Runs</h2>" + _html_table(head, _unmarked(body)))
+        parts.append("<h2>Runs</h2>" + html.table(head, _unmarked(body)))
     if collected.skipped:
         lines = "".join(f"<li>{escape(line)}</li>" for line in collected.skipped)
         parts.append(f"<h2>Left out</h2><ul>{lines}</ul>")
-    body_text = "\n".join(parts)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>dfdbench report</title><style>{CSS}</style></head>\n<body>\n{body_text}\n"
-        "</body></html>\n"
-    )
+    return html.document("dfdbench report", parts)
 
 
 def report(
@@ -218,6 +181,7 @@ def report(
     suite: str | None = None,
     prompt: str | None = None,
     against: Sequence[tuple[str, str]] = (),
+    paper_setting: str | None = None,
 ) -> Path:
     """Write the whole report of `sources` into the folder `out`; returns its index.html.
 
@@ -226,12 +190,14 @@ def report(
         suite: needed when the sources hold scores of several suites.
         prompt: prompt id of the seed grid; the first one if None.
         against: pairs of arms to compare beside the usual ones, first minus second.
+        paper_setting: a table of the paper to put the measured values beside, such as t2v_wan.
 
     Raises:
-        UserError: a source without scores, an unknown suite, prompt or arm.
+        UserError: a source without scores, an unknown suite, prompt, arm or setting.
     """
     collected = collect(sources, suite)
     summary = summarise(collected)
+    beside = paper.paper_table(summary, paper_setting, collected.suite) if paper_setting else None
     deltas = compare(collected, summary, against)
     out = Path(out)
     pictures = draw(collected, summary, out / "figures", prompt)
@@ -244,4 +210,8 @@ def report(
     write_text(out / "table.csv", tables.long_csv(summary))
     write_text(out / "report.md", markdown_page(collected, summary, deltas, pictures))
     write_text(out / "index.html", html_page(collected, summary, deltas, pictures, out / "figures"))
+    if beside:
+        write_text(out / "paper_table.md", paper.markdown(beside))
+        write_text(out / "paper_table.tex", paper.latex(beside))
+        write_text(out / "paper_table.csv", paper.long_csv(beside, summary))
     return out / "index.html"

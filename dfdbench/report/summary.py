@@ -5,7 +5,7 @@ page.py (summary.json, deltas.json) and tables.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -16,7 +16,13 @@ from dfdbench.errors import UserError, unknown_name
 from dfdbench.metrics import all_metrics
 from dfdbench.report.arms import REFERENCES
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected
-from dfdbench.statistics import Interval, crossed_interval, holm, paired_difference
+from dfdbench.statistics import (
+    Interval,
+    crossed_interval,
+    holm,
+    paired_difference,
+    unpaired_difference,
+)
 
 Summary = dict[str, dict[str, Interval]]
 """arm → metric → Interval."""
@@ -33,11 +39,11 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class Delta:
-    """Paired difference `a` − `b` of one metric.
+    """Difference `a` − `b` of one metric, with the fields of statistics.Difference.
 
-    p: two-sided sign-flip permutation over prompts; p_holm: corrected for all metrics of this
-    comparison. n: prompts. effect: Cohen's d_z. gain_towards_reference: |b − r| − |a − r| of the
-    means, r the reference arm; positive where a is closer; None without a reference.
+    p_holm: p corrected for all metrics of this comparison. gain_towards_reference: |b − r| minus
+    |a − r| of the means, r the reference arm; positive where a is closer; None without a reference.
+    paired: over the prompts of both arms; False where they have none in common.
     """
 
     a: str
@@ -51,6 +57,9 @@ class Delta:
     n: int
     effect: float
     gain_towards_reference: float | None
+    bca_low: float = math.nan
+    bca_high: float = math.nan
+    paired: bool = True
 
 
 def reported_metrics(values: pd.DataFrame) -> list[str]:
@@ -68,7 +77,12 @@ def scores_of(values: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
 def within_range(metric: str, interval: Interval) -> Interval:
     """The interval cut to the values that the metric can take: no share below 0."""
     low, high = all_metrics()[metric].range
-    return interval._replace(low=max(interval.low, low), high=min(interval.high, high))
+    return interval._replace(
+        low=max(interval.low, low),
+        high=min(interval.high, high),
+        bca_low=max(interval.bca_low, low),
+        bca_high=min(interval.bca_high, high),
+    )
 
 
 def summarise(collected: Collected) -> Summary:
@@ -96,26 +110,35 @@ def best_arms(summary: Summary, metric: str) -> list[str]:
     """
     means = {arm: found[metric].mean for arm, found in summary.items() if metric in found}
     students = {arm: mean for arm, mean in means.items() if arm not in REFERENCES}
-    if len(students) < 2:
+    reference = reference_arm(list(means))
+    aim = None if reference is None else means[reference]
+    return best_of(students, all_metrics()[metric].direction, aim)
+
+
+def best_of(means: Mapping[str, float], direction: str, aim: float | None = None) -> list[str]:
+    """The names with the highest, lowest, or (nearest_reference) nearest mean to `aim`.
+
+    Of fewer than two nothing is best, nor is anything nearest where there is no aim.
+    """
+    if len(means) < 2:
         return []
-    direction = all_metrics()[metric].direction
     if direction == "nearest_reference":
-        reference = reference_arm(list(means))
-        if reference is None:
+        if aim is None:
             return []
-        students = {arm: -abs(mean - means[reference]) for arm, mean in students.items()}
+        means = {name: -abs(mean - aim) for name, mean in means.items()}
     elif direction == "lower":
-        students = {arm: -mean for arm, mean in students.items()}
-    top = max(students.values())
-    return [arm for arm, value in students.items() if value == top]
+        means = {name: -mean for name, mean in means.items()}
+    top = max(means.values())
+    return [name for name, value in means.items() if value == top]
 
 
 def compare(
     collected: Collected, summary: Summary, against: Sequence[tuple[str, str]] = ()
 ) -> list[Delta]:
-    """Paired differences for each of PAIRS and `against` (first minus second).
+    """Differences for each of PAIRS and `against` (first minus second).
 
-    Holm's correction is over the metrics of one comparison.
+    Paired over prompts; unpaired where the two arms have no prompt in common, as with a folder of
+    other clips. Holm's correction is over the metrics of one comparison.
 
     Raises:
         UserError: `against` names an arm that is not there.
@@ -129,18 +152,20 @@ def compare(
         rows = []
         for metric in (m for m in summary.get(a, {}) if m in summary.get(b, {})):
             left, right = (scores_of(collected.values, arm, metric) for arm in (a, b))
+            paired = not set(left["prompt_id"]).isdisjoint(right["prompt_id"])
             try:
-                rows.append((metric, paired_difference(left, right)))
+                difference = (paired_difference if paired else unpaired_difference)(left, right)
+                rows.append((metric, difference, paired))
             except UserError as error:  # different prompts or training seeds: the rest still counts
                 collected.skipped.append(f"{a} - {b}, {metric}: {error}")
-        corrected = holm([difference.p for _, difference in rows])
-        for (metric, d), p_holm in zip(rows, corrected, strict=True):
+        corrected = holm([difference.p for _, difference, _ in rows])
+        for (metric, d, paired), p_holm in zip(rows, corrected, strict=True):
             gain = None
             if reference and metric in summary[reference]:
                 aim = summary[reference][metric].mean
                 gain = abs(summary[b][metric].mean - aim) - abs(summary[a][metric].mean - aim)
-            numbers = (d.mean, d.low, d.high, d.p, p_holm, d.n, d.effect)
-            deltas.append(Delta(a, b, metric, *numbers, gain))
+            fields = d._asdict() | {"p_holm": p_holm, "gain_towards_reference": gain}
+            deltas.append(Delta(a, b, metric, **fields, paired=paired))
     return deltas
 
 
@@ -163,7 +188,7 @@ def training_cost(collected: Collected) -> dict[str, dict[str, float]]:
 
 
 def summary_json(collected: Collected, summary: Summary) -> dict[str, Any]:
-    """summary.json: arm → metric → {mean, low, high, n}; beside the metrics stand, as plain
+    """summary.json: arm → metric → the fields of Interval; beside the metrics stand, as plain
     numbers, the COST and the training seeds of each arm."""
     cost = training_cost(collected)
     result: dict[str, Any] = {}

@@ -8,18 +8,17 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
 
 from dfdbench.metrics import all_metrics
-from dfdbench.report.arms import looks
-from dfdbench.report.summary import Delta, Summary, best_arms
+from dfdbench.report import tex
+from dfdbench.report.arms import REFERENCES, looks, ordered
+from dfdbench.report.summary import Delta, Summary, best_arms, best_of
 from dfdbench.statistics import Interval
 
 ARROWS = {"higher": "↑", "lower": "↓", "nearest_reference": "≈"}
-LATEX_ARROWS = {
-    "higher": r"$\uparrow$",
-    "lower": r"$\downarrow$",
-    "nearest_reference": r"$\approx$",
-}
 
 
 def arrow(metric: str) -> str:
@@ -65,38 +64,29 @@ def markdown(summary: Summary) -> str:
     """The main table as Markdown."""
     labels = looks(summary)
     head = ["metric", *(labels[arm].label for arm in summary)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    rows = []
     for metric, row in table_rows(summary):
         texts = [f"**{text}**" if best else text for text, best in row]
-        name = f"{metric} {arrow(metric)}"
-        lines.append("| " + " | ".join([name, *texts]) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([f"{metric} {arrow(metric)}", *texts])
+    return markdown_table(head, rows)
 
 
-def _tex(text: str) -> str:
-    return text.replace("_", r"\_").replace("%", r"\%").replace("&", r"\&")
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; a bar in a cell is escaped, so that it does not end it."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    texts = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([texts[0], "|" + "---|" * len(head), *texts[1:]]) + "\n"
 
 
 def latex(summary: Summary) -> str:
-    """The main table as a LaTeX tabular; needs the booktabs package."""
+    """The main table as LaTeX, best student in bold; needs booktabs and graphicx."""
     labels = looks(summary)
-    head = " & ".join(["Metric", *(_tex(labels[arm].label) for arm in summary)])
-    lines = [
-        r"% needs \usepackage{booktabs}; mean and 95 % interval, best student in bold",
-        r"\begin{tabular}{l" + "c" * len(summary) + "}",
-        r"\toprule",
-        head + r" \\",
-        r"\midrule",
-    ]
+    head = ["Metric", *(tex.escape(labels[arm].label) for arm in summary)]
+    rows = []
     for metric, row in table_rows(summary):
-        texts = []
-        for text, best in row:
-            mean, _, interval = text.partition(" ")
-            mean = rf"\textbf{{{mean}}}" if best else mean.replace("—", "--")
-            texts.append(f"{mean} {{\\scriptsize {interval}}}" if interval else mean)
-        name = f"{_tex(metric)} {LATEX_ARROWS[all_metrics()[metric].direction]}"
-        lines.append(" & ".join([name, *texts]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+        cells = [tex.interval(text, best) for text, best in row]
+        rows.append([f"{tex.escape(metric)} {tex.escape(arrow(metric))}", *cells])
+    return tex.table(head, rows, "mean and 95 % interval, best student in bold")
 
 
 def long_csv(summary: Summary) -> str:
@@ -119,6 +109,48 @@ def long_csv(summary: Summary) -> str:
     return out.getvalue()
 
 
+class PooledTable(NamedTuple):
+    """Values of whole sets of clips against one reference: a row a metric, a column a method."""
+
+    caption: str
+    head: list[str]
+    rows: list[list[tuple[str, bool]]]
+
+
+def pooled_rows(frame: pd.DataFrame) -> list[PooledTable]:
+    """A table per reference, each row beginning with the metric; True marks the best student.
+
+    frame: columns suite, method, reference, metric, value and n (clips of the method); one suite.
+    """
+    result = []
+    for reference, part in frame.groupby("reference", sort=True):
+        methods = ordered(part["method"])
+        labels = looks([*methods, str(reference)])
+        clips = part.groupby("method")["n"].max()
+        counts = ", ".join(f"{labels[m].label} {clips[m]}" for m in methods)
+        rows = []
+        for name in (m for m in all_metrics() if m in set(part["metric"])):
+            of_metric = part[part["metric"] == name]
+            found = dict(zip(of_metric["method"], of_metric["value"], strict=True))
+            students = {m: v for m, v in found.items() if m not in REFERENCES}
+            best = best_of(students, all_metrics()[name].direction)
+            shown = [(number(found[m]) if m in found else "—", m in best) for m in methods]
+            rows.append([(f"{name} {arrow(name)}", False), *shown])
+        caption = f"Pooled over prompts, against {labels[str(reference)].label}; clips: {counts}."
+        head = ["metric", *(labels[m].label for m in methods)]
+        result.append(PooledTable(caption, head, rows))
+    return result
+
+
+def pooled_markdown(frame: pd.DataFrame) -> str:
+    """The tables of `pooled_rows` as Markdown, the best student of a row in bold."""
+    parts = []
+    for caption, head, rows in pooled_rows(frame):
+        texts = [[f"**{text}**" if best else text for text, best in row] for row in rows]
+        parts.append(f"{caption}\n\n{markdown_table(head, texts)}")
+    return "\n".join(parts)
+
+
 def delta_text(delta: Delta) -> list[str]:
     """Difference, p values and verdict of one comparison, as shown in Markdown and HTML."""
     size = max(abs(delta.low), abs(delta.high))
@@ -132,8 +164,9 @@ def delta_text(delta: Delta) -> list[str]:
 
 DELTA_NOTE = (
     "Paired differences over (prompt, training seed) with 95 % intervals; p from sign flips over "
-    "prompts, Holm-corrected over the metrics of a comparison. “to reference” says whether the "
-    "first arm's mean is closer to the real clips' (else the teacher's) than the second's."
+    "prompts, Holm-corrected over the metrics of a comparison. Unpaired, with p from exchanged "
+    "labels, where the title says that the prompts differ. “to reference” says whether the first "
+    "arm's mean is closer to the real clips' (else the teacher's) than the second's."
 )
 DELTA_HEAD = ["metric", "difference", "p", "p (Holm)", "interval", "to reference"]
 
@@ -143,7 +176,8 @@ def delta_groups(deltas: Sequence[Delta]) -> list[tuple[str, list[Delta]]]:
     labels = looks({arm for d in deltas for arm in (d.a, d.b)})
     groups: dict[str, list[Delta]] = {}
     for d in deltas:
-        groups.setdefault(f"{labels[d.a].label} − {labels[d.b].label}", []).append(d)
+        apart = "" if d.paired else " (their prompts differ)"
+        groups.setdefault(f"{labels[d.a].label} − {labels[d.b].label}{apart}", []).append(d)
     return list(groups.items())
 
 
@@ -152,6 +186,7 @@ def delta_markdown(deltas: Sequence[Delta]) -> str:
     parts = [DELTA_NOTE + "\n"]
     for title, rows in delta_groups(deltas):
         parts.append(f"\n### {title}\n")
-        parts.append("| " + " | ".join(DELTA_HEAD) + " |\n|" + "---|" * len(DELTA_HEAD))
-        parts += ["| " + " | ".join([d.metric, *delta_text(d)]) + " |" for d in rows]
+        parts.append(
+            markdown_table(DELTA_HEAD, [[d.metric, *delta_text(d)] for d in rows]).rstrip()
+        )
     return "\n".join(parts) + "\n"

@@ -52,6 +52,7 @@ def test_summary_means_are_those_of_the_store(page, runs):
         values += list(table[table["metric"] == "hue_entropy"]["value"])
     entropy = summary["dfd"]["hue_entropy"]
     assert entropy["mean"] == pytest.approx(np.mean(values), abs=1e-12)
+    assert entropy["bca_low"] < entropy["mean"] < entropy["bca_high"]
     assert entropy["low"] < entropy["mean"] < entropy["high"] and entropy["n"] == len(PROMPTS)
     assert summary["dfd"]["student_updates"] == 100.5 and summary["dfd"]["wall_seconds"] == 60
     assert summary["dfd"]["training_seeds"] == [0, 1]
@@ -81,6 +82,8 @@ def test_deltas_have_the_right_sign_pairs_and_correction(page):
     assert gain["low"] > 0 and gain["gain_towards_reference"] > 0 and gain["n"] == len(PROMPTS)
     assert deltas["dmd2 - teacher"]["hue_entropy"]["high"] < 0
     assert deltas["dmd2 - teacher"]["saturation_mean"]["gain_towards_reference"] < 0
+    assert gain["paired"] and gain["bca_low"] != gain["low"]
+    assert gain["bca_low"] < gain["mean"] < gain["bca_high"]
     for rows in deltas.values():
         # Three metrics in a comparison: Holm multiplies the smallest p by 3.
         smallest = min(rows.values(), key=lambda row: row["p"])
@@ -157,6 +160,20 @@ def test_another_pair_is_compared_when_asked_and_a_wrong_name_refused(tmp_path):
         assert d.mean == pytest.approx(means[0] - means[1], abs=1e-9)
     with pytest.raises(UserError, match="dp_dmd"):
         compare(collected, summary, [("dp_dmt", "dfd")])
+
+
+def test_arms_with_other_prompts_are_compared_unpaired(tmp_path):
+    add_run(tmp_path / "dfd", "dfd", 0)
+    add_run(tmp_path / "real", "real", None)
+    collected = collect([tmp_path])
+    is_real = collected.values["arm"] == "real"
+    collected.values.loc[is_real, "prompt_id"] = "x" + collected.values["prompt_id"][is_real]
+    summary = summarise(collected)
+    deltas = compare(collected, summary, [("dfd", "real")])
+    assert len(deltas) == 3 and not any(d.paired for d in deltas) and collected.skipped == []
+    for d in deltas:
+        means = [summary[arm][d.metric].mean for arm in ("dfd", "real")]
+        assert d.mean == pytest.approx(means[0] - means[1], abs=1e-9) and d.low < d.mean < d.high
 
 
 @pytest.mark.parametrize("name", ["nothing", "file.txt", "empty"])

@@ -2,8 +2,11 @@ import csv
 import io
 import math
 
+import pandas as pd
 import pytest
+from tex_document import check
 
+from dfdbench.report import tex
 from dfdbench.report.arms import KNOWN, looks, ordered
 from dfdbench.report.summary import (
     Delta,
@@ -12,7 +15,16 @@ from dfdbench.report.summary import (
     reference_arm,
     within_range,
 )
-from dfdbench.report.tables import cell, delta_markdown, latex, long_csv, markdown, number
+from dfdbench.report.tables import (
+    cell,
+    delta_markdown,
+    latex,
+    long_csv,
+    markdown,
+    number,
+    pooled_markdown,
+    pooled_rows,
+)
 from dfdbench.statistics import Interval
 
 
@@ -74,6 +86,50 @@ def test_latex_escapes_names_and_keeps_columns():
     assert r"\textbf{0.800} {\scriptsize [0.700, 0.900]}" in text
 
 
+@pytest.mark.parametrize("arms", [4, 12])
+def test_latex_compiles_and_fits_the_line_with_many_arms_of_any_name(tmp_path, arms):
+    many = {f'{i}%&#$~^\\\\{{}}<>_é≈|"[*': SUMMARY["dfd"] for i in range(arms)}
+    check("\\noindent\n" + latex({**SUMMARY, "[x]": SUMMARY["dfd"], **many}), tmp_path)
+
+
+def test_latex_shows_the_signs_it_escapes():
+    assert tex.escape("a_b 5 % ↑") == r"a\_b 5 \% $\uparrow$"
+    assert tex.escape("\\x{") == r"\textbackslash{}x\{"
+    assert tex.escape("é — 日") == "e --- ?"
+    assert tex.table(["[a]"], [["*"]], "").count("{}") == 2  # no option of the line before
+
+
+def pooled(reference: str, **values: float) -> list[dict]:
+    return [
+        {"suite": "s", "method": method, "reference": reference, "metric": metric, "value": value,
+         "n": 96}
+        for name, value in values.items()
+        for method, _, metric in [name.partition("__")]
+    ]  # fmt: skip
+
+
+def test_pooled_values_have_a_table_per_reference_and_the_best_by_their_direction():
+    rows = pooled(
+        "real", dfd__effnet_lite2_frechet=2.0, dmd2__effnet_lite2_frechet=3.0,
+        teacher__effnet_lite2_frechet=1.0, dfd__effnet_lite2_recall=0.4,
+        dmd2__effnet_lite2_recall=0.6,
+    ) + pooled("clips|x", dfd__effnet_lite2_recall=0.1)  # fmt: skip
+    first, second = pooled_rows(pd.DataFrame(rows))
+    assert first.caption.startswith("Pooled over prompts, against clips|x; clips: DFD 96")
+    assert second.head == ["metric", "teacher", "DMD2", "DFD"]
+    assert second.rows == [
+        [("effnet_lite2_recall ↑", False), ("—", False), ("0.600", True), ("0.400", False)],
+        [("effnet_lite2_frechet ↓", False), ("1.000", False), ("3.000", False), ("2.000", True)],
+    ]
+    text = pooled_markdown(pd.DataFrame(rows))
+    assert "| effnet_lite2_frechet ↓ | 1.000 | 3.000 | **2.000** |" in text
+    assert text.count("against real clips; clips: teacher 96, DMD2 96, DFD 96.") == 1
+
+
+def test_a_bar_in_a_name_does_not_end_a_markdown_cell():
+    assert markdown({"a|b": SUMMARY["dfd"]}).splitlines()[0] == r"| metric | a\|b |"
+
+
 def test_csv_has_full_precision_and_no_row_for_a_missing_value():
     exact = {"dfd": {"hue_entropy": Interval(1 / 3, 0.1, 0.5, 7)}, "dmd2": {}}
     (row,) = csv.DictReader(io.StringIO(long_csv(exact)))
@@ -91,6 +147,8 @@ def test_intervals_stay_within_what_a_metric_can_be():
     cut = within_range("saturation_share_09", Interval(0.02, -0.01, 0.05, 8))
     assert cut == Interval(0.02, 0.0, 0.05, 8)
     assert within_range("sprite_intact", Interval(0.98, 0.9, 1.02, 8)).high == 1.0
+    skewed = within_range("sprite_intact", Interval(0.5, 0.1, 0.9, 8, -0.2, 1.3))
+    assert (skewed.bca_low, skewed.bca_high) == (0.0, 1.0)
     assert math.isnan(within_range("sprite_intact", Interval(0.98, math.nan, math.nan, 1)).low)
 
 
@@ -104,6 +162,12 @@ def test_deltas_say_whether_the_interval_excludes_zero_and_what_came_closer():
     )
     assert "includes 0 | — |" in text
     assert deltas_json([flat])["dfd - dmd2"]["saturation_mean"]["effect"] is None
+
+
+def test_unpaired_differences_are_said_to_be_so():
+    d = Delta("dfd", "real", "hue_entropy", 0.4, 0.3, 0.5, 0.1, 0.1, 12, 2.0, 0.4, paired=False)
+    assert "### DFD − real clips (their prompts differ)" in delta_markdown([d])
+    assert deltas_json([d])["dfd - real"]["hue_entropy"]["paired"] is False
 
 
 def test_arms_keep_their_order_and_colour_whatever_else_is_shown():

@@ -1,0 +1,164 @@
+"""The paper's tables: numbers as printed, and measured ones never in the same column."""
+
+import csv
+import io
+import json
+
+import pytest
+from score_runs import add_run
+from tex_document import check
+from typer.testing import CliRunner
+
+from dfdbench import published
+from dfdbench.cli import app
+from dfdbench.errors import UserError
+from dfdbench.report import paper
+from dfdbench.statistics import Interval
+
+COLUMNS = paper.AVERAGED[:5]
+
+
+def at(mean: float) -> Interval:
+    return Interval(mean, mean - 0.01, mean + 0.01, 12)
+
+
+def column(text: str, title: str, name: str) -> dict[str, str]:
+    """Method -> cell of one column of one block of paper_table.md."""
+    block = text.split(f"## {title}")[1].split("##")[0]
+    lines = [line[1:-1].split("|") for line in block.splitlines() if line.startswith("|")]
+    head = [cell.strip() for cell in lines[0]]
+    place = next(i for i, cell in enumerate(head) if cell.split()[0] == name)
+    return {line[0].strip(): line[place].strip() for line in lines[2:]}
+
+
+@pytest.mark.parametrize("setting", published.settings())
+def test_printed_averages_are_the_plain_mean_of_their_table_s_columns(setting):
+    rows = published.of_setting(setting)
+    for method in {row.method for row in rows}:
+        found = {row.metric: row.value for row in rows if row.method == method}
+        if paper.AVERAGE in found:
+            parts = [found[name] for name in paper.AVERAGED if name in found]
+            # Each is rounded: half a unit of the last digit, and another of the average.
+            digits = len(next(r.text for r in rows if r.metric == paper.AVERAGE).split(".")[1])
+            assert found[paper.AVERAGE] == pytest.approx(
+                sum(parts) / len(parts), abs=1.01 * 10**-digits
+            ), method
+
+
+def test_the_numbers_of_table_1_are_those_printed():
+    rows = {(r.method, r.metric): r for r in published.of_setting("t2v_wan")}
+    assert len(rows) == 48 and {row.table for row in rows.values()} == {1}
+    assert rows["dfd", "dino_diversity_mean"].value == 0.205
+    assert rows["dmd2", "camera_trajectory_distance"].value == 4.284
+    assert rows["teacher", "dino_diversity_per_frame"].text == "0.350"
+
+
+def test_every_published_metric_has_its_measured_counterpart_named():
+    metrics = {row.metric for row in published.shipped()} - {paper.AVERAGE}
+    assert metrics == set(paper.SAME_BACKEND)
+    same = {name for names in paper.SAME_BACKEND.values() for name in names}
+    others = {name for names in paper.OTHER_BACKENDS.values() for name in names}
+    assert not same & others
+
+
+HEAD = "source,table,setting,method,metric,value\n"
+LINE = "arXiv 2606.18478,1,t2v,dfd,clip,0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("table,setting\n", "expected the columns source, table"),
+        (HEAD + LINE + LINE, ":3: the number of line 2 again"),
+        (HEAD + LINE.replace("0.5", "nan"), ":2: value 'nan'"),
+        (HEAD + LINE.replace("0.5", ""), ":2: value ''"),
+        (HEAD + LINE.replace(",1,", ",one,"), ":2: table 'one'"),
+        (HEAD + LINE.replace("arXiv 2606.18478", "somewhere"), ":2: source 'somewhere'"),
+        (HEAD + LINE.replace("dfd", "D F D"), ":2: name 'D F D'"),
+    ],
+)
+def test_a_malformed_file_is_refused_with_its_line(tmp_path, text, says):
+    (tmp_path / "numbers.csv").write_text(text)
+    with pytest.raises(UserError, match=f"numbers.csv.*{says}"):
+        published.read(tmp_path / "numbers.csv")
+
+
+def test_unknown_settings_and_sources_without_a_method_of_it_are_refused():
+    with pytest.raises(UserError, match="did you mean t2v_wan"):
+        paper.paper_table({"dfd": {}}, "t2v_wam", "toy-t2v")
+    with pytest.raises(UserError, match=r"none of its methods \(teacher, dmd2"):
+        paper.paper_table({"other": {}}, "t2v_wan", "toy-t2v")
+
+
+def test_measured_values_stand_in_blocks_of_their_own_by_backend():
+    summary = {
+        "dfd": {
+            "temporal_flickering": at(0.9),
+            "clip_vit_l14_diversity": at(0.2),
+            "effnet_lite2_diversity": at(0.3),
+            "camera_endpoint_distance": at(0.4),
+        },
+        "dmd2_control": {"temporal_flickering": at(0.5)},
+    }
+    table = paper.paper_table(summary, "t2v_wan", "toy-t2v")
+    text = paper.markdown(table)
+    assert column(text, "Published", "clip_diversity_mean")["DFD"] == "0.128"
+    same = "Measured here, suite toy-t2v, same"
+    assert column(text, same, "clip_vit_l14_diversity") == {
+        "teacher": "", "DMD2": "", "DP-DMD": "", "DFD": "0.200 [0.190, 0.210]",
+    }  # fmt: skip
+    # ViPE's distances are the paper's; those of our own estimator are a column apart.
+    assert set(column(text, same, "vipe_endpoint_distance").values()) == {""}
+    other = "Measured here, suite toy-t2v, other"
+    assert column(text, other, "camera_endpoint_distance")["DFD"].startswith("0.400")
+    assert column(text, other, "effnet_lite2_diversity")["DFD"].startswith("0.300")
+    published_names, same_names, other_names = (set(b.columns) for b in table.blocks)
+    assert not other_names & same_names
+    assert "effnet_lite2_diversity" not in published_names
+    rows = list(csv.DictReader(io.StringIO(paper.long_csv(table, summary))))
+    for row in rows:
+        assert (row["low"] == "") == (row["kind"] == "published")
+    assert not {r["metric"] for r in rows if r["kind"] == "measured"} & {"clip_diversity_mean"}
+
+
+def test_both_dinos_get_a_column_where_both_are_measured():
+    arm = {"dinov2_l_diversity": at(0.2), "dinov3_l_diversity": at(0.4)}
+    (_, same) = paper.paper_table({"dfd": arm}, "t2v_wan", "s").blocks
+    assert [n for n in same.columns if n.startswith("dino")] == [
+        "dinov2_l_diversity", "dinov3_l_diversity", "dinov2_l_diversity_per_frame",
+    ]  # fmt: skip
+
+
+def test_the_average_is_given_only_where_every_column_is_measured():
+    full = {name: at(0.5 + 0.1 * i) for i, name in enumerate(COLUMNS)}
+    part = {name: value for name, value in full.items() if name != "aesthetic_quality"}
+    table = paper.paper_table({"dfd": full, "dmd2": part}, "t2v_wan", "s")
+    cells = column(paper.markdown(table), "Measured here, suite s, same", "average_vbench")
+    assert cells == {"teacher": "", "DMD2": "", "DP-DMD": "", "DFD": "0.700"}
+    assert "DMD2 4 of 5" in table.notes[-1] and "DFD 5 of 5" in table.notes[-1]
+    wider = paper.paper_table({"dfd": full}, "i2v_cosmos_vbench", "s")
+    assert "DFD 5 of 7" in wider.notes[-1]
+
+
+@pytest.mark.parametrize("setting", ["t2v_wan", "t2v_wan_animation_weight"])
+def test_latex_of_a_paper_table_compiles_and_fits(tmp_path, setting):
+    method = published.of_setting(setting)[0].method
+    names = [n for d in (paper.SAME_BACKEND, paper.OTHER_BACKENDS) for v in d.values() for n in v]
+    table = paper.paper_table({method: dict.fromkeys(names, at(0.5))}, setting, "50 % & a_b")
+    check(paper.latex(table), tmp_path)
+
+
+def test_the_report_writes_the_table_when_asked(tmp_path):
+    add_run(tmp_path / "runs" / "dfd", "dfd", 0)
+    runner = CliRunner()
+    out = str(tmp_path / "out")
+    done = runner.invoke(
+        app, ["report", str(tmp_path / "runs"), "--out", out, "--paper", "t2v_wan", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    page = json.loads(done.stdout)["report"]
+    assert page == f"{out}/index.html"
+    for suffix in ("md", "csv", "tex"):
+        assert (tmp_path / "out" / f"paper_table.{suffix}").stat().st_size > 100
+    refused = runner.invoke(app, ["report", str(tmp_path / "runs"), "--paper", "t2v"])
+    assert refused.exit_code == 2 and "did you mean t2v_wan" in refused.stderr
