@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
+from dfdbench.console import Json, show
+
 app = typer.Typer(rich_markup_mode=None)
-Json = Annotated[bool, typer.Option("--json", help="Print machine-readable output.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Hash every file anew.")]
 
 
@@ -26,7 +27,6 @@ def list_assets(verify: Verify = False, as_json: Json = False) -> None:
     Example: dfdbench assets list --verify
     """
     from dfdbench import doctor
-    from dfdbench.cli import show
 
     stock = doctor.take_stock(verify)
     rows = [doctor.asset_row(found) for found in stock]
@@ -50,7 +50,6 @@ def get(
     Example: dfdbench assets get offline
     """
     from dfdbench.assets import get_asset, inspect
-    from dfdbench.cli import show
     from dfdbench.doctor import asset_row
     from dfdbench.errors import UserError
     from dfdbench.fetch import expand, fetch

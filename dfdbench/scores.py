@@ -156,6 +156,16 @@ class Store:
         rows = self._db.execute(f"SELECT {columns} FROM scores WHERE sha256 = ?", (sha256,))
         return {Key(*row) for row in rows}
 
+    def counted(self, sha256: str) -> set[Key]:
+        """The keys of one video whose weights and settings are those used last."""
+        columns = "metric, version, weights, policy, dtype, device"
+        used = {row[0]: row for row in self._db.execute(f"SELECT {columns} FROM current")}
+        setting = {
+            key: (key.metric, key.version, key.weights, key.policy, key.dtype, key.device)
+            for key in self.known(sha256)
+        }
+        return {key for key, own in setting.items() if own == used.get(key.metric, own)}
+
     def add_sample(self, row: Row) -> None:
         """Record that `row.path` holds these bytes; forget that it failed earlier."""
         with self._db:
@@ -352,9 +362,9 @@ class Store:
             column: [r[0] for r in self._db.execute(f"SELECT DISTINCT {column} FROM scores")]
             for column in ("decoder", "policy", "weights", "dtype", "device")
         }
-        facts["metric_versions"] = dict(
-            self._db.execute("SELECT metric, MAX(version) FROM scores GROUP BY metric")
-        )
+        for table in ("scores", "groups", "pooled"):
+            query = f"SELECT metric, MAX(version) FROM {table} GROUP BY metric"
+            facts.setdefault("metric_versions", {}).update(self._db.execute(query))
         columns = ("version", "weights", "policy", "dtype", "device")
         rows = self._db.execute(f"SELECT metric, {', '.join(columns)} FROM current ORDER BY metric")
         facts["metrics"] = {metric: dict(zip(columns, rest, strict=True)) for metric, *rest in rows}

@@ -95,7 +95,8 @@ def score(
             for each.
         families: metric families instead of the suite's.
         reference: what methods are compared with, pooled over prompts: the name of a method among
-            the inputs, or one more input, which is scored too.
+            the inputs, or one more input, which is scored too and is called `real` where no
+            manifest names its method.
         workers: clips worked on at once, each on one thread; None: one a core, at most 8. They
             change no score.
         shard: score only this part, into a store of its own; `dfdbench merge` joins them.
@@ -175,7 +176,7 @@ def _add_reference(
                 f"--reference {reference}: no method of that name ({', '.join(sorted(methods))}) "
                 "and no such run, manifest or folder"
             )
-        collections.append(collect(reference, suite.name, None))
+        collections.append(collect(reference, suite.name, "real"))
         found = {sample.method for sample in collections[-1].samples}
         if len(found) != 1:
             raise UserError(

@@ -85,7 +85,7 @@ def _parts(path: Path, suite: str | None) -> list[Part]:
         for (name, method), rows in table.groupby(["suite", "method"]):
             of_arm = samples[(samples["suite"] == name) & (samples["method"] == method)]
             videos = sorted(of_arm["sha256"])
-            keys = set().union(*(store.known(sha) for sha in set(videos)))
+            keys = set().union(*(store.counted(sha) for sha in set(videos)))
             parts.append(
                 Part(
                     run.arm if run else str(method), run.training_seed if run else None,

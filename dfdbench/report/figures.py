@@ -42,11 +42,16 @@ DPI = 160
 GRID_COLUMNS = 8
 UNKNOWN_SEED = -1  # of clips whose manifest names no seed
 CELL_INCHES = 0.8
-DIVERSITY = ("hue_entropy", "joint_coverage")
 DIVERSITY_LABELS = {
     "hue_entropy": "hue entropy given the caption (1 = uniform)",
     "joint_coverage": "joint coverage of hue, direction, pan",
-}
+    "clip_vit_l14_diversity": "CLIP ViT-L/14 diversity over seeds",
+    "dinov2_l_diversity": "DINOv2-L diversity over seeds",
+    "dinov3_l_diversity": "DINOv3-L diversity over seeds",
+    "effnet_lite2_diversity": "EfficientNet-Lite2 diversity over seeds",
+    "lpips_alex_diversity": "LPIPS (Alex) diversity over seeds",
+}  # the panels, in this order; a figure has at most PANELS of them
+PANELS = 3
 
 
 styled = matplotlib.rc_context(STYLE)
@@ -194,7 +199,7 @@ def saturation_histograms(collected: Collected, metric: str = "saturation_mean")
 @styled
 def diversity_against_saturation(summary: Summary) -> Figure | None:
     """Each arm's diversity over its saturation with 95 % intervals; real clips as dotted lines."""
-    shown = [m for m in DIVERSITY if any(m in own for own in summary.values())]
+    shown = [m for m in DIVERSITY_LABELS if any(m in own for own in summary.values())][:PANELS]
     arms = [a for a in summary if "saturation_mean" in summary[a] and set(shown) & set(summary[a])]
     if not shown or not arms:
         return None

@@ -1,8 +1,9 @@
 """`dfdbench report`: from runs, stores and manifests to one folder that a person reads.
 
 Writes index.html (self-contained), report.md, table.{md,csv,tex}, summary.json, deltas.{json,md},
-runs.json (the run.json of every run: recipe, hashes, versions) and figures/*.{png,svg}; with
-`--paper` also paper_table.{md,csv,tex}. Used by cli.py, study.py; gathers with collect.py, computes
+runs.json (the run.json of every run: recipe, hashes, versions), provenance.json (decoder, weights
+and versions behind the scores), pooled.json (values against a reference) and figures/*.{png,svg};
+with `--paper` also paper_table.{md,csv,tex}. Used by cli.py, study.py; gathers with collect.py, computes
 with summary.py, draws with tables.py, paper.py and figures.py.
 """
 
@@ -122,6 +123,8 @@ def markdown_page(
     parts += [f"![{p.caption}](figures/{p.name}.png)\n\n{p.caption}\n" for p in pictures]
     if deltas:
         parts.append("## Differences\n\n" + tables.delta_markdown(deltas))
+    if len(collected.pooled):
+        parts.append("## Against the reference\n\n" + tables.pooled_markdown(collected.pooled))
     if collected.runs:
         parts.append("## Runs\n\n" + tables.markdown_table(*run_rows(collected)))
     if collected.skipped:
@@ -166,6 +169,11 @@ def html_page(
     for title, group in tables.delta_groups(deltas):
         body = [[delta.metric, *tables.delta_text(delta)] for delta in group]
         parts.append(f"<h3>{escape(title)}</h3>" + html.table(tables.DELTA_HEAD, _unmarked(body)))
+    if len(collected.pooled):
+        parts.append("<h2>Against the reference</h2>")
+    for table in tables.pooled_rows(collected.pooled):
+        parts.append(f'<p class="note">{escape(table.caption)}</p>')
+        parts.append(html.table(table.head, table.rows))
     if collected.runs:
         head, body = run_rows(collected)
         parts.append("<h2>Runs</h2>" + html.table(head, _unmarked(body)))
@@ -204,6 +212,8 @@ def report(
     write_json(out / "summary.json", summary_json(collected, summary))
     write_json(out / "deltas.json", deltas_json(deltas))
     write_json(out / "runs.json", {run.path.name: run.info for run in collected.runs})
+    write_json(out / "provenance.json", collected.provenance)
+    write_json(out / "pooled.json", collected.pooled.to_dict("records"))
     write_text(out / "deltas.md", tables.delta_markdown(deltas))
     write_text(out / "table.md", tables.markdown(summary))
     write_text(out / "table.tex", tables.latex(summary))

@@ -42,7 +42,8 @@ class Delta:
     """Difference `a` − `b` of one metric, with the fields of statistics.Difference.
 
     p_holm: p corrected for all metrics of this comparison. gain_towards_reference: |b − r| minus
-    |a − r| of the means, r the reference arm; positive where a is closer; None without a reference.
+    |a − r| of the means over their common prompts, r the reference arm; positive where a is closer;
+    None without a reference or a common prompt.
     paired: over the prompts of both arms; False where they have none in common.
     """
 
@@ -106,12 +107,14 @@ def best_arms(summary: Summary, metric: str) -> list[str]:
     """The students with the best mean: highest, lowest, or nearest to the reference arm.
 
     More than one only on a tie; none where fewer than two students have the metric, or where a
-    nearest_reference metric has no reference arm.
+    nearest_reference metric has no reference arm with as many prompts.
     """
-    means = {arm: found[metric].mean for arm, found in summary.items() if metric in found}
-    students = {arm: mean for arm, mean in means.items() if arm not in REFERENCES}
-    reference = reference_arm(list(means))
-    aim = None if reference is None else means[reference]
+    found = {arm: metrics[metric] for arm, metrics in summary.items() if metric in metrics}
+    students = {arm: x.mean for arm, x in found.items() if arm not in REFERENCES}
+    reference = reference_arm(list(found))
+    aim = None
+    if reference and {x.n for x in found.values()} == {found[reference].n}:
+        aim = found[reference].mean
     return best_of(students, all_metrics()[metric].direction, aim)
 
 
@@ -160,13 +163,22 @@ def compare(
                 collected.skipped.append(f"{a} - {b}, {metric}: {error}")
         corrected = holm([difference.p for _, difference, _ in rows])
         for (metric, d, paired), p_holm in zip(rows, corrected, strict=True):
-            gain = None
-            if reference and metric in summary[reference]:
-                aim = summary[reference][metric].mean
-                gain = abs(summary[b][metric].mean - aim) - abs(summary[a][metric].mean - aim)
+            gain = _gain(collected.values, (a, b, reference), metric) if reference else None
             fields = d._asdict() | {"p_holm": p_holm, "gain_towards_reference": gain}
             deltas.append(Delta(a, b, metric, **fields, paired=paired))
     return deltas
+
+
+def _gain(values: pd.DataFrame, arms: Sequence[str], metric: str) -> float | None:
+    """|b − r| − |a − r| of the means over the prompts that all of (a, b, r) have."""
+    means = [
+        scores_of(values, arm, metric).groupby("prompt_id")["value"].mean().rename(i)
+        for i, arm in enumerate(arms)
+    ]
+    shared = pd.concat(means, axis=1, join="inner").mean()
+    if shared.isna().any():
+        return None
+    return float(abs(shared[1] - shared[2]) - abs(shared[0] - shared[2]))
 
 
 COST = ("student_updates", "student_updates_total", "wall_seconds", "wall_seconds_total")

@@ -120,18 +120,18 @@ class PooledTable(NamedTuple):
 def pooled_rows(frame: pd.DataFrame) -> list[PooledTable]:
     """A table per reference, each row beginning with the metric; True marks the best student.
 
-    frame: columns suite, method, reference, metric, value and n (clips of the method); one suite.
+    frame: columns arm, reference, metric, value and n (clips of the arm); one suite.
     """
     result = []
     for reference, part in frame.groupby("reference", sort=True):
-        methods = ordered(part["method"])
+        methods = ordered(part["arm"])
         labels = looks([*methods, str(reference)])
-        clips = part.groupby("method")["n"].max()
+        clips = part.groupby("arm")["n"].max()
         counts = ", ".join(f"{labels[m].label} {clips[m]}" for m in methods)
         rows = []
         for name in (m for m in all_metrics() if m in set(part["metric"])):
             of_metric = part[part["metric"] == name]
-            found = dict(zip(of_metric["method"], of_metric["value"], strict=True))
+            found = dict(zip(of_metric["arm"], of_metric["value"], strict=True))
             students = {m: v for m, v in found.items() if m not in REFERENCES}
             best = best_of(students, all_metrics()[name].direction)
             shown = [(number(found[m]) if m in found else "—", m in best) for m in methods]

@@ -38,7 +38,7 @@ def test_everything_is_written(page):
              "discrepancy")  # fmt: skip
     assert names == {
         "index.html", "report.md", "table.md", "table.csv", "table.tex", "summary.json",
-        "deltas.json", "deltas.md", "runs.json",
+        "deltas.json", "deltas.md", "runs.json", "pooled.json", "provenance.json",
         *(f"figures/{name}.{suffix}" for name in drawn for suffix in ("png", "svg")),
     }  # fmt: skip
 

@@ -101,7 +101,7 @@ def test_latex_shows_the_signs_it_escapes():
 
 def pooled(reference: str, **values: float) -> list[dict]:
     return [
-        {"suite": "s", "method": method, "reference": reference, "metric": metric, "value": value,
+        {"arm": method, "reference": reference, "metric": metric, "value": value,
          "n": 96}
         for name, value in values.items()
         for method, _, metric in [name.partition("__")]
