@@ -60,7 +60,7 @@ def load(asset: str, architecture: Mapping[str, Any], setting: Setting) -> Embed
         inputs = processor([Image.fromarray(frame) for frame in frames], return_tensors="pt")
         return model(inputs["pixel_values"].to(setting.device)).pooler_output
 
-    return batched(forward)
+    return batched(forward, setting.device)
 
 
 @contextlib.contextmanager

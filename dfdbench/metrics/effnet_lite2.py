@@ -50,7 +50,7 @@ def load(setting: Setting) -> Embed:
     def forward(frames: np.ndarray) -> "Tensor":
         return network.extract_features(preprocess(frames).to(setting.device)).mean((2, 3))
 
-    return batched(forward)
+    return batched(forward, setting.device)
 
 
 FAMILY = embedding_family(

@@ -20,14 +20,19 @@ EQ_26 = "2606.18478 Eq. 26: 1 − mean cosine over pairs of a prompt's seeds"
 Embed = Callable[[np.ndarray], np.ndarray]  # uint8 (T H W 3) -> float32 (T, D)
 
 
-def batched(forward: Callable[[np.ndarray], "Tensor"], size: int = 4) -> Embed:
-    """An embedding function that gives `forward` at most `size` frames at once, without gradients.
+BATCH = {"cpu": 1, "cuda": 16}  # frames at once; a CPU's caches hold the activations of one
+
+
+def batched(forward: Callable[[np.ndarray], "Tensor"], device: str) -> Embed:
+    """An embedding function that gives `forward` a few frames at once, without gradients.
 
     Args:
         forward: uint8 (B H W 3) -> float (B, D), on any device.
-        size: more than 4 is slower on a CPU, whose caches the activations leave.
+        device: where it runs, which says how many frames are best.
     """
     import torch
+
+    size = BATCH[device.split(":")[0]]
 
     @torch.inference_mode()
     def embed(frames: np.ndarray) -> np.ndarray:

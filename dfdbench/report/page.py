@@ -3,8 +3,8 @@
 Writes index.html (self-contained), report.md, table.{md,csv,tex}, summary.json, deltas.{json,md},
 runs.json (the run.json of every run: recipe, hashes, versions), provenance.json (decoder, weights
 and versions behind the scores), pooled.json (values against a reference) and figures/*.{png,svg};
-with `--paper` also paper_table.{md,csv,tex}. Used by cli.py, study.py; gathers with collect.py, computes
-with summary.py, draws with tables.py, paper.py and figures.py.
+with `--paper` also paper_table.{md,csv,tex}. Used by cli.py, study.py; gathers with collect.py,
+computes with summary.py, draws with tables.py, paper.py and figures.py.
 """
 
 import base64
