@@ -5,7 +5,9 @@
 Writes 832×480×81 clips (moving texture, H.264), then runs `dfdbench eval` as a user would:
 
 - together: one process, every family, each clip decoded once;
-- separate: one process a family, one after the other, each decoding for itself;
+- separate: one process a family, one after the other, each decoding for itself, with as many
+  workers as `together`: what sharing the decoded clip and the start-up saves;
+- plain: the same with one worker, as tools score that take one clip after another;
 - second: `together` again on the same store;
 - memory: peak resident memory of `together` for --clips clips and for --many.
 
@@ -70,10 +72,10 @@ def copies(source: Path, target: Path, count: int) -> None:
         (target / name).write_bytes(files[i % len(files)].read_bytes() + box)
 
 
-def run(folder: Path, out: Path, metrics: str) -> tuple[float, float]:
+def run(folder: Path, out: Path, metrics: str, *options: str) -> tuple[float, float]:
     """Seconds and peak resident MB of one `dfdbench eval`."""
     command = [sys.executable, "-m", "dfdbench.cli", "eval", str(folder), "--out", str(out)]
-    command += ["--suite", "released-clips", "--metrics", metrics]
+    command += ["--suite", "clips", "--metrics", metrics, *options]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, status, usage = os.wait4(process.pid, 0)
@@ -87,7 +89,7 @@ def run(folder: Path, out: Path, metrics: str) -> tuple[float, float]:
 def available() -> list[str]:
     """The general families whose weights are here."""
     names = []
-    for name in get_suite("released-clips").metrics:
+    for name in get_suite("clips").metrics:
         family = get_family(name)
         try:
             if family.find:
@@ -121,16 +123,19 @@ def measure(clips: int, many: int, families: list[str], repeats: int) -> dict[st
             shutil.rmtree(work / "together", ignore_errors=True)
             together, peak = run(work / "few", work / "together", everything)
             second, _ = run(work / "few", work / "together", everything)
-            alone = {}
+            alone, plain = dict[str, float](), dict[str, float]()
             for family in families:
-                shutil.rmtree(work / "alone", ignore_errors=True)
-                alone[family], _ = run(work / "few", work / "alone", family)
+                for found, options in ((alone, ()), (plain, ("--workers", "1"))):
+                    shutil.rmtree(work / "alone", ignore_errors=True)
+                    found[family], _ = run(work / "few", work / "alone", family, *options)
             rows.append(
                 {
                     "together s": round(together, 2),
                     "second s": round(second, 2),
                     "separate s": {k: round(v, 2) for k, v in alone.items()},
+                    "plain s": {k: round(v, 2) for k, v in plain.items()},
                     "separate / together": round(sum(alone.values()) / together, 3),
+                    "plain / together": round(sum(plain.values()) / together, 3),
                     "second / first": round(second / together, 4),
                     "peak MB": round(peak),
                 }

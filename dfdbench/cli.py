@@ -168,7 +168,9 @@ def generate(
 @app.command("eval")
 def evaluate(
     inputs: Annotated[list[Path], typer.Argument(help="Runs, manifests, folders of videos.")],
-    suite: SuiteName = "toy-t2v",
+    suite: Annotated[
+        str | None, typer.Option(help="Prompts and metrics; else toy-t2v for runs, or clips.")
+    ] = None,
     prompts: Prompts = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of scores.sqlite; else the run's own.")
@@ -193,7 +195,7 @@ def evaluate(
 ) -> None:
     """Score videos; a run's missing clips are generated first. Known scores are not recomputed.
 
-    Example: dfdbench eval clips/dmd2 clips/dfd --suite released-clips --out scores
+    Example: dfdbench eval clips/dmd2 clips/dfd --reference clips/real --out scores
     """
     from dfdbench.evaluation import evaluate as work
 

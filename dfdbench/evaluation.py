@@ -16,7 +16,7 @@ from dfdbench.suites import choose_suite
 
 def evaluate(
     inputs: Sequence[Path],
-    suite: str,
+    suite: str | None = None,
     prompts: Path | None = None,
     out: Path | None = None,
     seeds: str | None = None,
@@ -31,16 +31,18 @@ def evaluate(
 ) -> Summary:
     """Generate what the runs among `inputs` lack of the suite, then score everything.
 
-    The arguments are the options of `dfdbench eval`.
+    The arguments are the options of `dfdbench eval`. Without `suite` runs are scored by toy-t2v,
+    and anything else by `clips`.
 
     Raises:
         UserError: an option that names nothing, or what dfdbench.scoring.score raises.
     """
     part = parse_shard(shard) if shard else None
-    chosen = choose_suite(suite, prompts)
+    runs = any((path / "run.json").is_file() for path in inputs)
+    chosen = choose_suite(suite or ("toy-t2v" if runs else "clips"), prompts)
     if poses and not poses.is_dir():
         raise UserError(f"--poses {poses}: no such folder; give ViPE's folder of .npz files")
-    if any((path / "run.json").is_file() for path in inputs):
+    if runs:
         from dfdbench.generate import complete, parse_seeds
 
         complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)

@@ -72,6 +72,7 @@ def load(setting: Setting, projected: bool = True) -> Embed:
     if not projected:
         tower.ln_post, tower.proj = torch.nn.Identity(), None
     tower.to(setting.device)
+
     def forward(frames: np.ndarray) -> "Tensor":
         return tower(preprocess(frames, tower.image_size).to(setting.device))
 

@@ -83,11 +83,22 @@ def _toy_t2v() -> Suite:
     )
 
 
+def _clips() -> Suite:
+    return Suite(
+        "clips",
+        version=1,
+        description="any clips; their prompts come with them",
+        prompts=(),
+        seeds=(),
+        metrics=GENERAL,
+    )
+
+
 def _released_clips() -> Suite:
     return Suite(
         "released-clips",
         version=1,
-        description="any real clips with a manifest, such as those on the DFD paper's project page",
+        description="the clips on the DFD paper's project page, beside their known colours",
         prompts=(),
         seeds=(),
         metrics=GENERAL,
@@ -135,6 +146,7 @@ def _prompt_suite(path: Path, description: str) -> Suite:
 
 SUITES: dict[str, Callable[[], Suite]] = {
     "toy-t2v": _toy_t2v,
+    "clips": _clips,
     "released-clips": _released_clips,
     "t2v-animation": lambda: _prompt_suite(
         HERE / "t2v-animation.txt", "70 prompts of animation in seven categories"
