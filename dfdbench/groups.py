@@ -82,7 +82,10 @@ def _mixed_sizes(store: Store, suite: Suite) -> dict[tuple[str, str], str]:
 def pooled_values(
     store: Store, suite: Suite, families: Sequence[Family], reference: str | None
 ) -> None:
-    """Compute and store the values of level "pooled": every other method against `reference`."""
+    """Compute and store the values of level "pooled": every other method against `reference`.
+
+    Over the prompts that both have; over all clips of both where they have none in common.
+    """
     if reference is None:
         return
     pooled: dict[str, dict[str, GroupValue]] = {}
@@ -97,10 +100,19 @@ def pooled_values(
             continue
         for method, rows in found.items():
             if method != reference:
-                values = family.pool(readings.of(rows), readings.of(found[reference]))
+                rows, aim = _alike(rows, found[reference])
+                values = family.pool(readings.of(rows), readings.of(aim))
                 pooled.setdefault(method, {}).update(values)
     if versions:
         store.set_pooled(suite.name, reference, versions, pooled)
+
+
+def _alike(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the prompts that both have, or all rows where there is none."""
+    shared = set(a["prompt_id"]) & set(b["prompt_id"])
+    if not shared:
+        return a, b
+    return a[a["prompt_id"].isin(shared)], b[b["prompt_id"].isin(shared)]
 
 
 def find_missing(store: Store, suite: Suite) -> list[str]:

@@ -134,6 +134,18 @@ def test_a_reference_of_its_own_is_scored_and_compared(tmp_path: Path) -> None:
     assert paired["value"].tolist() == pytest.approx([expected])  # one prompt: the same clips
 
 
+def test_pooling_is_over_the_prompts_that_the_reference_has(tmp_path: Path) -> None:
+    for name, prompts in (("mine", "ab"), ("real", "b")):
+        for i, prompt in enumerate(prompts * 2):
+            write_video(tmp_path / name / f"{prompt}-{i}.mp4", random_clip(ord(prompt)), fps=8)
+    inputs = [tmp_path / "mine", tmp_path / "real"]
+    scoring.score(inputs, "clips", tmp_path, families=["colour"], reference="real")
+    with Store(tmp_path / "scores.sqlite") as store:
+        pooled = store.pooled()
+    # The clips of prompt b are the reference's own; those of a would move the histogram.
+    assert pooled["value"].tolist() == [0.0] and pooled["n"].tolist() == [2]
+
+
 def test_what_cannot_be_a_reference_is_refused(tmp_path: Path) -> None:
     for method in ("dmd2", "dfd"):
         (tmp_path / method).mkdir()
