@@ -222,6 +222,8 @@ def diversity_against_saturation(summary: Summary) -> Figure | None:
         axis.set_xlabel("mean HSV saturation (0 to 1)")
         axis.set_ylabel(DIVERSITY_LABELS[metric])
         axis.margins(0.08)
+        if metric.endswith("_diversity"):  # of one prompt there is no interval to judge a gap by
+            axis.set_ylim(bottom=0)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
     return figure

@@ -161,10 +161,16 @@ def compare(
                 rows.append((metric, difference, paired))
             except UserError as error:  # different prompts or training seeds: the rest still counts
                 collected.skipped.append(f"{a} - {b}, {metric}: {error}")
-        corrected = holm([difference.p for _, difference, _ in rows])
-        for (metric, d, paired), p_holm in zip(rows, corrected, strict=True):
-            gain = _gain(collected.values, (a, b, reference), metric) if reference else None
-            fields = d._asdict() | {"p_holm": p_holm, "gain_towards_reference": gain}
+        # One prompt allows no test, so it must not cost the others' p either.
+        tested = [metric for metric, difference, _ in rows if difference.n > 1]
+        corrected = holm([difference.p for _, difference, _ in rows if difference.n > 1])
+        p_holm = dict(zip(tested, corrected, strict=True))
+        for metric, d, paired in rows:
+            gain = None
+            if reference and reference not in (a, b):
+                gain = _gain(collected.values, (a, b, reference), metric)
+            fields = d._asdict() | {"gain_towards_reference": gain}
+            fields |= {"p": d.p, "p_holm": p_holm[metric]} if d.n > 1 else UNTESTED
             deltas.append(Delta(a, b, metric, **fields, paired=paired))
     return deltas
 
@@ -180,6 +186,8 @@ def _gain(values: pd.DataFrame, arms: Sequence[str], metric: str) -> float | Non
         return None
     return float(abs(shared[1] - shared[2]) - abs(shared[0] - shared[2]))
 
+
+UNTESTED = {"p": math.nan, "p_holm": math.nan}
 
 COST = ("student_updates", "student_updates_total", "wall_seconds", "wall_seconds_total")
 """Of a run itself, and with those of the run that it started from."""

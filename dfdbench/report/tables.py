@@ -151,14 +151,19 @@ def pooled_markdown(frame: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
+def _signed(value: float, size: float) -> str:
+    return f"{'+' if value > 0 else ''}{number(value, size)}"
+
+
 def delta_text(delta: Delta) -> list[str]:
     """Difference, p values and verdict of one comparison, as shown in Markdown and HTML."""
-    size = max(abs(delta.low), abs(delta.high))
-    low, high = (f"{'+' if x > 0 else ''}{number(x, size)}" for x in (delta.low, delta.high))
-    mean = f"{'+' if delta.mean > 0 else ''}{number(delta.mean, size)}"
-    verdict = "excludes 0" if delta.low > 0 or delta.high < 0 else "includes 0"
     moved = delta.gain_towards_reference
     towards = "—" if moved is None else "closer" if moved > 0 else "farther"
+    if math.isnan(delta.low):
+        return [_signed(delta.mean, delta.mean), "—", "—", "one prompt", towards]
+    size = max(abs(delta.low), abs(delta.high))
+    mean, low, high = (_signed(x, size) for x in (delta.mean, delta.low, delta.high))
+    verdict = "excludes 0" if delta.low > 0 or delta.high < 0 else "includes 0"
     return [f"{mean} [{low}, {high}]", f"{delta.p:.4f}", f"{delta.p_holm:.4f}", verdict, towards]
 
 
