@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from clips import random_clip, write_manifest
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from dfdbench.cli import app
@@ -176,3 +178,32 @@ def test_options_that_name_nothing_are_refused(folder, tmp_path, arguments, mess
 def test_an_unknown_metric_is_refused_with_near_ones(folder, tmp_path) -> None:
     error = refused(folder, "--out", tmp_path / "out", metrics="color")
     assert "unknown metric family 'color'; did you mean colour?" in error
+
+
+@pytest.mark.parametrize("content", ["wrong shape", "pickle", "text"])
+def test_wrong_weights_are_refused_and_what_was_scored_stays(
+    folder, tmp_path, monkeypatch, content
+) -> None:
+    file = tmp_path / "assets" / "clip_vit_l14" / "open_clip_model.safetensors"
+    file.parent.mkdir(parents=True)
+    monkeypatch.setenv("DFDBENCH_ASSETS", str(tmp_path / "assets"))
+    if content == "wrong shape":
+        save_file({"visual.proj": torch.zeros(2, 2)}, file)
+    elif content == "pickle":
+        torch.save({"visual.proj": torch.zeros(1024, 768)}, file)
+    else:
+        file.write_text("weights")
+    assert evaluate(folder, "--out", tmp_path / "out")[0] == 0
+    error = refused(folder, "--out", tmp_path / "out", metrics="colour,clip_vit_l14")
+    assert str(file) in error and "dfdbench assets get clip_vit_l14" in error
+    with Store(tmp_path / "out" / "scores.sqlite") as store:
+        assert (store.table()["metric"] == "saturation_mean").sum() == GOOD
+
+
+def test_absent_weights_skip_their_metric_by_name(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("DFDBENCH_ASSETS", str(tmp_path / "assets"))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: None)
+    code, lines = evaluate(folder, "--out", tmp_path / "out", metrics="colour,clip_vit_l14")
+    assert code == 0
+    skipped = [line for line in lines if line.startswith("skipped: clip_vit_l14: ")]
+    assert len(skipped) == 1 and "dfdbench assets get clip_vit_l14" in skipped[0]
