@@ -19,7 +19,7 @@ import numpy as np
 from dfdbench.errors import UserError, unknown_name
 from dfdbench.video import Clip
 
-FAMILY_NAMES = ("colour", "flicker", "oracle", "effnet_lite2")
+FAMILY_NAMES = ("colour", "flicker", "oracle", "effnet_lite2", "camera", "vipe")
 
 Direction = Literal["higher", "lower", "nearest_reference"]
 Kind = Literal["score", "reading", "array"]
