@@ -36,6 +36,7 @@ SIDE = 512  # longer side that frames are brought to, pixels; all pixels below a
 MAX_ENLARGEMENT = 4.0  # of small frames, whose corners are too near for the tracker's window
 CELL, PER_CELL = 32, 4  # the picture's cells in pixels, and the most corners of a cell
 TEXTURE = 5e-5  # least minimal eigenvalue (cv2.cornerMinEigenVal) of a corner; below is noise
+BORDER = 5  # pixels along the edge without corners: half a window outside biases the track
 WINDOW, LEVELS = 21, 4  # of the tracker
 ROUND_TRIP = 0.5  # pixels that a track there and back may miss its start
 STILL = 0.3  # pixels
@@ -71,7 +72,8 @@ def corners(grey: np.ndarray, enlargement: float = 1.0) -> np.ndarray:
     # Enlarging divides gradients by the factor, so the eigenvalue by its square.
     peak = strength > TEXTURE / max(enlargement, 1.0) ** 2
     peak &= strength == cv2.dilate(strength, np.ones((7, 7), np.uint8))
-    y, x = np.nonzero(peak)
+    y, x = np.nonzero(peak[BORDER:-BORDER, BORDER:-BORDER])
+    y, x = y + BORDER, x + BORDER
     cell = y // CELL * grey.shape[1] + x // CELL
     order = np.lexsort((-strength[y, x], cell))
     rank = np.arange(len(order)) - np.searchsorted(cell[order], cell[order])

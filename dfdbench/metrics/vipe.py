@@ -69,7 +69,7 @@ def read_poses(file: Path, frames: int) -> np.ndarray:
     remedy = "run ViPE on the clip again"
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            poses, indices = arrays["data"].astype(np.float64), arrays["inds"]
+            poses, indices = arrays["data"].astype(np.float64), arrays["inds"].astype(int)
     except Exception as error:  # numpy and zipfile raise many kinds; the remedy is the same
         raise UserError(f"{file}: no arrays 'data' and 'inds' can be read; {remedy}") from error
     if poses.shape[1:] != (4, 4) or indices.shape != (len(poses),) or len(poses) < 2:
