@@ -40,18 +40,17 @@ def evaluate(
     part = parse_shard(shard) if shard else None
     runs = any((path / "run.json").is_file() for path in inputs)
     chosen = choose_suite(suite or ("toy-t2v" if runs else "clips"), prompts)
-    if poses and not poses.is_dir():
-        raise UserError(f"--poses {poses}: no such folder; give ViPE's folder of .npz files")
     if runs:
         from dfdbench.generate import complete, parse_seeds
 
         complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)
+    families = metrics.split(",") if metrics else list(chosen.metrics) + ["vipe"] * bool(poses)
     return score(
         inputs,
         chosen,
         out,
         method_name=method_names,
-        families=metrics.split(",") if metrics else None,
+        families=families,
         reference=reference,
         workers=workers,
         shard=part,

@@ -23,6 +23,8 @@ FAMILY_NAMES = (
     "colour",
     "flicker",
     "oracle",
+    "camera",
+    "vipe",
     "effnet_lite2",
     "rife39",
     "dis_flow",

@@ -17,6 +17,7 @@ EIGHT_SEEDS = tuple(range(1, 9))  # as the DFD paper scores diversity
 GENERAL = (
     "colour",
     "flicker",
+    "camera",
     "dis_flow",
     "brisque",
     "rife39",
