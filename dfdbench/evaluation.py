@@ -44,7 +44,9 @@ def evaluate(
         from dfdbench.generate import complete, parse_seeds
 
         complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)
-    families = metrics.split(",") if metrics else list(chosen.metrics) + ["vipe"] * bool(poses)
+    families = metrics.split(",") if metrics else list(chosen.metrics)
+    if poses:
+        families.append("vipe")
     return score(
         inputs,
         chosen,
