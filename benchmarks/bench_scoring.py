@@ -9,6 +9,7 @@ Writes 832×480×81 clips (moving texture, H.264), then runs `dfdbench eval` as 
   workers as `together`: what sharing the decoded clip and the start-up saves;
 - plain: the same with one worker, as tools score that take one clip after another;
 - second: `together` again on the same store;
+- without networks: the same for the families that run no network, where decoding weighs more;
 - memory: peak resident memory of `together` for --clips clips and for --many.
 
 Everything runs on the same machine in one go; read the ratios, not the seconds. Times are of
@@ -79,7 +80,7 @@ def run(folder: Path, out: Path, metrics: str, *options: str) -> tuple[float, fl
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
+    seconds = round(time.perf_counter() - start, 2)
     if status:
         message = process.stderr.read().decode() if process.stderr else ""
         raise SystemExit(f"{' '.join(command)} failed:\n{message}")
@@ -118,29 +119,29 @@ def measure(clips: int, many: int, families: list[str], repeats: int) -> dict[st
             write_clip(work / "drawn" / f"{seed}.mp4", seed)
         copies(work / "drawn", work / "few", clips)
         run(work / "few", work / "warm-up", families[0])  # compiled Python files, disk cache
+        light = [family for family in families if not get_family(family).model]
         rows = []
         for _ in range(repeats):
-            shutil.rmtree(work / "together", ignore_errors=True)
-            together, peak = run(work / "few", work / "together", everything)
-            second, _ = run(work / "few", work / "together", everything)
             alone, plain = dict[str, float](), dict[str, float]()
             for family in families:
                 for found, options in ((alone, ()), (plain, ("--workers", "1"))):
-                    shutil.rmtree(work / "alone", ignore_errors=True)
                     found[family], _ = run(work / "few", work / "alone", family, *options)
-            rows.append(
-                {
-                    "together s": round(together, 2),
+                    shutil.rmtree(work / "alone")
+            row: dict[str, Any] = {"separate s": alone, "plain s": plain}
+            for name, chosen in (("all", families), ("without networks", light)):
+                seconds, peak = run(work / "few", work / "together", ",".join(chosen))
+                second, _ = run(work / "few", work / "together", ",".join(chosen))
+                shutil.rmtree(work / "together")
+                row[name] = {
+                    "together s": round(seconds, 2),
                     "second s": round(second, 2),
-                    "separate s": {k: round(v, 2) for k, v in alone.items()},
-                    "plain s": {k: round(v, 2) for k, v in plain.items()},
-                    "separate / together": round(sum(alone.values()) / together, 3),
-                    "plain / together": round(sum(plain.values()) / together, 3),
-                    "second / first": round(second / together, 4),
+                    "separate / together": round(sum(alone[f] for f in chosen) / seconds, 3),
+                    "plain / together": round(sum(plain[f] for f in chosen) / seconds, 3),
+                    "second / first": round(second / seconds, 4),
                     "peak MB": round(peak),
                 }
-            )
-            print(json.dumps(rows[-1]), flush=True)
+            rows.append(row)
+            print(json.dumps(row), flush=True)
         result["runs"] = rows
         if many:
             copies(work / "drawn", work / "many", many)
@@ -151,7 +152,7 @@ def measure(clips: int, many: int, families: list[str], repeats: int) -> dict[st
                 "seconds": round(seconds, 2),
                 "second / first": round(second / seconds, 4),
                 "peak MB": round(peak),
-                "peak / peak of few": round(peak / rows[0]["peak MB"], 3),
+                "peak / peak of few": round(peak / rows[0]["all"]["peak MB"], 3),
             }
             print(json.dumps(result["many"]), flush=True)
     return result

@@ -39,7 +39,8 @@ class Clip(NamedTuple):
 
     frames: uint8 (T, H, W, 3) RGB. fps: frames per second of the file, not of the selection.
     decoder: name and version, e.g. "decord-0.6.0". indices: int (T,), the frame numbers taken.
-    path: the file, None for frames that come from none.
+    path: the file, None for frames that come from none. prompt: its text, image: the picture that
+    it should continue, uint8 (H, W, 3) RGB; only for families that need them.
     """
 
     frames: np.ndarray
@@ -47,6 +48,8 @@ class Clip(NamedTuple):
     decoder: str
     indices: np.ndarray
     path: Path | None = None
+    prompt: str | None = None
+    image: np.ndarray | None = None
 
 
 def _all_frames(total: int) -> np.ndarray:

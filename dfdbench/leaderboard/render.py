@@ -86,7 +86,9 @@ def best_entries(entries: Sequence[Entry], metric: str, version: int) -> list[st
     means = {name: entry["metrics"][metric]["mean"] for name, entry in found.items()}
     students = {n: m for n, m in means.items() if found[n]["method"] not in REFERENCES}
     reference = reference_arm([entry["method"] for entry in found.values()])
-    aims = [m for n, m in means.items() if found[n]["method"] == reference]
+    # Means over other prompts than the reference's say nothing about nearness to it.
+    same = len({entry["metrics"][metric]["n"] for entry in found.values()}) == 1
+    aims = [m for n, m in means.items() if found[n]["method"] == reference and same]
     direction = next(e["metrics"][metric]["direction"] for e in found.values())
     return best_of(students, direction, aims[0] if aims else None)
 

@@ -96,7 +96,8 @@ class Family:
     weights. group: readings of the clips of one prompt, the prompt's attributes -> values of level
     "prompt"; versus: those of a method, those of the reference, of one prompt -> the same.
     pool: readings of all clips of a method, those of the reference -> values of level "pooled".
-    model: it runs a network, on the device of `Setting`.
+    model: it runs a network, on the device of `Setting`. needs: what of a clip's condition goes
+    into its values ("prompt", "image"); a clip without it has none.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Family:
     versus: Callable[[Sequence[Reading], Sequence[Reading]], dict[str, GroupValue]] | None = None
     pool: Callable[[Iterable[Reading], Iterable[Reading]], dict[str, GroupValue]] | None = None
     model: bool = False
+    needs: tuple[Literal["prompt", "image"], ...] = ()
     dtype: str = "float32"
     min_frames: int = 2
 
