@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from dfdbench.errors import UserError
 from dfdbench.files import sha256_file
@@ -126,7 +127,8 @@ def score(
     parts = {path: _share(path, found, shard) for path, found in by_store.items()}
     summary = Summary(suite.name, videos=sum(map(len, parts.values())), skipped=skipped)
     models = _Models(setting, weights)
-    with Bar(summary.videos, f"scoring {suite.name}") as bar:
+    bar_of_videos = Bar(summary.videos, f"scoring {suite.name}")
+    with bar_of_videos as bar, threadpool_limits(1, user_api="blas"):
         for path, samples in parts.items():
             target = shard.store(path) if shard else path
             whole = len(by_store[path]) == 1 and by_store[path][0].is_run and not shard
@@ -330,8 +332,11 @@ class _Engine:
 
 
 def _one_thread() -> None:
-    """Keep libraries from threads of their own: clips are the parallel unit, and no score then
-    depends on the number of cores."""
+    """Keep libraries from threads of their own, as `threadpool_limits` keeps numpy and scipy.
+
+    Clips are the parallel unit: threads in threads cost half as much CPU again, and a score would
+    depend on the number of cores.
+    """
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
     if cv2 := sys.modules.get("cv2"):
@@ -342,7 +347,8 @@ def _work(job: _Job, models: _Models) -> tuple[Scores, Shape]:
     """Decode one clip and compute what it lacks; runs in a thread."""
     _one_thread()
     policies = {family.policy for family, _ in job.families}
-    clip = read_video(job.sample.path, policies.pop() if len(policies) == 1 else "all")
+    policy = policies.pop() if len(policies) == 1 else "all"
+    clip = read_video(job.sample.path, policy, threads=1)
     frames, height, width = clip.frames.shape[:3]
     scores: Scores = {}
     for family, compute in job.families:

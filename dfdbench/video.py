@@ -111,8 +111,8 @@ def decoders() -> list[str]:
     return [*first, f"pyav-{av.__version__}"]
 
 
-def _decode_decord(path: Path, policy: str) -> tuple[np.ndarray, np.ndarray]:
-    threads = int((os.environ.get("OMP_NUM_THREADS") or "0").split(",")[0])
+def _decode_decord(path: Path, policy: str, threads: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    threads = threads or int((os.environ.get("OMP_NUM_THREADS") or "0").split(",")[0])
     reader = _decord().VideoReader(str(path), num_threads=threads)
     indices = frame_indices(len(reader), policy)
     return reader.get_batch(indices).asnumpy(), indices
@@ -142,11 +142,11 @@ def _probe(path: Path) -> float:
     return float(rate)
 
 
-def read_video(path: str | Path, policy: str = "all") -> Clip:
+def read_video(path: str | Path, policy: str = "all", threads: int = 0) -> Clip:
     """Decode the frames that `policy` ("all" or "even16") takes from the video at `path`.
 
     decord first; PyAV where decord is missing or fails. Both give the same pixels (a test compares
-    them on a released clip). `OMP_NUM_THREADS` limits the decoding threads.
+    them on a released clip). threads: of decord, 0 for `OMP_NUM_THREADS` or one a core.
 
     Raises:
         UserError: the file is missing, unreadable, no video, or cut short.
@@ -158,7 +158,7 @@ def read_video(path: str | Path, policy: str = "all") -> Clip:
         fps = _probe(path)
         if _decord():
             try:
-                frames, indices = _decode_decord(path, policy)
+                frames, indices = _decode_decord(path, policy, threads)
                 return Clip(frames, fps, decoders()[0], indices, path)
             except (_decord().DECORDError, RuntimeError, IndexError):
                 pass  # PyAV decides whether the file or decord is at fault

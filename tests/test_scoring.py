@@ -38,9 +38,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that the engine decodes, in order."""
     names: list[str] = []
 
-    def counting(path: Path, policy: str = "all") -> video.Clip:
+    def counting(path: Path, policy: str, threads: int) -> video.Clip:
         names.append(path.name)
-        return video.read_video(path, policy)
+        return video.read_video(path, policy, threads)
 
     monkeypatch.setattr(scoring, "read_video", counting)
     return names
