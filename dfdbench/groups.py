@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dfdbench.metrics import Family, GroupValue, Reading
+from dfdbench.score_schema import condition_of
 from dfdbench.scores import Store
 from dfdbench.suites import Suite
 
@@ -18,7 +19,7 @@ class _Readings:
     """What a family stored of the clips of a suite."""
 
     def __init__(self, store: Store, suite: Suite, family: Family) -> None:
-        self.store = store
+        self.store, self.needs = store, family.needs
         metrics = family.at("video")
         self.arrays = [m.name for m in metrics if m.kind == "array"]
         self.floats = [m.name for m in metrics if m.kind != "array"]
@@ -28,8 +29,11 @@ class _Readings:
         """One reading a row of `table`; arrays are read as they are asked for."""
         for row in rows.to_dict("records"):
             reading: dict[str, Any] = {name: row[name] for name in self.floats}
+            condition = condition_of(self.needs, row["prompt"], row["image"])
             for name in self.arrays:
-                reading[name] = self.store.array(row["sha256"], name)
+                reading[name] = None
+                if condition is not None:
+                    reading[name] = self.store.array(row["sha256"], name, condition)
             yield reading
 
 

@@ -1,8 +1,8 @@
 """Which clips an input names: a run folder, a manifest (JSONL or CSV), or a folder of videos.
 
 Used by scoring. Manifest columns: path (relative to the manifest; required), prompt_id, prompt,
-seed, method; other columns are ignored. A folder's files are named as VBench does,
-`{prompt}-{i}.mp4`.
+seed, method, image (the picture that the clip continues, relative too); others are ignored. A
+folder's files are named as VBench does, `{prompt}-{i}.mp4`.
 """
 
 import csv
@@ -15,18 +15,19 @@ from typing import Any, NamedTuple
 from dfdbench.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif")
-COLUMNS = ("path", "prompt_id", "prompt", "seed", "method")
+COLUMNS = ("path", "prompt_id", "prompt", "seed", "method", "image")
 LISTINGS = ("samples.jsonl", "manifest.jsonl", "manifest.csv")
 
 
 class Sample(NamedTuple):
-    """One clip of an input; `seed` is None where it is not known."""
+    """One clip of an input; `seed` is None where it is not known, `image` where it has none."""
 
     path: Path
     prompt_id: str
     prompt: str | None
     seed: int | None
     method: str
+    image: Path | None = None
 
 
 class Collection(NamedTuple):
@@ -150,7 +151,8 @@ def _sample(manifest: Path, line: int, row: Mapping[str, Any], method_name: str 
     if not method:
         raise UserError(f"{where}: no 'method'; add the column or pass --method-name")
     prompt_id = str(row.get("prompt_id") or prompt or path.stem)
-    return Sample(path, prompt_id, prompt, seed, str(method))
+    image = manifest.parent / str(row["image"]) if row.get("image") else None
+    return Sample(path, prompt_id, prompt, seed, str(method), image)
 
 
 def _unique(source: Path, samples: list[Sample]) -> list[Sample]:

@@ -11,93 +11,28 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dfdbench.errors import UserError
 from dfdbench.metrics import GroupValue
+from dfdbench.score_schema import (
+    MERGED,
+    NEWEST,
+    SCHEMA,
+    SCHEMA_VERSION,
+    UPGRADE,
+    Key,
+    Row,
+    Shape,
+    condition_of,
+)
 
-SCHEMA_VERSION = 2
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS samples (
-    suite TEXT NOT NULL, path TEXT NOT NULL, prompt_id TEXT NOT NULL, prompt TEXT, seed INTEGER,
-    method TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (suite, path));
-CREATE TABLE IF NOT EXISTS scores (
-    sha256 TEXT NOT NULL, metric TEXT NOT NULL, version INTEGER NOT NULL, weights TEXT NOT NULL,
-    policy TEXT NOT NULL, decoder TEXT NOT NULL, dtype TEXT NOT NULL, device TEXT NOT NULL,
-    value REAL, data BLOB,
-    PRIMARY KEY (sha256, metric, version, weights, policy, decoder, dtype, device));
-CREATE TABLE IF NOT EXISTS groups (
-    suite TEXT NOT NULL, method TEXT NOT NULL, prompt_id TEXT NOT NULL, metric TEXT NOT NULL,
-    version INTEGER NOT NULL, value REAL NOT NULL, n INTEGER NOT NULL,
-    PRIMARY KEY (suite, method, prompt_id, metric, version));
-CREATE TABLE IF NOT EXISTS pooled (
-    suite TEXT NOT NULL, method TEXT NOT NULL, reference TEXT NOT NULL, metric TEXT NOT NULL,
-    version INTEGER NOT NULL, value REAL NOT NULL, n INTEGER NOT NULL,
-    PRIMARY KEY (suite, method, reference, metric));
-CREATE TABLE IF NOT EXISTS videos (
-    sha256 TEXT PRIMARY KEY, width INTEGER NOT NULL, height INTEGER NOT NULL,
-    frames INTEGER NOT NULL, fps REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS current (
-    metric TEXT PRIMARY KEY, version INTEGER NOT NULL, weights TEXT NOT NULL, policy TEXT NOT NULL,
-    dtype TEXT NOT NULL, device TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS failures (
-    suite TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (suite, path));
-"""
-NEWEST = """
-SELECT s.sha256, s.metric, s.version, s.{column} FROM scores s
-LEFT JOIN current c USING (metric, version, weights, policy, dtype, device)
-WHERE s.{column} IS NOT NULL AND {where}
-ORDER BY s.sha256, s.metric, c.metric IS NOT NULL, s.version, s.rowid
-"""
-MERGED = {
-    "meta": ("key",),
-    "current": ("metric",),
-    "samples": ("suite", "path"),
-    "failures": ("suite", "path"),
-    "videos": ("sha256",),
-    "scores": ("sha256", "metric", "version", "weights", "policy", "decoder", "dtype", "device"),
-}  # tables of a shard, and the first columns by which their rows are told apart
 TABLE_COLUMNS = ["suite", "method", "prompt_id", "seed", "metric", "value", "level", "n"]
 ARRAY_COLUMNS = ["suite", "path", "method", "prompt_id", "seed", "array"]
 POOLED_COLUMNS = ["suite", "method", "reference", "metric", "value", "n"]
-
-
-class Key(NamedTuple):
-    """What makes a score the same score (DESIGN: score key)."""
-
-    sha256: str
-    metric: str
-    version: int
-    weights: str
-    policy: str
-    decoder: str
-    dtype: str
-    device: str
-
-
-class Shape(NamedTuple):
-    """What a video is, whatever was scored: size in pixels, frames, frames per second."""
-
-    width: int
-    height: int
-    frames: int
-    fps: float
-
-
-class Row(NamedTuple):
-    """A sample as the store knows it; `path` is relative to the store's input."""
-
-    suite: str
-    path: str
-    prompt_id: str
-    prompt: str | None
-    seed: int | None
-    method: str
-    sha256: str
 
 
 class Store:
@@ -118,6 +53,10 @@ class Store:
             self._db = sqlite3.connect(self.path, timeout=60)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            tables = self._db.execute("SELECT name FROM sqlite_master WHERE name = 'scores'")
+            columns = [row[1] for row in self._db.execute("PRAGMA table_info(scores)")]
+            if tables.fetchone() and "condition" not in columns:
+                self._db.executescript(f"BEGIN; {UPGRADE.format(schema=SCHEMA)} COMMIT;")
             self._db.executescript(SCHEMA)
             version = int(self.meta().get("schema", SCHEMA_VERSION))
         except sqlite3.DatabaseError as error:
@@ -172,7 +111,7 @@ class Store:
             self._insert_sample(row)
 
     def _insert_sample(self, row: Row) -> None:
-        self._db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         self._db.execute("DELETE FROM failures WHERE suite = ? AND path = ?", (row.suite, row.path))
 
     def add_scores(
@@ -185,7 +124,7 @@ class Store:
                 video = (row.sha256, *shape)
                 self._db.execute("INSERT OR REPLACE INTO videos VALUES (?, ?, ?, ?, ?)", video)
             self._db.executemany(
-                "INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(*key, *_split(value)) for key, value in scores.items()],
             )
 
@@ -213,15 +152,17 @@ class Store:
         """The scored samples, with the columns of `Row`; `seed` is a nullable integer."""
         frame = pd.read_sql_query("SELECT * FROM samples ORDER BY suite, path", self._db)
         frame["seed"] = frame["seed"].astype("Int64")
+        prompts = frame["prompt"].astype(object)
+        frame["prompt"] = prompts.where(prompts.notna(), None)
         return frame if suite is None else frame[frame["suite"] == suite].reset_index(drop=True)
 
     def values(self, suite: str, metrics: Iterable[str]) -> pd.DataFrame:
         """One row a sample of `suite`: the columns of `Row` and one column a metric (NaN: none)."""
         frame = self.samples(suite)
-        scores = self._newest("value")
+        scores = _of_samples(frame, self._newest("value"))
         for metric in metrics:
-            of_video = scores[scores["metric"] == metric].set_index("sha256")["value"]
-            frame[metric] = frame["sha256"].map(of_video).astype(float)
+            of_clip = scores[scores["metric"] == metric].set_index("path")["value"]
+            frame[metric] = frame["path"].map(of_clip).astype(float)
         return frame
 
     def set_groups(
@@ -254,13 +195,14 @@ class Store:
         where, values = ("s.metric = ?", (metric,)) if metric else ("1", ())
         query = NEWEST.format(column=column, where=where)
         frame = pd.read_sql_query(query, self._db, params=values)
-        return frame.drop_duplicates(["sha256", "metric"], keep="last")
+        return frame.drop_duplicates(["sha256", "metric", "condition"], keep="last")
 
-    def array(self, sha256: str, metric: str) -> np.ndarray | None:
+    def array(self, sha256: str, metric: str, condition: str = "") -> np.ndarray | None:
         """One array of one video, None where there is none."""
-        query = NEWEST.format(column="data", where="s.sha256 = ? AND s.metric = ?")
-        rows = self._db.execute(query, (sha256, metric)).fetchall()
-        return _array(rows[-1][3]) if rows else None
+        where = "s.sha256 = ? AND s.metric = ? AND s.condition = ?"
+        query = NEWEST.format(column="data", where=where)
+        rows = self._db.execute(query, (sha256, metric, condition)).fetchall()
+        return _array(rows[-1][-1]) if rows else None
 
     def shapes(self) -> dict[str, Shape]:
         """Size and length of every scored video, by sha256."""
@@ -297,7 +239,7 @@ class Store:
         not exist has no row.
         """
         samples, scores = self.samples(), self._newest("value")
-        videos = samples.merge(scores, on="sha256").assign(level="video", n=1)
+        videos = _of_samples(samples, scores).assign(level="video", n=1)
         groups = pd.read_sql_query("SELECT * FROM groups", self._db)
         groups = groups.sort_values("version").drop_duplicates(
             ["suite", "method", "prompt_id", "metric"], keep="last"
@@ -312,7 +254,7 @@ class Store:
 
     def arrays(self, metric: str, suite: str | None = None) -> pd.DataFrame:
         """Array values of every clip (such as saturation_histogram): ARRAY_COLUMNS."""
-        frame = self.samples(suite).merge(self._newest("data", metric), on="sha256")
+        frame = _of_samples(self.samples(suite), self._newest("data", metric))
         arrays = [_array(data) for data in frame["data"]]
         frame["array"] = pd.Series(arrays, index=frame.index, dtype=object)
         return frame[ARRAY_COLUMNS]
@@ -369,6 +311,21 @@ class Store:
         rows = self._db.execute(f"SELECT metric, {', '.join(columns)} FROM current ORDER BY metric")
         facts["metrics"] = {metric: dict(zip(columns, rest, strict=True)) for metric, *rest in rows}
         return json.loads(json.dumps(facts)) | {"meta": self.meta()}
+
+
+def _of_samples(samples: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Samples with their scores; of those that depend on a prompt or an image, their own."""
+    found = samples.merge(scores, on="sha256")
+    if not found["condition"].any():
+        return found
+    kinds = ((), ("prompt",), ("image",), ("prompt", "image"))
+    own = [
+        {condition_of(needs, row["prompt"], row["image"]) for needs in kinds}
+        for row in samples.to_dict("records")
+    ]
+    of_path = dict(zip(zip(samples["suite"], samples["path"], strict=True), own, strict=True))
+    keys = zip(found["suite"], found["path"], found["condition"], strict=True)
+    return found[[condition in of_path[suite, path] for suite, path, condition in keys]]
 
 
 def _split(value: float | np.ndarray | None) -> Sequence[float | bytes | None]:

@@ -20,13 +20,14 @@ from threadpoolctl import threadpool_limits
 from dfdbench.errors import UserError
 from dfdbench.files import sha256_file
 from dfdbench.groups import find_missing, group_values, pooled_values
-from dfdbench.metrics import Compute, Family, MissingWeights, Setting, get_family
+from dfdbench.metrics import Compute, Family, Metric, MissingWeights, Setting, get_family
 from dfdbench.progress import Bar
 from dfdbench.samples import Collection, Sample, collect, names_of
-from dfdbench.scores import Key, Row, Shape, Store
+from dfdbench.score_schema import Key, Row, Shape, condition_of
+from dfdbench.scores import Store
 from dfdbench.shards import Shard
 from dfdbench.suites import Suite, get_suite
-from dfdbench.video import decoders, read_video, select
+from dfdbench.video import decoders, read_image, read_video, select
 
 MOST_WORKERS = 8  # each holds one decoded clip
 
@@ -220,12 +221,13 @@ class _Models:
                 torch.backends.cudnn.allow_tf32 = False  # the key says float32
         return self._loaded[family.name]
 
-    def key(self, family: Family, metric: str, version: int, sha256: str, decoder: str) -> Key:
-        """The key of one score."""
+    def key(self, family: Family, metric: Metric, row: Row | None, decoder: str) -> Key:
+        """The key of one score; without a row, of the metric's scores of any clip."""
         device = self.setting.device.split(":")[0] if family.model else "cpu"
-        weights = self.weights[family.name]
+        condition = condition_of(family.needs, row.prompt, row.image) if row else ""
         return Key(
-            sha256, metric, version, weights, family.policy, decoder, family.dtype, device
+            row.sha256 if row else "", metric.name, metric.version, self.weights[family.name],
+            family.policy, decoder, family.dtype, device, condition or "",
         )  # fmt: skip
 
 
@@ -257,7 +259,7 @@ class _Engine:
         """Score `samples`. complete: they are all that the store should hold."""
         # Said first: a killed run's scores are read like those of a finished one.
         self.store.set_current(
-            self.models.key(family, metric.name, metric.version, "", "")
+            self.models.key(family, metric, None, "")
             for family in self.families
             for metric in family.at("video")
         )
@@ -289,12 +291,13 @@ class _Engine:
             name = self._name(sample)
             try:
                 sha256 = sha256_file(sample.path)
+                image = sha256_file(sample.image) if sample.image else ""
             except OSError as error:
-                self._failed(name, f"{sample.path}: {error.strerror}; check the path")
+                self._failed(name, f"{error.filename}: {error.strerror}; check the path")
                 continue
             row = Row(
                 self.suite.name, name, sample.prompt_id, sample.prompt, sample.seed,
-                sample.method, sha256,
+                sample.method, sha256, image,
             )  # fmt: skip
             known = self.store.known(sha256)
             todo = [family for family in self.families if not self._is_known(family, row, known)]
@@ -307,9 +310,10 @@ class _Engine:
 
     def _is_known(self, family: Family, row: Row, known: set[Key]) -> bool:
         # A file that the preferred decoder cannot read was scored through the fallback.
-        key = self.models.key
+        if condition_of(family.needs, row.prompt, row.image) is None:
+            return True  # nothing to compute
         return any(
-            all(key(family, m.name, m.version, row.sha256, d) in known for m in family.at("video"))
+            all(self.models.key(family, m, row, d) in known for m in family.at("video"))
             for d in decoders()
         )
 
@@ -350,6 +354,9 @@ def _work(job: _Job, models: _Models) -> tuple[Scores, Shape]:
     policy = policies.pop() if len(policies) == 1 else "all"
     clip = read_video(job.sample.path, policy, threads=1)
     frames, height, width = clip.frames.shape[:3]
+    if any("image" in family.needs for family, _ in job.families):
+        clip = clip._replace(image=read_image(job.sample.image))
+    clip = clip._replace(prompt=job.sample.prompt)
     scores: Scores = {}
     for family, compute in job.families:
         part = select(clip, family.policy)
@@ -372,6 +379,5 @@ def _work(job: _Job, models: _Models) -> tuple[Scores, Shape]:
             value = values.get(metric.name)
             if isinstance(value, float) and not math.isfinite(value):
                 value = None
-            key = models.key(family, metric.name, metric.version, job.row.sha256, clip.decoder)
-            scores[key] = value
+            scores[models.key(family, metric, job.row, clip.decoder)] = value
     return scores, Shape(width, height, frames, clip.fps)

@@ -173,6 +173,23 @@ def read_video(path: str | Path, policy: str = "all", threads: int = 0) -> Clip:
     return Clip(frames, fps, decoders()[-1], indices, path)
 
 
+def read_image(path: str | Path | None) -> np.ndarray | None:
+    """The picture at `path` as uint8 (H, W, 3) RGB; None for None.
+
+    Raises:
+        UserError: it is missing or no picture.
+    """
+    if path is None:
+        return None
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable picture; write or download it again") from error
+
+
 def _one_line(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(text.split())[:120]

@@ -8,7 +8,8 @@ import numpy as np
 
 from dfdbench.metrics import GroupValue, all_metrics
 from dfdbench.run import Run
-from dfdbench.scores import Key, Row, Store
+from dfdbench.score_schema import Key, Row
+from dfdbench.scores import Store
 from dfdbench.video import write_video
 
 PROMPTS = ("ball-desert", "box-snow", "cross-city", "triangle-snow")

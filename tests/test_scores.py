@@ -7,7 +7,8 @@ import pytest
 
 from dfdbench.errors import UserError
 from dfdbench.metrics import GroupValue
-from dfdbench.scores import TABLE_COLUMNS, Key, Row, Store
+from dfdbench.score_schema import Key, Row
+from dfdbench.scores import TABLE_COLUMNS, Store
 
 
 def key(sha256: str = "aa", metric: str = "saturation_mean", version: int = 1) -> Key:

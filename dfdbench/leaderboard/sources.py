@@ -20,7 +20,8 @@ from dfdbench.metrics import all_metrics
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.collect import find_sources
 from dfdbench.run import Run, provenance
-from dfdbench.scores import Key, Store
+from dfdbench.score_schema import Key
+from dfdbench.scores import Store
 
 RUN_FIELDS = (
     "id", "training_seed", "method", "recipe_digest", "student_updates", "student_updates_total",

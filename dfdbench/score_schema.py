@@ -1,0 +1,121 @@
+"""Tables and keys of the score store, and how an older store becomes one of today.
+
+Used by scores.py, which reads and writes them, and by scoring (keys).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+SCHEMA_VERSION = 3
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS samples (
+    suite TEXT NOT NULL, path TEXT NOT NULL, prompt_id TEXT NOT NULL, prompt TEXT, seed INTEGER,
+    method TEXT NOT NULL, sha256 TEXT NOT NULL, image TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (suite, path));
+CREATE TABLE IF NOT EXISTS scores (
+    sha256 TEXT NOT NULL, metric TEXT NOT NULL, version INTEGER NOT NULL, weights TEXT NOT NULL,
+    policy TEXT NOT NULL, decoder TEXT NOT NULL, dtype TEXT NOT NULL, device TEXT NOT NULL,
+    condition TEXT NOT NULL, value REAL, data BLOB,
+    PRIMARY KEY (sha256, metric, version, weights, policy, decoder, dtype, device, condition));
+CREATE TABLE IF NOT EXISTS groups (
+    suite TEXT NOT NULL, method TEXT NOT NULL, prompt_id TEXT NOT NULL, metric TEXT NOT NULL,
+    version INTEGER NOT NULL, value REAL NOT NULL, n INTEGER NOT NULL,
+    PRIMARY KEY (suite, method, prompt_id, metric, version));
+CREATE TABLE IF NOT EXISTS pooled (
+    suite TEXT NOT NULL, method TEXT NOT NULL, reference TEXT NOT NULL, metric TEXT NOT NULL,
+    version INTEGER NOT NULL, value REAL NOT NULL, n INTEGER NOT NULL,
+    PRIMARY KEY (suite, method, reference, metric));
+CREATE TABLE IF NOT EXISTS videos (
+    sha256 TEXT PRIMARY KEY, width INTEGER NOT NULL, height INTEGER NOT NULL,
+    frames INTEGER NOT NULL, fps REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS current (
+    metric TEXT PRIMARY KEY, version INTEGER NOT NULL, weights TEXT NOT NULL, policy TEXT NOT NULL,
+    dtype TEXT NOT NULL, device TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS failures (
+    suite TEXT NOT NULL, path TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (suite, path));
+"""
+UPGRADE = """
+ALTER TABLE samples ADD COLUMN image TEXT NOT NULL DEFAULT '';
+ALTER TABLE scores RENAME TO old_scores;
+{schema}
+INSERT INTO scores SELECT sha256, metric, version, weights, policy, decoder, dtype, device, '',
+    value, data FROM old_scores ORDER BY rowid;
+DROP TABLE old_scores;
+"""  # from schema 1 or 2, which knew no scores that depend on a prompt or an image
+NEWEST = """
+SELECT s.sha256, s.metric, s.version, s.condition, s.{column} FROM scores s
+LEFT JOIN current c USING (metric, version, weights, policy, dtype, device)
+WHERE s.{column} IS NOT NULL AND {where}
+ORDER BY s.sha256, s.metric, s.condition, c.metric IS NOT NULL, s.version, s.rowid
+"""
+MERGED = {
+    "meta": ("key",),
+    "current": ("metric",),
+    "samples": ("suite", "path"),
+    "failures": ("suite", "path"),
+    "videos": ("sha256",),
+    "scores": (
+        "sha256",
+        "metric",
+        "version",
+        "weights",
+        "policy",
+        "decoder",
+        "dtype",
+        "device",
+        "condition",
+    ),
+}  # tables of a shard, and the first columns by which their rows are told apart
+
+
+class Key(NamedTuple):
+    """What makes a score the same score (DESIGN: score key)."""
+
+    sha256: str
+    metric: str
+    version: int
+    weights: str
+    policy: str
+    decoder: str
+    dtype: str
+    device: str
+    condition: str = ""
+
+
+def condition_of(needs: Sequence[str], prompt: str | None, image: str) -> str | None:
+    """What of a sample's condition goes into a score: a short text; None where it lacks it.
+
+    needs: "prompt", "image", both or neither (""). image: sha256 of the sample's image, or "".
+    """
+    given = {
+        "prompt": hashlib.sha256(prompt.encode()).hexdigest() if prompt else "",
+        "image": image,
+    }
+    parts = [(need, given[need]) for need in needs]
+    if not all(value for _, value in parts):
+        return None
+    return " ".join(f"{need}:{value[:16]}" for need, value in parts)
+
+
+class Shape(NamedTuple):
+    """What a video is, whatever was scored: size in pixels, frames, frames per second."""
+
+    width: int
+    height: int
+    frames: int
+    fps: float
+
+
+class Row(NamedTuple):
+    """A sample as the store knows it; `path` is relative to the store's input."""
+
+    suite: str
+    path: str
+    prompt_id: str
+    prompt: str | None
+    seed: int | None
+    method: str
+    sha256: str
+    image: str = ""  # sha256 of the picture that it should continue
