@@ -34,6 +34,12 @@ FAMILY_NAMES = (
     "clip_vit_l14_cls",
     "dinov2_l",
     "dinov3_l",
+    "vbench_subject_consistency",
+    "vbench_background_consistency",
+    "vbench_aesthetic_quality",
+    "vbench_appearance_style",
+    "vbench_i2v_subject",
+    "vbench_i2v_background",
 )
 
 Direction = Literal["higher", "lower", "nearest_reference"]
