@@ -40,6 +40,9 @@ FAMILY_NAMES = (
     "vbench_appearance_style",
     "vbench_i2v_subject",
     "vbench_i2v_background",
+    "vbench_temporal_style",
+    "vbench_overall_consistency",
+    "vbench_human_action",
 )
 
 Direction = Literal["higher", "lower", "nearest_reference"]
