@@ -34,6 +34,11 @@ FAMILY_NAMES = (
     "clip_vit_l14_cls",
     "dinov2_l",
     "dinov3_l",
+    "vbench_motion_smoothness",
+    "vbench_dynamic_degree",
+    "vbench_static_filter",
+    "vbench_imaging_quality",
+    "vbench_camera_motion",
 )
 
 Direction = Literal["higher", "lower", "nearest_reference"]
