@@ -43,6 +43,11 @@ FAMILY_NAMES = (
     "vbench_temporal_style",
     "vbench_overall_consistency",
     "vbench_human_action",
+    "vbench_motion_smoothness",
+    "vbench_dynamic_degree",
+    "vbench_static_filter",
+    "vbench_imaging_quality",
+    "vbench_camera_motion",
 )
 
 Direction = Literal["higher", "lower", "nearest_reference"]
