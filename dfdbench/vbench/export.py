@@ -1,4 +1,4 @@
-"""Results in VBench's own files: NAME_full_info.json, NAME_eval_results.json, the leaderboard's zip.
+"""Results in VBench's own files: what was evaluated, what came out, and the leaderboard's zip.
 
 Used by the command that exports a store. Formats as vbench 0.1.5 writes and the leaderboard's
 scripts read them, with two differences: no NaN (which is not JSON) stands for a camera motion
@@ -19,7 +19,7 @@ import pandas as pd
 from dfdbench.errors import UserError, unknown_name
 from dfdbench.files import atomic_path, write_json
 from dfdbench.metrics.vbench_camera_motion import target
-from dfdbench.vbench.totals import DIMENSIONS, PROTOCOLS, asks, counted, dimension_scores
+from dfdbench.vbench.totals import DIMENSIONS, PROTOCOLS, counted, dimension_scores
 
 Entry = Mapping[str, Any]
 """One prompt of VBench's info file: prompt_en, dimension (a list), and what else it has."""

@@ -1,9 +1,9 @@
 """VBench's totals: from values of clips to a score a dimension, from those to Quality and Total.
 
-Huang et al., "VBench" (2311.17982) and "VBench++" (2411.13503); minima, maxima and weights are those
-of the leaderboard's scripts. Pure functions over what scores.Store.values(suite, COLUMNS) gives.
-Used by the report, the leaderboard and export.py. A missing dimension is left out of a total, which
-then says of how many it is; VBench's scripts count it as a raw 0.
+Huang et al., "VBench" (2311.17982) and "VBench++" (2411.13503); minima, maxima and weights are
+those of the leaderboard's scripts. Pure functions over what scores.Store.values(suite, COLUMNS)
+gives. Used by the report, the leaderboard and export.py. A missing dimension is left out of a
+total, which then says of how many it is; VBench's scripts count it as a raw 0.
 """
 
 import math
@@ -60,6 +60,11 @@ COLUMNS = (
     STATIC,
 )
 """The metrics and readings that `dimension_scores` may use."""
+
+
+SCORE_COLUMNS = [
+    "method", "dimension", "score", "video_mean", "frame_mean", "videos", "prompts", "expected",
+]  # fmt: skip
 
 
 class Protocol(NamedTuple):
@@ -227,11 +232,6 @@ def dimension_scores(
                 }
             )
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
-
-
-SCORE_COLUMNS = [
-    "method", "dimension", "score", "video_mean", "frame_mean", "videos", "prompts", "expected",
-]  # fmt: skip
 
 
 def _expected(
