@@ -191,6 +191,9 @@ def evaluate(
     poses: Annotated[Path | None, typer.Option(help="Folder of ViPE's pose files.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Clips at once; else a core.")] = None,
     shard: Annotated[str | None, typer.Option(help="Part such as 1/3, or auto.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 3 where weights or totals lack a part.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score videos; a run's missing clips are generated first. Known scores are not recomputed.
@@ -208,7 +211,8 @@ def evaluate(
         as_json,
         "\n".join(summary.lines()),
     )
-    raise typer.Exit(summary.exit_code)
+    lacking = strict and bool(summary.skipped or summary.partial)
+    raise typer.Exit(summary.exit_code or (3 if lacking else 0))
 
 
 @app.command()

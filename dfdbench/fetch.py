@@ -17,7 +17,8 @@ from dfdbench.assets import ASSETS, Asset, Status, assets_folder, inspect, mend
 from dfdbench.errors import UserError, unknown_name
 
 GROUPS = {
-    "offline": tuple(asset.name for asset in ASSETS.values() if asset.packages),
+    # Not the packages of which only code is used beside weights of another source.
+    "offline": tuple(a.name for a in ASSETS.values() if a.packages and a.unlocks),
     "all": tuple(asset.name for asset in ASSETS.values() if not asset.shipped),
 }
 

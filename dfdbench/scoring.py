@@ -40,7 +40,8 @@ class Summary:
     something was computed; reused: clips with all scores there already; failures: (path, reason)
     of clips left out; mixed: prompts left out of group values because their clips differ in size;
     missing: prompts of the suite without a clip, a line a method; skipped: families without their
-    weights, with the reason; written: files beside the stores; seconds: wall time.
+    weights, with the reason; written: files beside the stores; partial: VBench's totals lack a
+    dimension; seconds: wall time.
     """
 
     suite: str
@@ -53,6 +54,7 @@ class Summary:
     missing: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
+    partial: bool = False
     seconds: float = 0.0
 
     @property
@@ -147,6 +149,12 @@ def score(
 
         for path in summary.stores:
             summary.written += [str(p) for p in write_comparison(path, suite, path.parent)]
+    if suite.protocol and not shard:
+        from dfdbench.vbench.summary import is_partial, write_summary
+
+        for path in summary.stores:
+            summary.written += [str(p) for p in write_summary(path, suite)]
+            summary.partial |= is_partial(path, suite)
     summary.seconds = time.monotonic() - start
     return summary
 

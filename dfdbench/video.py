@@ -61,11 +61,26 @@ def _even16(total: int) -> np.ndarray:
     return np.unique(np.rint(np.linspace(0, total - 1, min(16, total))).astype(int))
 
 
-POLICIES: dict[str, Callable[[int], np.ndarray]] = {"all": _all_frames, "even16": _even16}
+def _middle(count: int) -> Callable[[int], np.ndarray]:
+    def indices(total: int) -> np.ndarray:
+        # VBench: the middle of each of `count` parts; a shorter clip's last frame fills the rest
+        edges = np.linspace(0, total, min(count, total) + 1).astype(int)
+        middles = (edges[:-1] + edges[1:] - 1) // 2
+        return np.pad(middles, (0, count - len(middles)), mode="edge")
+
+    return indices
+
+
+POLICIES: dict[str, Callable[[int], np.ndarray]] = {
+    "all": _all_frames,
+    "even16": _even16,
+    "middle8": _middle(8),
+    "middle16": _middle(16),
+}
 
 
 def frame_indices(total: int, policy: str) -> np.ndarray:
-    """Frame numbers that `policy` takes from a video of `total` frames; int, rising."""
+    """Frame numbers that `policy` takes from a video of `total` frames; int, never falling."""
     if policy not in POLICIES:
         raise unknown_name("frame policy", policy, POLICIES)
     return POLICIES[policy](total)
@@ -143,7 +158,7 @@ def _probe(path: Path) -> float:
 
 
 def read_video(path: str | Path, policy: str = "all", threads: int = 0) -> Clip:
-    """Decode the frames that `policy` ("all" or "even16") takes from the video at `path`.
+    """Decode the frames that `policy` (a key of POLICIES) takes from the video at `path`.
 
     decord first; PyAV where decord is missing or fails. Both give the same pixels (a test compares
     them on a released clip). threads: of decord, 0 for `OMP_NUM_THREADS` or one a core.

@@ -148,3 +148,19 @@ def test_broken_files_give_one_line_with_their_name(tmp_path: Path) -> None:
             read_video(path)
         assert path.name in str(caught.value), what
         assert "\n" not in str(caught.value), what
+
+
+@pytest.mark.parametrize(
+    ("total", "policy", "expected"),
+    [
+        (81, "middle8", [4, 14, 24, 34, 44, 54, 64, 75]),  # edges 0 10 20 … 70 81
+        (17, "middle8", [0, 2, 4, 6, 8, 10, 12, 15]),  # edges 0 2 4 6 8 10 12 14 17
+        (8, "middle8", list(range(8))),
+        (3, "middle8", [0, 1, 2, 2, 2, 2, 2, 2]),
+        (5, "middle16", [0, 1, 2, 3, 4, *[4] * 11]),
+    ],
+)
+def test_middle_of_each_part_padded_with_the_last(
+    total: int, policy: str, expected: list[int]
+) -> None:
+    assert frame_indices(total, policy).tolist() == expected

@@ -34,6 +34,20 @@ FAMILY_NAMES = (
     "clip_vit_l14_cls",
     "dinov2_l",
     "dinov3_l",
+    "vbench_subject_consistency",
+    "vbench_background_consistency",
+    "vbench_aesthetic_quality",
+    "vbench_appearance_style",
+    "vbench_i2v_subject",
+    "vbench_i2v_background",
+    "vbench_temporal_style",
+    "vbench_overall_consistency",
+    "vbench_human_action",
+    "vbench_motion_smoothness",
+    "vbench_dynamic_degree",
+    "vbench_static_filter",
+    "vbench_imaging_quality",
+    "vbench_camera_motion",
 )
 
 Direction = Literal["higher", "lower", "nearest_reference"]

@@ -27,6 +27,20 @@ GENERAL = (
     "dinov2_l",
     "dinov3_l",
 )  # families for any clips; those without their weights are skipped by name
+VBENCH = (
+    "vbench_subject_consistency",
+    "vbench_background_consistency",
+    "flicker",
+    "vbench_motion_smoothness",
+    "vbench_dynamic_degree",
+    "vbench_aesthetic_quality",
+    "vbench_imaging_quality",
+    "vbench_temporal_style",
+    "vbench_overall_consistency",
+    "vbench_i2v_subject",
+    "vbench_i2v_background",
+)  # VBench's dimensions that mean something for clips of any prompt
+STAND_INS = ("rife39", "dis_flow", "brisque")  # beside them, in columns of their own
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,8 @@ class Suite:
     """Prompts, default seeds and metric families.
 
     prompts: empty where they come with the videos (a manifest). reference: a JSON file of
-    published or known values that the scores are compared with (dfdbench.released).
+    published or known values that the scores are compared with (dfdbench.released). protocol:
+    "t2v" or "i2v" where VBench's totals of it are wanted (dfdbench.vbench.totals).
     """
 
     name: str
@@ -53,6 +68,7 @@ class Suite:
     seeds: tuple[int, ...]
     metrics: tuple[str, ...]
     reference: Path | None = None
+    protocol: str = ""
 
     def prompt(self, prompt_id: str) -> Prompt:
         """The prompt with this id; an unknown id is refused with near ones."""
@@ -92,6 +108,18 @@ def _clips() -> Suite:
         prompts=(),
         seeds=(),
         metrics=GENERAL,
+    )
+
+
+def _vbench_custom() -> Suite:
+    return Suite(
+        "vbench-custom",
+        version=1,
+        description="any clips by VBench's dimensions, with those of a prompt or image where given",
+        prompts=(),
+        seeds=(),
+        metrics=(*VBENCH, *STAND_INS),
+        protocol="t2v",
     )
 
 
@@ -148,6 +176,7 @@ def _prompt_suite(path: Path, description: str) -> Suite:
 SUITES: dict[str, Callable[[], Suite]] = {
     "toy-t2v": _toy_t2v,
     "clips": _clips,
+    "vbench-custom": _vbench_custom,
     "released-clips": _released_clips,
     "t2v-animation": lambda: _prompt_suite(
         HERE / "t2v-animation.txt", "70 prompts of animation in seven categories"

@@ -1,0 +1,1 @@
+"""What VBench's dimensions share: where its weights lie, its preprocessing, networks, formulas."""

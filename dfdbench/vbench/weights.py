@@ -1,0 +1,172 @@
+"""The weights of VBench's dimensions: where VBench, torch hub and CLIP keep them, how to get them.
+
+Used by the families `vbench_*`. Nothing is downloaded here. Folders, in order: $VBENCH_CACHE_DIR
+(default ~/.cache/vbench), torch hub's checkpoints ($TORCH_HOME, default ~/.cache/torch), CLIP's
+~/.cache/clip, and ./models, where DreamSim's package leaves its files.
+"""
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dfdbench.errors import UserError
+from dfdbench.files import sha256_cached
+from dfdbench.metrics import MissingWeights
+
+
+class Weights(NamedTuple):
+    """One file: its path in VBench's cache, its size, where it comes from, under which licence."""
+
+    path: str
+    size: str
+    source: str
+    licence: str
+
+
+_OPENAI = "https://openaipublic.azureedge.net/clip/models"
+_VBENCH = "https://huggingface.co/OpenGVLab/VBench_Used_Models"
+_DREAMSIM = "https://github.com/ssundaram21/dreamsim/releases/tag/v0.2.0-checkpoints"
+_UNVERIFIED = "MIT (not verified)"
+
+# Sizes and licences as far as they are known without the files (4 bytes a parameter).
+WEIGHTS = (
+    Weights(
+        "dino_model/dino_vitbase16_pretrain.pth",
+        "343 MB",
+        "https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",
+        "Apache-2.0",
+    ),
+    Weights(
+        "clip_model/ViT-B-32.pt",
+        "about 340 MB",
+        f"{_OPENAI}/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
+        _UNVERIFIED,
+    ),
+    Weights(
+        "clip_model/ViT-L-14.pt",
+        "about 890 MB",
+        f"{_OPENAI}/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+        _UNVERIFIED,
+    ),
+    Weights(
+        "aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth",
+        "4 kB",
+        "https://github.com/LAION-AI/aesthetic-predictor",
+        _UNVERIFIED,
+    ),
+    Weights(
+        "pyiqa_model/musiq_spaq_ckpt-358bb6af.pth",
+        "109 MB",
+        "https://github.com/chaofengc/IQA-PyTorch/releases/tag/v0.1-weights",
+        "pyiqa's, non-commercial (not verified)",
+    ),
+    Weights(
+        "amt_model/amt-s.pth", "12 MB", "https://huggingface.co/lalala125/AMT", "CC BY-NC 4.0"
+    ),
+    Weights(
+        "raft_model/models/raft-things.pth",
+        "21 MB",
+        "https://dl.dropboxusercontent.com/s/4j4z58wuv8o0mfz/models.zip",
+        "BSD-3-Clause",
+    ),
+    Weights(
+        "umt_model/l16_ptk710_ftk710_ftk400_f16_res224.pth", "about 1.2 GB", _VBENCH, "not stated"
+    ),
+    Weights("ViCLIP/ViClip-InternVid-10M-FLT.pth", "about 1.7 GB", _VBENCH, "not stated"),
+    Weights("ViCLIP/bpe_simple_vocab_16e6.txt.gz", "1.4 MB", _VBENCH, _UNVERIFIED),
+    Weights(
+        "cotracker2.pth", "size not known", "https://github.com/facebookresearch/co-tracker",
+        "CC BY-NC 4.0",
+    ),
+    Weights("dreamsim/clip_vitb16_pretrain.pth.tar", "about 345 MB", _DREAMSIM, _UNVERIFIED),
+    Weights("dreamsim/open_clip_vitb16_pretrain.pth.tar", "about 345 MB", _DREAMSIM, _UNVERIFIED),
+    Weights("dreamsim/ensemble_lora/adapter_config.json", "1 kB", _DREAMSIM, _UNVERIFIED),
+    Weights("dreamsim/ensemble_lora/adapter_model.safetensors", "7 MB", _DREAMSIM, _UNVERIFIED),
+)  # fmt: skip
+_BY_STEM = {Path(weights.path).name.split(".")[0]: weights for weights in WEIGHTS}
+
+
+def cache_folders() -> list[Path]:
+    """Folders that may hold weights, the preferred first; they need not exist."""
+    torch_home = os.environ.get("TORCH_HOME")
+    if not torch_home:
+        torch_home = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch")
+    return [
+        Path(os.environ.get("VBENCH_CACHE_DIR") or "~/.cache/vbench").expanduser(),
+        Path(torch_home).expanduser() / "hub" / "checkpoints",
+        Path("~/.cache/clip").expanduser(),
+        Path("models").absolute(),
+    ]
+
+
+def vbench_file(*relative_candidates: str, what: str) -> Path:
+    """The first of the candidates that is in one of `cache_folders`.
+
+    Args:
+        relative_candidates: paths inside a cache folder, the preferred first; the first has the
+            file name of one of WEIGHTS.
+        what: what it is, in a few words, for the error.
+
+    Raises:
+        MissingWeights: it is nowhere; the message names the file and how to get it.
+    """
+    folders = cache_folders()
+    for folder in folders:
+        for path in relative_candidates:
+            if (folder / path).is_file():
+                return folder / path
+    wanted = _of(Path(relative_candidates[0]))
+    raise MissingWeights(
+        f"no {Path(wanted.path).name} ({what}; {wanted.size}, {wanted.licence}); get it from "
+        f"{wanted.source} and put it at {folders[0] / wanted.path}"
+    )
+
+
+def vbench_digest(*files: Path) -> str:
+    """sha256 over the files, for the key of a score; large files are hashed once."""
+    return sha256_cached(files)
+
+
+def vbench_unusable(file: Path, what: str) -> UserError:
+    """The error for a file that is here but is not `what`."""
+    return UserError(f"{file}: not {what}; get it again from {_of(file).source}")
+
+
+def _of(file: Path) -> Weights:
+    """The entry of a file of any suffix."""
+    return _BY_STEM[file.name.split(".")[0]]
+
+
+def read_state(file: Path, what: str) -> Mapping[str, Any]:
+    """The tensors of a checkpoint by name, or whatever dict of tensors it holds, on the CPU.
+
+    safetensors, torch's own files as far as `weights_only` reads them, and TorchScript archives
+    such as OpenAI's CLIP, of which only the tensors are taken; no code in them is run.
+
+    Raises:
+        UserError: it is none of these, or damaged.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        if _is_torchscript(file):
+            return torch.jit.load(file, map_location="cpu").state_dict()
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; the remedy is the same
+        raise vbench_unusable(file, what) from error
+    if not isinstance(found, Mapping):
+        raise vbench_unusable(file, what)
+    return found
+
+
+def _is_torchscript(file: Path) -> bool:
+    """Whether torch.save would not have written the zip file: it has TorchScript's constants."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())

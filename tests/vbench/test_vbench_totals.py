@@ -1,0 +1,241 @@
+"""VBench's totals against published rows of its leaderboard and the DFD paper, and by hand."""
+
+from itertools import groupby
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfdbench import published
+from dfdbench.errors import UserError
+from dfdbench.vbench.consistency import consistency
+from dfdbench.vbench.totals import (
+    COLUMNS,
+    DIMENSIONS,
+    I2V,
+    I2V_QUALITY,
+    PROTOCOLS,
+    QUALITY,
+    SEMANTIC,
+    T2V,
+    Total,
+    dimension_scores,
+    normalised,
+    totals,
+)
+
+# Percent, as VBench's leaderboard prints them: the 16 dimensions in its order (the first seven are
+# Quality), then Quality, Semantic and Total. The dimensions are also in the paper's table of T2V
+# models (2311.17982).
+LEADERBOARD = {
+    "ModelScope": (
+        [89.87, 95.29, 98.28, 95.79, 66.39, 52.06, 58.57],
+        [82.25, 38.98, 92.40, 81.72, 33.68, 39.26, 23.39, 25.37, 25.67],
+        (78.05, 66.54, 75.75),
+    ),
+    "LaVie": (
+        [91.41, 97.47, 98.30, 96.38, 49.72, 54.94, 61.90],
+        [91.82, 33.32, 96.80, 86.39, 34.09, 52.69, 23.56, 25.93, 26.41],
+        (78.78, 70.31, 77.08),
+    ),
+    "VideoCrafter-1.0": (
+        [95.10, 98.04, 98.93, 95.67, 55.00, 62.67, 65.46],
+        [78.18, 45.66, 91.60, 93.32, 58.86, 43.75, 24.41, 25.54, 26.76],
+        (81.59, 72.22, 79.72),
+    ),
+}
+
+
+def scores_of(model: str) -> dict[str, float]:
+    quality, semantic, _ = LEADERBOARD[model]
+    return {k: v / 100 for k, v in zip(QUALITY + SEMANTIC, quality + semantic, strict=True)}
+
+
+@pytest.mark.parametrize("model", LEADERBOARD)
+def test_totals_are_those_that_the_leaderboard_prints(model: str) -> None:
+    found = totals(scores_of(model), "t2v")
+    values = [100 * float(found[k].value or 0) for k in ("quality", "semantic", "total")]
+    # the dimensions are rounded to .01 as well, so the last digit may differ by one
+    assert values == pytest.approx(LEADERBOARD[model][2], abs=0.01)
+    assert [found[k].label for k in ("quality", "semantic", "total")] == ["", "", ""]
+    assert found["total"].expected == 16
+
+
+def test_quality_of_modelscope_by_hand() -> None:
+    # normalised: subject, background, flickering, motion, dynamic degree, aesthetics, imaging
+    by_hand = [0.7525 / 0.8538, 0.6914 / 0.7385, 0.3535 / 0.3707, 0.2519 / 0.2915]
+    by_hand += [0.6639, 0.5206, 0.5857]
+    scores = scores_of("ModelScope")
+    assert [normalised(name, scores[name]) for name in QUALITY] == pytest.approx(by_hand)
+    by_hand[4] /= 2  # dynamic degree weighs half
+    assert totals(scores, "t2v")["quality"].value == pytest.approx(sum(by_hand) / 6.5)
+
+
+def test_plain_averages_are_those_that_the_paper_prints() -> None:
+    rows = sorted(published.read(), key=lambda row: (row.setting, row.method))
+    checked = {"t2v": 0, "i2v": 0}
+    for (setting, _), group in groupby(rows, key=lambda row: (row.setting, row.method)):
+        scores = {row.metric: row.value for row in group}
+        protocol = setting[:3]
+        if "average_vbench" not in scores:
+            continue
+        found = totals({k: v for k, v in scores.items() if k in DIMENSIONS}, protocol)["average"]
+        # the columns it is the mean of are rounded to three digits too
+        assert found.value == pytest.approx(scores["average_vbench"], abs=0.00101)
+        assert found == (found.value, {"t2v": 5, "i2v": 7}[protocol], found.expected)
+        assert found.label == ""
+        checked[protocol] += 1
+    assert checked == {"t2v": 4, "i2v": 10}
+
+
+def test_i2v_total_by_hand() -> None:
+    scores = dict.fromkeys(I2V_QUALITY + I2V, 1.0) | {
+        "motion_smoothness": 0.85175,  # the middle of .706 and .9975
+        "dynamic_degree": 0.4,
+        "i2v_subject": 0.57310,  # the middle of .1462 and 1
+        "camera_motion": 0.3,
+        "temporal_flickering": 0.1,  # not of this total
+    }
+    found = totals(scores, "i2v")
+    quality = (4 + 0.5 + 0.5 * 0.4) / 5.5
+    image = (0.5 + 1 + 0.1 * 0.3) / 2.1
+    assert found["quality"].value == pytest.approx(quality)
+    assert found["i2v"].value == pytest.approx(image)
+    assert found["total"] == Total(pytest.approx((quality + image) / 2), 9, 9)
+    plain = (1 + 1 + 0.1 + 0.85175 + 1 + 0.5731 + 1) / 7
+    assert found["average"] == Total(pytest.approx(plain), 7, 7)
+
+
+def test_normalised_scores_are_not_clamped() -> None:
+    assert normalised("motion_smoothness", 1.0) > 1
+    assert normalised("subject_consistency", 0.0) < 0
+
+
+def test_missing_dimensions_are_left_out_and_labelled() -> None:
+    scores = scores_of("LaVie")
+    fewer = {k: v for k, v in scores.items() if k not in ("scene", "object_class")}
+    fewer |= {"color": float("nan"), "dynamic_degree": None}
+    found = totals(fewer, "t2v")
+    kept = [normalised(k, scores[k]) for k in SEMANTIC if k in fewer and k != "color"]
+    assert found["semantic"] == Total(pytest.approx(np.mean(kept)), 6, 9)
+    still = [normalised(k, scores[k]) for k in QUALITY if k != "dynamic_degree"]
+    assert found["quality"] == Total(pytest.approx(np.mean(still)), 6, 7)
+    assert found["total"].value == pytest.approx((4 * np.mean(still) + np.mean(kept)) / 5)
+    assert [found[k].label for k in ("quality", "semantic", "total", "average")] == [
+        "6/7", "6/9", "12/16", "",
+    ]  # fmt: skip
+
+
+def test_total_without_one_of_its_parts_is_none() -> None:
+    found = totals({k: v for k, v in scores_of("LaVie").items() if k in QUALITY}, "t2v")
+    assert found["semantic"] == Total(None, 0, 9) and found["semantic"].label == "0/9"
+    assert found["total"] == Total(None, 7, 16)
+    assert found["quality"].label == ""
+
+
+def test_unknown_names_are_refused_with_near_ones() -> None:
+    with pytest.raises(UserError, match="subject_consistency"):
+        totals({"subject_consistancy": 1.0}, "t2v")
+    with pytest.raises(UserError, match="t2v"):
+        totals({}, "t2i")
+
+
+def test_protocols_count_the_dimensions_of_the_leaderboards() -> None:
+    assert len(PROTOCOLS["t2v"].dimensions) == len(set(T2V)) == 16
+    assert len(PROTOCOLS["i2v"].dimensions) == 9
+    assert set(T2V + I2V) == set(DIMENSIONS)
+    assert {c for c in COLUMNS if c not in DIMENSIONS} == {
+        "subject_consistency_frames", "background_consistency_frames",
+        "appearance_style_frames", "static",
+    }  # fmt: skip
+
+
+def table(**columns: list[object]) -> pd.DataFrame:
+    """Clips of one method and one prompt unless the columns say otherwise."""
+    count = len(next(iter(columns.values())))
+    base = {"method": ["dfd"] * count, "prompt_id": ["p"] * count}
+    return pd.DataFrame(base | {"path": [f"{i}.mp4" for i in range(count)]} | columns)
+
+
+def row_of(scores: pd.DataFrame, dimension: str, method: str = "dfd") -> "pd.Series[object]":
+    found = scores[(scores["dimension"] == dimension) & (scores["method"] == method)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def positive_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return max(0.0, float(a @ b / np.sqrt((a @ a) * (b @ b))))
+
+
+def test_consistency_of_clips_is_the_mean_over_their_frames() -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(size=(frames, 4)) for frames in (3, 9, 40)]
+    values = [consistency(features) for features in clips]
+    row = row_of(
+        dimension_scores(
+            table(subject_consistency=values, subject_consistency_frames=[2.0, 8.0, 39.0])
+        ),
+        "subject_consistency",
+    )
+    singles = [
+        (positive_cosine(f[t], f[t - 1]) + positive_cosine(f[t], f[0])) / 2
+        for f in clips
+        for t in range(1, len(f))
+    ]
+    assert row["score"] == row["frame_mean"] == pytest.approx(np.mean(singles))
+    assert row["video_mean"] == pytest.approx(np.mean(values))
+    assert abs(row["frame_mean"] - row["video_mean"]) > 1e-3
+
+
+def test_other_dimensions_are_the_mean_over_clips() -> None:
+    row = row_of(dimension_scores(table(imaging_quality=[0.2, 0.6, np.nan])), "imaging_quality")
+    assert row["score"] == row["video_mean"] == pytest.approx(0.4)
+    assert row["videos"] == 2 and np.isnan(row["frame_mean"])
+
+
+def test_frame_mean_needs_the_frames() -> None:
+    row = row_of(dimension_scores(table(background_consistency=[0.5])), "background_consistency")
+    assert np.isnan(row["score"]) and row["video_mean"] == 0.5
+
+
+def test_prompts_count_for_the_dimensions_they_are_meant_for() -> None:
+    values = table(
+        prompt_id=["a", "a", "b", "c"], scene=[0.0, 1.0, 0.25, 0.9], color=[0.1, 0.2, 0.3, 0.4]
+    )
+    prompts = {"a": ["scene"], "b": ["scene", "color"], "d": ["scene"]}
+    scores = dimension_scores(values, prompts)
+    scene, color = row_of(scores, "scene"), row_of(scores, "color")
+    assert (scene["score"], scene["videos"], scene["prompts"], scene["expected"]) == (
+        pytest.approx(1.25 / 3), 3, 2, 3,
+    )  # fmt: skip
+    assert (color["score"], color["videos"], color["prompts"], color["expected"]) == (0.3, 1, 1, 1)
+    everything = row_of(dimension_scores(values), "color")
+    assert (everything["score"], everything["expected"]) == (pytest.approx(0.25), 3)
+
+
+def test_methods_are_scored_apart() -> None:
+    scores = dimension_scores(table(method=["a", "b", "b"], human_action=[1.0, 0.0, 1.0]))
+    assert row_of(scores, "human_action", "a")["score"] == 1
+    assert row_of(scores, "human_action", "b")["score"] == 0.5
+
+
+def test_static_filter_keeps_the_first_five_static_clips_of_a_prompt() -> None:
+    values = table(
+        prompt_id=["a"] * 8 + ["b"] * 2,
+        path=[f"a-{i}.mp4" for i in (7, 6, 5, 4, 3, 2, 1, 0)] + ["b-0.mp4", "b-1.mp4"],
+        static=[1, 1, 1, 0, 1, 1, 1, 1, 0, None],
+        temporal_flickering=[0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0, 0.9, 0.8],
+        motion_smoothness=[1.0] * 10,
+    )
+    filtered = row_of(dimension_scores(values, static_filter=True), "temporal_flickering")
+    assert filtered["score"] == pytest.approx((0.0 + 0.1 + 0.2 + 0.3 + 0.5) / 5)
+    assert (filtered["videos"], filtered["prompts"], filtered["expected"]) == (5, 1, 2)
+    plain = row_of(dimension_scores(values), "temporal_flickering")
+    assert plain["score"] == pytest.approx(0.45) and plain["videos"] == 10
+    other = row_of(dimension_scores(values, static_filter=True), "motion_smoothness")
+    assert other["videos"] == 10
+
+
+def test_static_filter_without_its_reading_counts_nothing() -> None:
+    scores = dimension_scores(table(temporal_flickering=[0.9]), static_filter=True)
+    assert scores.empty
