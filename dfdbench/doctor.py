@@ -123,10 +123,9 @@ def _cache(folder: Path) -> Row:
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """`examine`'s result for people; the last line says what is missing for which metrics."""
+    """`examine`'s result for people; the last lines say what is missing for which metrics."""
     versions = ", ".join(f"{k} {v or 'missing'}" for k, v in found["versions"].items())
     caches = (f"{c['path']} ({readable(c['free'])} free)" for c in found["caches"])
-    missing = "; ".join(f"{name} lacks {fault}" for name, fault in found["missing"].items())
     return [
         f"dfdbench {found['dfdbench']}, Python {found['python']}, {found['system']}",
         f"GPU: {found['cuda'] or 'none (CPU only)'}",
@@ -145,7 +144,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         "",
         *suite_table(found["suites"]),
         "",
-        f"metrics that cannot be computed: {missing or 'none'}",
+        "metrics that cannot be computed, and what they lack:" + " none" * (not found["missing"]),
+        *(f"  {name}: {fault}" for name, fault in found["missing"].items()),
     ]  # fmt: skip
 
 

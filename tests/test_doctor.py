@@ -44,8 +44,8 @@ def test_doctor_is_complete_as_json_and_ends_with_what_is_missing():
     states = {row["name"]: row["state"] for row in found["assets"]}
     assert states["toy-t2v"] == "present" and states["wan2.1-t2v-1.3b"] == "absent"
     assert all(cache["free"] > 0 for cache in found["caches"])
-    last = doctor.lines(found | {"missing": {"brisque": "brisque", "x": "a and b"}})[-1]
-    assert last == "metrics that cannot be computed: brisque lacks brisque; x lacks a and b"
+    last = doctor.lines(found | {"missing": {"brisque": "brisque", "x": "a and b"}})[-2:]
+    assert last == ["  brisque: brisque", "  x: a and b"]
     assert doctor.lines(found | {"missing": {}})[-1].endswith(": none")
 
 
