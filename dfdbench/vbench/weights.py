@@ -6,6 +6,7 @@ Used by the families `vbench_*`. Nothing is downloaded here. Folders, in order: 
 """
 
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -155,7 +156,9 @@ def read_state(file: Path, what: str) -> Mapping[str, Any]:
         if file.suffix == ".safetensors":
             return load_file(file)
         if _is_torchscript(file):
-            return torch.jit.load(file, map_location="cpu").state_dict()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it is deprecated; OpenAI has no other file
+                return torch.jit.load(file, map_location="cpu").state_dict()
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; the remedy is the same
         raise vbench_unusable(file, what) from error
