@@ -17,18 +17,13 @@ import random_features
 import timm
 import torch
 from clips import as_clip, random_clip
-from official import vbench_site
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dfdbench.errors import UserError
 from dfdbench.metrics import MissingWeights, Setting, get_family
-from dfdbench.metrics.vbench_aesthetic_quality import aesthetic_quality
-from dfdbench.metrics.vbench_appearance_style import STYLES, style_of
 from dfdbench.vbench import clip as openai_clip
 from dfdbench.vbench import dino, dreamsim
-from dfdbench.vbench.consistency import conformity, consistency, frame_weighted
-from dfdbench.vbench.pixels import IMAGENET, normalised, resized, resized_by_pillow
 from dfdbench.vbench.weights import (
     WEIGHTS,
     read_state,
@@ -37,8 +32,6 @@ from dfdbench.vbench.weights import (
     vbench_unusable,
 )
 
-X, Y = np.eye(2, dtype=np.float32)
-DIAGONAL = 2**-0.5
 TINY_DINO = "test_vit"  # timm's smallest, trained on 160 pixels
 TINY_SIZES = {"img_size": 160, "embed_dim": 64, "depth": 6, "num_heads": 2, "mlp_ratio": 3}
 TINY_CLIP: dict[str, Any] = {
@@ -56,69 +49,6 @@ NAMES = (
     "i2v_subject",
     "i2v_background",
 )
-
-
-@pytest.mark.parametrize(
-    ("features", "expected"),
-    [
-        ([X, X, X], 1),
-        ([X, Y, X], 1 / 4),  # previous 0, 0; first 0, 1
-        ([X, X, Y], 1 / 2),  # its reverse [Y, X, X] has 1/4: first and last are not the same
-        ([Y, X, X], 1 / 4),
-        ([X, -X, -X], 1 / 4),  # each cosine is clamped alone: ½(0 + 0), ½(1 + 0)
-        ([X, X + Y], DIAGONAL),
-        ([X, 5 * X], 1),
-    ],
-)
-def test_consistency_compares_each_frame_with_the_last_and_the_first(
-    features: list[np.ndarray], expected: float
-) -> None:
-    assert consistency(np.stack(features)) == pytest.approx(expected, abs=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("image", "features", "expected"),
-    [
-        (X, [X, X, X], 1),
-        (Y, [X, X, X], 0.6),  # still, but of another picture
-        (X, [X, Y, X], 0.4),  # the best frame counts for the image, no pair is alike
-        (X, [X, X, Y], 0.4 + 0.3 / 2),
-        (X, [X, X + Y, Y], 0.4 + 0.6 * DIAGONAL),
-        (X, [X, -X, -X], 0.4 + 0.3 / 2),
-        (-X, [X, X], 0.6),
-    ],
-)
-def test_conformity_weighs_the_image_and_adjacent_frames(
-    image: np.ndarray, features: list[np.ndarray], expected: float
-) -> None:
-    assert conformity(image, np.stack(features)) == pytest.approx(expected, abs=1e-7)
-
-
-def test_long_clips_weigh_more_in_a_frame_weighted_mean() -> None:
-    assert frame_weighted([1, 0], [3, 1]) == 0.75
-
-
-def test_aesthetic_quality_is_a_tenth_of_the_head_on_directions() -> None:
-    weight = np.array([3.0, -1.0])
-    assert aesthetic_quality(np.stack([X, 7 * Y]), weight, 4.0) == pytest.approx((7 + 3) / 2 / 10)
-
-
-def test_every_style_is_found_at_the_end_of_a_prompt_only() -> None:
-    for style in STYLES:
-        assert style_of(f"A panda drinking coffee in a cafe, {style}") == style
-        assert style_of(f"{style} of a panda") is None
-
-
-def test_styles_are_those_that_vbench_lists_for_its_prompts() -> None:
-    from importlib.util import find_spec
-
-    site = vbench_site() or str(Path(find_spec("vbench").origin).parents[1])  # type: ignore
-    entries = json.loads((Path(site) / "vbench" / "VBench_full_info.json").read_text())
-    styles = [e for e in entries if "appearance_style" in e["dimension"]]
-    assert len(styles) == 90
-    for entry in styles:
-        expected = entry["auxiliary_info"]["appearance_style"]["appearance_style"]
-        assert style_of(entry["prompt_en"]) == expected
 
 
 def test_position_embeddings_are_sampled_where_dino_samples_them() -> None:
@@ -159,40 +89,6 @@ def test_what_is_left_of_a_patch_at_the_sides_is_not_seen() -> None:
     whole = dino.tokens(network, pixels)
     assert whole.shape[1] == 1 + 14 * 24
     torch.testing.assert_close(whole, dino.tokens(network, pixels[..., :224, :384]))
-
-
-def test_resized_does_what_torch_does_and_clamps_nothing() -> None:
-    frames = np.zeros((1, 20, 30, 3), np.uint8)
-    frames[:, :, 15:] = 255
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-    found = resized(frames, 50, "bicubic", antialias=False)
-    expected = torch.nn.functional.interpolate(pixels, (50, 75), mode="bicubic")
-    torch.testing.assert_close(found, expected)
-    assert found.max() > 256 and found.min() < -1
-    assert resized(frames, 224, "bilinear", antialias=False).shape == (1, 3, 224, 336)
-    assert resized(frames[:, :, :29], 224, "bilinear", antialias=False).shape == (1, 3, 224, 324)
-    torch.testing.assert_close(
-        resized(frames, 10, "bilinear", antialias=True, crop=10),
-        torch.nn.functional.interpolate(pixels, (10, 15), mode="bilinear", antialias=True)[
-            ..., 2:12
-        ],
-    )
-
-
-def test_images_are_resized_by_pillow() -> None:
-    frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    expected = Image.fromarray(frame).resize((30, 20), Image.Resampling.BICUBIC)
-    expected = expected.crop((5, 0, 25, 20))
-    found = resized_by_pillow(frame[None], 20, crop=20)[0].permute(1, 2, 0)
-    np.testing.assert_array_equal(found.numpy(), np.asarray(expected))
-
-
-def test_normalised_channels_have_their_own_mean_and_deviation() -> None:
-    mean, deviation = IMAGENET
-    pixels = torch.tensor(mean).view(1, 3, 1, 1) * 255
-    assert normalised(pixels, IMAGENET).abs().max() < 1e-6
-    white = normalised(torch.full((1, 3, 1, 1), 255.0), IMAGENET).flatten().tolist()
-    assert white == pytest.approx([(1 - m) / d for m, d in zip(mean, deviation, strict=True)])
 
 
 def test_a_tower_of_dreamsim_is_open_clips_in_other_names(
