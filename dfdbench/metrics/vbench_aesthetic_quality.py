@@ -37,7 +37,7 @@ def load_head() -> tuple[np.ndarray, float]:
     """
     file, what = head_file(), "LAION's aesthetic head for CLIP ViT-L/14"
     state = read_state(file, what)
-    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
     if shapes != {"weight": (1, 768), "bias": (1,)}:
         raise vbench_unusable(file, what)
     return state["weight"][0].float().numpy(), float(state["bias"])

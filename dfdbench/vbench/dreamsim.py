@@ -9,6 +9,7 @@ added into the weights, W + (alpha / r) B A, so no code of peft is needed.
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,7 @@ FOLDER = "dreamsim"  # in VBench's cache; the package itself fills ./models
 TOWERS = {1: ("clip_vitb16_pretrain.pth.tar", "quick_gelu"),
           2: ("open_clip_vitb16_pretrain.pth.tar", "gelu")}  # fmt: skip
 SIZES: dict[str, Any] = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
-ADAPTER = re.compile(
-    r"base_model\.model\.extractor_list\.([012])\.model\.(.+)\.lora_([AB])\.weight"
-)
+ADAPTER = re.compile(r"base_model\.model\.extractor_list\.([012])\.model\.(.+)\.lora_[AB]\.weight")
 
 
 def _file(*names: str) -> Path:
@@ -55,15 +54,16 @@ def load_tower(file: Path, activation: str) -> "tuple[Any, Tensor]":
     from timm.layers import get_act_layer
     from timm.models.vision_transformer import VisionTransformer
 
+    norm = partial(torch.nn.LayerNorm, eps=1e-5)  # CLIP's; DINO's is 1e-6
     what = "the tower of DreamSim's ensemble"
     with torch.device("meta"):
         network = VisionTransformer(
             num_classes=0,
-            norm_layer=_norm,
+            norm_layer=norm,
             act_layer=get_act_layer(activation),
             **SIZES,
         )
-        network.norm_pre = _norm(network.embed_dim)  # DreamSim's pos_drop
+        network.norm_pre = norm(network.embed_dim)  # DreamSim's pos_drop
     try:
         state = dict(read_state(file, what)["state_dict"])
         projection = state.pop("proj")
@@ -72,12 +72,6 @@ def load_tower(file: Path, activation: str) -> "tuple[Any, Tensor]":
     except (RuntimeError, TypeError, KeyError) as error:
         raise vbench_unusable(file, what) from error
     return network.float().eval().requires_grad_(False), projection.float()
-
-
-def _norm(width: int) -> Any:
-    import torch
-
-    return torch.nn.LayerNorm(width, eps=1e-5)
 
 
 def add_lora(networks: Sequence[Any], adapter: "Mapping[str, Tensor]", scale: float) -> None:
@@ -94,12 +88,10 @@ def add_lora(networks: Sequence[Any], adapter: "Mapping[str, Tensor]", scale: fl
     """
     if not adapter or not all(ADAPTER.fullmatch(name) for name in adapter):
         raise KeyError("lora_A")
-    for name, down in adapter.items():
-        position, layer, side = ADAPTER.fullmatch(name).groups()  # type: ignore[union-attr]
-        if side == "A":
-            up = adapter[name.replace(".lora_A.", ".lora_B.")]
-            weight = networks[int(position)].get_submodule(layer).weight
-            weight.add_(scale * (up.float() @ down.float()))
+    for stem in sorted({re.sub(r"[AB]\.weight$", "", name) for name in adapter}):
+        down, up = adapter[f"{stem}A.weight"].float(), adapter[f"{stem}B.weight"].float()
+        position, layer = ADAPTER.fullmatch(f"{stem}A.weight").groups()  # type: ignore[union-attr]
+        networks[int(position)].get_submodule(layer).weight.add_(scale * (up @ down))
 
 
 def load_embed(device: str) -> Callable[[dino.Resize], Embed]:

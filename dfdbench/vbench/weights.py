@@ -6,6 +6,7 @@ Used by the families `vbench_*`. Nothing is downloaded here. Folders, in order: 
 """
 
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +27,11 @@ class Weights(NamedTuple):
 
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
-_VBENCH = "https://huggingface.co/OpenGVLab/VBench_Used_Models"
-_DREAMSIM = "https://github.com/ssundaram21/dreamsim/releases/tag/v0.2.0-checkpoints"
+_VBENCH = "https://huggingface.co/OpenGVLab/VBench_Used_Models/resolve/main"
+_DREAMSIM = (
+    "https://github.com/ssundaram21/dreamsim/releases/download/v0.2.0-checkpoints/"
+    "dreamsim_ensemble_checkpoint.zip"
+)
 _UNVERIFIED = "MIT (not verified)"
 
 # Sizes and licences as far as they are known without the files (4 bytes a parameter).
@@ -53,17 +57,21 @@ WEIGHTS = (
     Weights(
         "aesthetic_model/emb_reader/sa_0_4_vit_l_14_linear.pth",
         "4 kB",
-        "https://github.com/LAION-AI/aesthetic-predictor",
+        "https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
         _UNVERIFIED,
     ),
     Weights(
         "pyiqa_model/musiq_spaq_ckpt-358bb6af.pth",
         "109 MB",
-        "https://github.com/chaofengc/IQA-PyTorch/releases/tag/v0.1-weights",
+        "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/"
+        "musiq_spaq_ckpt-358bb6af.pth",
         "pyiqa's, non-commercial (not verified)",
     ),
     Weights(
-        "amt_model/amt-s.pth", "12 MB", "https://huggingface.co/lalala125/AMT", "CC BY-NC 4.0"
+        "amt_model/amt-s.pth",
+        "12 MB",
+        "https://huggingface.co/lalala125/AMT/resolve/main/amt-s.pth",
+        "CC BY-NC 4.0",
     ),
     Weights(
         "raft_model/models/raft-things.pth",
@@ -72,19 +80,34 @@ WEIGHTS = (
         "BSD-3-Clause",
     ),
     Weights(
-        "umt_model/l16_ptk710_ftk710_ftk400_f16_res224.pth", "about 1.2 GB", _VBENCH, "not stated"
+        "umt_model/l16_ptk710_ftk710_ftk400_f16_res224.pth",
+        "about 1.2 GB",
+        f"{_VBENCH}/l16_ptk710_ftk710_ftk400_f16_res224.pth",
+        "not stated",
     ),
-    Weights("ViCLIP/ViClip-InternVid-10M-FLT.pth", "about 1.7 GB", _VBENCH, "not stated"),
-    Weights("ViCLIP/bpe_simple_vocab_16e6.txt.gz", "1.4 MB", _VBENCH, _UNVERIFIED),
     Weights(
-        "cotracker2.pth", "size not known", "https://github.com/facebookresearch/co-tracker",
+        "ViCLIP/ViClip-InternVid-10M-FLT.pth",
+        "about 1.7 GB",
+        f"{_VBENCH}/ViClip-InternVid-10M-FLT.pth",
+        "not stated",
+    ),
+    Weights(
+        "ViCLIP/bpe_simple_vocab_16e6.txt.gz",
+        "1.4 MB",
+        "https://github.com/openai/CLIP/raw/main/clip/bpe_simple_vocab_16e6.txt.gz",
+        _UNVERIFIED,
+    ),
+    Weights(
+        "cotracker2.pth",
+        "size not known",
+        "https://github.com/facebookresearch/co-tracker",
         "CC BY-NC 4.0",
     ),
     Weights("dreamsim/clip_vitb16_pretrain.pth.tar", "about 345 MB", _DREAMSIM, _UNVERIFIED),
     Weights("dreamsim/open_clip_vitb16_pretrain.pth.tar", "about 345 MB", _DREAMSIM, _UNVERIFIED),
     Weights("dreamsim/ensemble_lora/adapter_config.json", "1 kB", _DREAMSIM, _UNVERIFIED),
-    Weights("dreamsim/ensemble_lora/adapter_model.safetensors", "7 MB", _DREAMSIM, _UNVERIFIED),
-)  # fmt: skip
+    Weights("dreamsim/ensemble_lora/adapter_model.safetensors", "a few MB", _DREAMSIM, _UNVERIFIED),
+)
 _BY_STEM = {Path(weights.path).name.split(".")[0]: weights for weights in WEIGHTS}
 
 
@@ -155,7 +178,9 @@ def read_state(file: Path, what: str) -> Mapping[str, Any]:
         if file.suffix == ".safetensors":
             return load_file(file)
         if _is_torchscript(file):
-            return torch.jit.load(file, map_location="cpu").state_dict()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it is deprecated; OpenAI has no other file
+                return torch.jit.load(file, map_location="cpu").state_dict()
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; the remedy is the same
         raise vbench_unusable(file, what) from error
