@@ -32,8 +32,8 @@ def margins(height: int, width: int, multiple: int) -> tuple[int, int, int, int]
 
 def padded(images: Tensor, multiple: int) -> Tensor:
     """(B 3 H W) with its outermost rows and columns repeated until both sides are divisible."""
-    margin = margins(*images.shape[-2:], multiple)
-    return torch.nn.functional.pad(images, margin, mode="replicate")
+    height, width = images.shape[-2:]
+    return torch.nn.functional.pad(images, margins(height, width, multiple), mode="replicate")
 
 
 def cropped(images: Tensor, height: int, width: int, multiple: int) -> Tensor:

@@ -6,6 +6,7 @@ Used by the families `vbench_*`. Nothing is downloaded here. Folders, in order: 
 """
 
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,7 +86,7 @@ WEIGHTS = (
     Weights("dreamsim/ensemble_lora/adapter_config.json", "1 kB", _DREAMSIM, _UNVERIFIED),
     Weights("dreamsim/ensemble_lora/adapter_model.safetensors", "7 MB", _DREAMSIM, _UNVERIFIED),
 )  # fmt: skip
-_BY_NAME = {Path(weights.path).name: weights for weights in WEIGHTS}
+_BY_STEM = {Path(weights.path).name.split(".")[0]: weights for weights in WEIGHTS}
 
 
 def cache_folders() -> list[Path]:
@@ -117,7 +118,7 @@ def vbench_file(*relative_candidates: str, what: str) -> Path:
         for path in relative_candidates:
             if (folder / path).is_file():
                 return folder / path
-    wanted = _BY_NAME[Path(relative_candidates[0]).name]
+    wanted = _of(Path(relative_candidates[0]))
     raise MissingWeights(
         f"no {Path(wanted.path).name} ({what}; {wanted.size}, {wanted.licence}); get it from "
         f"{wanted.source} and put it at {folders[0] / wanted.path}"
@@ -131,10 +132,12 @@ def vbench_digest(*files: Path) -> str:
 
 def vbench_unusable(file: Path, what: str) -> UserError:
     """The error for a file that is here but is not `what`."""
-    known = _BY_NAME.get(file.name)
-    return UserError(
-        f"{file}: not {what}; get it again" + (f" from {known.source}" if known else "")
-    )
+    return UserError(f"{file}: not {what}; get it again from {_of(file).source}")
+
+
+def _of(file: Path) -> Weights:
+    """The entry of a file of any suffix."""
+    return _BY_STEM[file.name.split(".")[0]]
 
 
 def read_state(file: Path, what: str) -> Mapping[str, Any]:
@@ -153,7 +156,9 @@ def read_state(file: Path, what: str) -> Mapping[str, Any]:
         if file.suffix == ".safetensors":
             return load_file(file)
         if _is_torchscript(file):
-            return torch.jit.load(file, map_location="cpu").state_dict()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it is deprecated; OpenAI has no other file
+                return torch.jit.load(file, map_location="cpu").state_dict()
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; the remedy is the same
         raise vbench_unusable(file, what) from error
