@@ -11,8 +11,8 @@ from torch import Tensor
 
 # Both networks correlate every 8th pixel with every 8th pixel, in float32, and keep about four
 # such volumes: at 832 × 480 these are 0.6 GB a pair. One pair is the least, whatever it takes.
-VOLUMES, BUDGET = 4, {"cpu": 2**27, "cuda": 2**33}
-MOST = 32
+VOLUMES, BUDGET = 4, {"cpu": 2**27, "cuda": 2**32}  # bytes
+MOST = 8  # more would be computed in vain where a few pairs settle a clip
 COARSEST = 16  # least side of the feature maps: their pyramid ends at 1/8 of it, 2 × 2
 
 

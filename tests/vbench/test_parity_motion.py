@@ -55,13 +55,13 @@ def write_clips(folder: Path) -> tuple[list[str], list[str]]:
         "still": (moving_texture(1, 0, 130, 200).repeat(5, 0), 8),
         "slow": (moving_texture(6, 2, 136, 180), 16),
         "noise": (np.random.default_rng(0).integers(0, 256, (4, 128, 136, 3), np.uint8), 8),
-        "large": (random_clip(1, 5, 288, 288), 24),
+        "large": (random_clip(1, 5, 288, 288), 8),
     }
     large = {}
     for path in sorted((released_videos() / "t2v").glob("anim_fox_*.mp4"))[:3]:
         frames = read_video(path).frames
         large[path.stem] = (frames[:3], 16)
-        small[f"{path.stem}_small"] = (np.stack([reduced(f, 160) for f in frames[:20:4]]), 8)
+        small[f"{path.stem}_small"] = (np.stack([reduced(f, 160) for f in frames[:12:4]]), 8)
     for name, (frames, fps) in (small | large).items():
         write_video(folder / f"{name}.mp4", frames, fps)
     return [[str(folder / f"{name}.mp4") for name in kind] for kind in (small, large)]
