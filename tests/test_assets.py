@@ -60,8 +60,9 @@ def by_hand(name: str, file: str, data: bytes) -> Path:
 
 def test_every_family_with_weights_is_unlocked_by_an_asset():
     unlocked = {family for asset in ASSETS.values() for family in asset.unlocks}
-    # vipe reads poses that the user names with --poses, not weights
-    assert {n for n in FAMILY_NAMES if get_family(n).find} - {"vipe"} <= unlocked
+    # vipe reads poses that the user names with --poses, not weights; VBench's are in its own cache
+    found = {n for n in FAMILY_NAMES if get_family(n).find and not n.startswith("vbench_")}
+    assert found - {"vipe"} <= unlocked
 
 
 @pytest.mark.parametrize("name", sorted({f for a in ASSETS.values() for f in a.unlocks}))

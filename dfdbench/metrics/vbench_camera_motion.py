@@ -4,7 +4,8 @@ Huang et al., "VBench++" (2411.13503), camera_motion; Karaev et al., "CoTracker"
 grid of 10 × 10 points is tracked through the clip; at the middle of each edge the point's way from
 the first frame to the last is compared with 0.5 % of the short side. What opposite edges do
 together names the motion. The score is 1 if the motion in the prompt is among those found, else 0;
-a prompt that names none gives no value. VBench reads the motion from the file's name.
+a prompt that names none gives no value. VBench reads the motion from the file's name. Its middle
+of ten points is the sixth, so that a strong zoom counts as a pan and a tilt too.
 """
 
 from itertools import product
@@ -126,8 +127,8 @@ def load_tracker(device: str) -> Any:
     except (RuntimeError, TypeError) as error:
         # Revisions of autumn 2024 build CoTracker3 under this name.
         raise UserError(
-            f"{file}: not the checkpoint of the {WHAT} that {folder} defines; update that clone, or "
-            f"get the checkpoint again from {SOURCE}"
+            f"{file}: not the checkpoint of the {WHAT} that {folder} defines; update that clone "
+            f"or get the checkpoint again from {SOURCE}"
         ) from error
     return tracker.eval().requires_grad_(False).to(device)
 

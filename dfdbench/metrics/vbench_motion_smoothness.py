@@ -1,10 +1,10 @@
-"""Motion smoothness as VBench defines it: how well AMT-S predicts each odd frame from the even ones.
+"""Motion smoothness as VBench defines it: how well AMT-S predicts odd frames from the even ones.
 
 Huang et al., "VBench", CVPR 2024, motion_smoothness; Li et al., "AMT: All-Pairs Multi-Field
 Transforms for Efficient Frame Interpolation" (2304.09790). With the even frames E_k the network
 predicts the frame halfway between E_k and E_{k+1}; e_k is the mean |prediction − frame 2k + 1| over
 pixels and channels, the prediction cut to whole levels. Score: (255 − mean e_k) / 255. Always at
-full size: VBench's Python interface shrinks clips on a GPU with little memory, its command does not.
+full size: VBench's Python interface shrinks clips on a GPU of little memory, its command does not.
 """
 
 from typing import TYPE_CHECKING, Any

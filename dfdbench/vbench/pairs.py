@@ -11,8 +11,8 @@ from torch import Tensor
 
 # Both networks correlate every 8th pixel with every 8th pixel, in float32, and keep about four
 # such volumes: at 832 × 480 these are 0.6 GB a pair. One pair is the least, whatever it takes.
-VOLUMES, BUDGET = 4, {"cpu": 2**27, "cuda": 2**33}
-MOST = 32
+VOLUMES, BUDGET = 4, {"cpu": 2**27, "cuda": 2**32}  # bytes
+MOST = 8  # more would be computed in vain where a few pairs settle a clip
 COARSEST = 16  # least side of the feature maps: their pyramid ends at 1/8 of it, 2 × 2
 
 
@@ -32,8 +32,8 @@ def margins(height: int, width: int, multiple: int) -> tuple[int, int, int, int]
 
 def padded(images: Tensor, multiple: int) -> Tensor:
     """(B 3 H W) with its outermost rows and columns repeated until both sides are divisible."""
-    margin = margins(*images.shape[-2:], multiple)
-    return torch.nn.functional.pad(images, margin, mode="replicate")
+    height, width = images.shape[-2:]
+    return torch.nn.functional.pad(images, margins(height, width, multiple), mode="replicate")
 
 
 def cropped(images: Tensor, height: int, width: int, multiple: int) -> Tensor:

@@ -1,14 +1,16 @@
 """VBench's own code on given clips, run by test_parity_motion.py in another process.
 
-`weights`: writes random weights of the right architectures into a cache folder. `score`: reads
-{"cache", "hub", "videos", "dimensions"} from stdin, prints {dimension: {"score", "videos"}} as the
-last line. Only what VBench cannot do on a CPU or today is replaced: device names, drawing, and the
-network that torch hub would fetch.
+Reads a job from stdin: {"cache"} alone writes random weights of the right architectures there;
+with {"videos": {dimension: files}, "hub"} it prints {dimension: {"score", "videos", "magnitudes"}}
+by those weights, with {"verdicts": [...]} whether such magnitudes make a clip move or static. Only
+what VBench cannot do on a CPU or today is replaced: device names, drawing, and the network that
+torch hub would fetch.
 """
 
 import json
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -39,8 +41,10 @@ def write_weights(cache: Path) -> None:
     raft = randomise_statistics(RAFT(EasyDict(RAFT_OPTIONS)))
     musiq = MUSIQ(pretrained=False)
     with torch.no_grad():
-        # Weights fresh from initialisation give nearly the same score to every clip.
-        raft.update_block.flow_head.conv2.weight *= 3
+        # Weights fresh from initialisation give nearly the same score to every clip. With these
+        # the fastest pixels move by about 3, VBench's threshold at 128 pixels.
+        raft.update_block.flow_head.conv2.weight *= 0.104
+        raft.update_block.flow_head.conv2.bias.zero_()
         musiq.head.weight *= 20
     files = {
         "amt_model/amt-s.pth": {"state_dict": amt.state_dict()},
@@ -54,16 +58,16 @@ def write_weights(cache: Path) -> None:
         torch.save(state, cache / name)
 
 
-def motion_smoothness(listing, task):
+def motion_smoothness(listing, job):
     import vbench
     from vbench.motion_smoothness import compute_motion_smoothness
 
     config = Path(vbench.__file__).parent / "third_party/amt/cfgs/AMT-S.yaml"
-    files = {"config": str(config), "ckpt": f"{task['cache']}/amt_model/amt-s.pth"}
+    files = {"config": str(config), "ckpt": f"{job['cache']}/amt_model/amt-s.pth"}
     return compute_motion_smoothness(listing, DEVICE, files)
 
 
-def dynamic_degree(listing, task):
+def dynamic_degree(listing, job):
     from vbench.dynamic_degree import DynamicDegree, compute_dynamic_degree
 
     seen, check = [], DynamicDegree.check_move
@@ -73,14 +77,14 @@ def dynamic_degree(listing, task):
         return check(self, scores)
 
     DynamicDegree.check_move = recorded
-    model = f"{task['cache']}/raft_model/models/raft-things.pth"
+    model = f"{job['cache']}/raft_model/models/raft-things.pth"
     score, videos = compute_dynamic_degree(listing, DEVICE, {"model": model})
     for video, magnitudes in zip(videos, seen, strict=True):
         video["magnitudes"] = magnitudes
     return score, videos
 
 
-def static_filter(listing, task):
+def static_filter(listing, job):
     from easydict import EasyDict
     from vbench.cli import static_filter
 
@@ -92,58 +96,83 @@ def static_filter(listing, task):
         return check(self, scores)
 
     static_filter.StaticFilter.check_static = recorded
-    options = EasyDict(model=f"{task['cache']}/raft_model/models/raft-things.pth", **RAFT_OPTIONS)
+    options = EasyDict(model=f"{job['cache']}/raft_model/models/raft-things.pth", **RAFT_OPTIONS)
     judge = static_filter.StaticFilter(options, DEVICE)
-    videos = [{"video_path": v, "video_results": bool(judge.infer(v))} for v in task["videos"]]
+    files = job["videos"]["static_filter"]
+    videos = [{"video_path": v, "video_results": bool(judge.infer(v))} for v in files]
     for video, magnitudes in zip(videos, seen, strict=True):
         video["magnitudes"] = magnitudes
     return sum(v["video_results"] for v in videos) / len(videos), videos
 
 
-def temporal_flickering(listing, task):
+def temporal_flickering(listing, job):
     from vbench.temporal_flickering import compute_temporal_flickering
 
     return compute_temporal_flickering(listing, DEVICE, [])
 
 
-def imaging_quality(listing, task):
+def imaging_quality(listing, job):
     from vbench.imaging_quality import compute_imaging_quality
 
-    path = f"{task['cache']}/pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"
+    path = f"{job['cache']}/pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"
     with torch.no_grad():
         return compute_imaging_quality(listing, DEVICE, {"model_path": path})
 
 
-def camera_motion(listing, task):
+def camera_motion(listing, job):
     for name in ("", ".cotracker", ".cotracker.utils", ".cotracker.utils.visualizer"):
         sys.modules[f"vbench2_beta_i2v.third_party{name}"] = ModuleType(name)
     sys.modules["vbench2_beta_i2v.third_party.cotracker.utils.visualizer"].Visualizer = None
     from vbench2_beta_i2v.camera_motion import compute_camera_motion
 
     fetch = torch.hub.load
-    torch.hub.load = lambda repo, model: fetch(task["hub"], model, source="local")
+    torch.hub.load = lambda repo, model: fetch(job["hub"], model, source="local")
     names = {"repo": "facebookresearch/co-tracker", "model": "cotracker2"}
     score, _, videos = compute_camera_motion(listing, DEVICE, names)
     return score, videos
 
 
-def main() -> None:
-    if sys.argv[1] == "weights":
-        write_weights(Path(sys.argv[2]))
-        return
-    task, results = json.load(sys.stdin), {}
-    for dimension in task["dimensions"]:
-        entry = {"prompt_en": "", "dimension": [dimension], "video_list": task["videos"]}
+def verdicts(cases):
+    """[moves, static] for each {"magnitudes", "frames", "height", "width"} of the rules alone."""
+    from vbench.cli.static_filter import StaticFilter
+    from vbench.dynamic_degree import DynamicDegree
+
+    found = []
+    for case in cases:
+        frame = torch.zeros(1, 3, case["height"], case["width"])
+        mover, filter_ = (object.__new__(kind) for kind in (DynamicDegree, StaticFilter))
+        for judge in (mover, filter_):
+            judge.set_params(frame, case["frames"])
+        # dynamic_degree has no magnitudes between the two ends, which come last
+        moves = mover.check_move(case["magnitudes"][:-2])
+        found.append([moves, filter_.check_static(case["magnitudes"])])
+    return found
+
+
+def score(job):
+    results = {}
+    for dimension, files in job["videos"].items():
+        entry = {"prompt_en": "", "dimension": [dimension], "video_list": files}
         with tempfile.NamedTemporaryFile("w", suffix=".json") as listing:
             json.dump([entry], listing)
             listing.flush()
-            score, videos = globals()[dimension](listing.name, task)
+            total, videos = globals()[dimension](listing.name, job)
         results[dimension] = {
-            "score": float(score),
+            "score": float(total),
             "videos": {v["video_path"]: float(v["video_results"]) for v in videos},
-            "magnitudes": {v["video_path"]: v.get("magnitudes", []) for v in videos},
+            "magnitudes": {v["video_path"]: v.get("magnitudes") for v in videos},
         }
-    print(json.dumps(results))
+    return results
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    with redirect_stdout(sys.stderr):
+        if "verdicts" in job:
+            found = verdicts(job["verdicts"])
+        else:
+            found = score(job) if "videos" in job else write_weights(Path(job["cache"]))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
