@@ -108,7 +108,7 @@ def _result(dimension: str, row: "pd.Series[Any]") -> dict[str, Any]:
     if dimension in PERCENT:
         value *= 100
     result: dict[str, Any] = {"video_path": row["path"], "video_results": value}
-    if DIMENSIONS[dimension].by_frame:
+    if DIMENSIONS[dimension].by_frame and pd.notna(row[f"{dimension}_frames"]):
         result["cnt_per_video"] = int(row[f"{dimension}_frames"])
     return result
 

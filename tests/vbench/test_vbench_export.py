@@ -111,6 +111,14 @@ def test_frame_weighted_scores_follow_from_what_is_written() -> None:
     assert score != pytest.approx(np.mean([v["video_results"] for v in videos]), abs=1e-4)
 
 
+def test_clip_without_its_number_of_frames_is_listed_but_not_counted() -> None:
+    values = clips(("subject_consistency",), count=2)
+    values.loc[0, "subject_consistency_frames"] = np.nan
+    score, videos = eval_results(values, "t2v")["subject_consistency"]
+    assert score == values.loc[1, "subject_consistency"]
+    assert ["cnt_per_video" in video for video in videos] == [False, True]
+
+
 def test_camera_motion_has_the_score_of_each_motion_that_has_clips() -> None:
     values = clips(("camera_motion",))
     asked = {name: ["camera_motion"] for name in ("p1", "p2")}

@@ -1,6 +1,7 @@
 """VBench's totals against published rows of its leaderboard and the DFD paper, and by hand."""
 
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from dfdbench import published
 from dfdbench.errors import UserError
+from dfdbench.scores import Key, Row, Store
 from dfdbench.vbench.consistency import consistency
 from dfdbench.vbench.totals import (
     COLUMNS,
@@ -185,6 +187,23 @@ def test_consistency_of_clips_is_the_mean_over_their_frames() -> None:
     assert row["score"] == row["frame_mean"] == pytest.approx(np.mean(singles))
     assert row["video_mean"] == pytest.approx(np.mean(values))
     assert abs(row["frame_mean"] - row["video_mean"]) > 1e-3
+
+
+def test_values_of_a_store_are_what_it_takes(tmp_path: Path) -> None:
+    with Store(tmp_path / "scores.sqlite") as store:
+        for i, (value, frames) in enumerate([(0.5, 9.0), (1.0, 1.0)]):
+            row = Row("vbench", f"{i}.mp4", "p", "a cat", i, "dfd", f"{i}")
+            scores = {"subject_consistency": value, "subject_consistency_frames": frames}
+            keys = {
+                Key(row.sha256, k, 1, "", "all", "d", "float32", "cpu"): v
+                for k, v in scores.items()
+            }
+            store.add_scores(row, keys)
+        values = store.values("vbench", COLUMNS)
+    scores = dimension_scores(values)
+    assert row_of(scores, "subject_consistency")["score"] == pytest.approx(0.55)
+    assert row_of(scores, "subject_consistency")["video_mean"] == pytest.approx(0.75)
+    assert len(scores) == 1
 
 
 def test_other_dimensions_are_the_mean_over_clips() -> None:

@@ -62,6 +62,8 @@ def umt_state(size: dict[str, Any], scale: float, seed: int = 0) -> dict[str, to
         )
     state = random_state(network, scale, seed)
     state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].unsqueeze(2)
+    # features are about as large as `scale`: logits then have a deviation of about 2
+    state["head.weight"] *= 2 / (scale**2 * size["embed_dim"] ** 0.5)
     for name in [name for name in state if name.endswith("qkv.bias")]:
         query, _, value = state.pop(name).chunk(3)
         state[name.replace("qkv.bias", "q_bias")] = query
