@@ -23,7 +23,9 @@ def vbench_site(*also: str) -> str:
     modules = ("vbench", *also)
     if folder and all((Path(folder) / module).is_dir() for module in modules):
         return folder
-    if all(find_spec(module) for module in modules):
+    # A namespace without a file is this very folder of tests, not the package.
+    specs = [find_spec(module) for module in modules]
+    if all(spec and spec.origin for spec in specs):
         return ""
     pytest.skip(
         f"{', '.join(modules)} are not all installed; name their folder in DFDBENCH_VBENCH_SITE"

@@ -27,8 +27,9 @@ from dfdbench.vbench.totals import (
 )
 
 # Percent, as VBench's leaderboard prints them: the 16 dimensions in its order (the first seven are
-# Quality), then Quality, Semantic and Total. The dimensions are also in the paper's table of T2V
-# models (2311.17982).
+# Quality), then Quality, Semantic and Total. Written down from memory, not compared with the page
+# since: that the 16 values of each model give its three printed totals, by weights that come from
+# elsewhere, is what speaks for them.
 LEADERBOARD = {
     "ModelScope": (
         [89.87, 95.29, 98.28, 95.79, 66.39, 52.06, 58.57],
