@@ -20,9 +20,10 @@ def row(**columns: object) -> str:
 
 
 def test_manifest_columns_become_a_sample(tmp_path: Path) -> None:
-    path = manifest(tmp_path, row(prompt_id="p", prompt="a ball", seed=3, frames=17))
-    found = collect(path, "released-clips")
-    assert found.samples == [(tmp_path / "a.mp4", "p", "a ball", 3, "dfd")]
+    cells = row(prompt_id="p", prompt="a ball", seed=3, frames=17, image="first/a.png")
+    found = collect(manifest(tmp_path, cells), "released-clips")
+    expected = (tmp_path / "a.mp4", "p", "a ball", 3, "dfd", tmp_path / "first" / "a.png")
+    assert found.samples == [expected]
     assert found.store == Path(f"scores-{tmp_path.name}") / "scores.sqlite" and not found.is_run
 
 
