@@ -150,11 +150,12 @@ def score(
         for path in summary.stores:
             summary.written += [str(p) for p in write_comparison(path, suite, path.parent)]
     if suite.protocol and not shard:
-        from dfdbench.vbench.summary import is_partial, write_summary
+        from dfdbench.vbench.summary import is_partial, summarise, write_summary
 
         for path in summary.stores:
-            summary.written += [str(p) for p in write_summary(path, suite)]
-            summary.partial |= is_partial(path, suite)
+            methods = summarise(path, suite)
+            summary.written += [str(p) for p in write_summary(path.parent, suite, methods)]
+            summary.partial |= is_partial(methods)
     summary.seconds = time.monotonic() - start
     return summary
 

@@ -6,9 +6,8 @@ image embedding of CLIP ViT-B/32; then as in vbench_subject_consistency.py, fram
 
 from dfdbench.metrics import Compute, Family, Metric, Setting
 from dfdbench.vbench import clip as openai_clip
-from dfdbench.vbench.consistency import consistency, frames_reading
+from dfdbench.vbench.consistency import consistency_of, frames_reading
 from dfdbench.vbench.weights import vbench_digest
-from dfdbench.video import Clip
 
 FAMILY_NAME, NAME = "vbench_background_consistency", "background_consistency"
 MODEL = "ViT-B-32"
@@ -22,12 +21,7 @@ def load(setting: Setting) -> Compute:
         UserError: the file holds other weights.
     """
     embed = openai_clip.load_embed(MODEL, setting.device)
-
-    def compute(clip: Clip) -> dict[str, float]:
-        score = consistency(embed(clip.frames))
-        return {NAME: score, f"{NAME}_frames": float(len(clip.frames) - 1)}
-
-    return compute
+    return consistency_of(NAME, embed)
 
 
 SOURCE = "VBench 0.1.5, background_consistency: CLIP ViT-B/32, frames cropped to 224"

@@ -6,10 +6,9 @@ Pillow, the frames as float tensors), DreamSim's ensemble; then as in vbench_i2v
 
 from dfdbench.metrics import Compute, Family, Metric, Setting
 from dfdbench.vbench import dreamsim
-from dfdbench.vbench.consistency import conformity
+from dfdbench.vbench.consistency import conformity_of
 from dfdbench.vbench.pixels import resized, resized_by_pillow
 from dfdbench.vbench.weights import vbench_digest
-from dfdbench.video import Clip
 
 FAMILY_NAME, NAME = "vbench_i2v_background", "i2v_background"
 SIZE = (224, 224)
@@ -25,13 +24,7 @@ def load(setting: Setting) -> Compute:
     embedding = dreamsim.load_embed(setting.device)
     embed_frames = embedding(lambda frames: resized(frames, SIZE, "bicubic", antialias=True))
     embed_images = embedding(lambda images: resized_by_pillow(images, SIZE))
-
-    def compute(clip: Clip) -> dict[str, float]:
-        if clip.image is None:
-            return {}
-        return {NAME: conformity(embed_images(clip.image[None])[0], embed_frames(clip.frames))}
-
-    return compute
+    return conformity_of(NAME, embed_images, embed_frames)
 
 
 FAMILY = Family(

@@ -8,10 +8,9 @@ score of several clips is their plain mean.
 
 from dfdbench.metrics import Compute, Family, Metric, Setting
 from dfdbench.vbench import dino
-from dfdbench.vbench.consistency import conformity
+from dfdbench.vbench.consistency import conformity_of
 from dfdbench.vbench.pixels import resized, resized_by_pillow
 from dfdbench.vbench.weights import vbench_digest
-from dfdbench.video import Clip
 
 FAMILY_NAME, NAME = "vbench_i2v_subject", "i2v_subject"
 SIDE, CROP = 256, 224
@@ -33,13 +32,7 @@ def load(setting: Setting) -> Compute:
     embed_images = dino.embedding(
         network, lambda images: resized_by_pillow(images, SIDE, crop=CROP), setting.device
     )
-
-    def compute(clip: Clip) -> dict[str, float]:
-        if clip.image is None:
-            return {}
-        return {NAME: conformity(embed_images(clip.image[None])[0], embed_frames(clip.frames))}
-
-    return compute
+    return conformity_of(NAME, embed_images, embed_frames)
 
 
 FAMILY = Family(

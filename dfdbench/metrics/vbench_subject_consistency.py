@@ -7,10 +7,9 @@ VBench's score of several clips is frame-weighted: Σ s_t over Σ (T − 1), hen
 
 from dfdbench.metrics import Compute, Family, Metric, Setting
 from dfdbench.vbench import dino
-from dfdbench.vbench.consistency import consistency, frames_reading
+from dfdbench.vbench.consistency import consistency_of, frames_reading
 from dfdbench.vbench.pixels import resized
 from dfdbench.vbench.weights import vbench_digest
-from dfdbench.video import Clip
 
 FAMILY_NAME, NAME = "vbench_subject_consistency", "subject_consistency"
 
@@ -26,12 +25,7 @@ def load(setting: Setting) -> Compute:
     embed = dino.embedding(
         network, lambda frames: resized(frames, 224, "bilinear", antialias=False), setting.device
     )
-
-    def compute(clip: Clip) -> dict[str, float]:
-        score = consistency(embed(clip.frames))
-        return {NAME: score, f"{NAME}_frames": float(len(clip.frames) - 1)}
-
-    return compute
+    return consistency_of(NAME, embed)
 
 
 SOURCE = "VBench 0.1.5, subject_consistency: DINO ViT-B/16, frames at 224, uncropped"

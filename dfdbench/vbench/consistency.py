@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dfdbench.metrics import Metric
+from dfdbench.metrics import Compute, Metric
+from dfdbench.metrics.embedding import Embed
+from dfdbench.video import Clip
 
 WEIGHT_MAX, WEIGHT_MEAN, WEIGHT_MIN = 0.4, 0.3, 0.3
 
@@ -47,6 +49,28 @@ def conformity(image: np.ndarray, features: np.ndarray) -> float:
         + WEIGHT_MEAN * to_previous.mean()
         + WEIGHT_MIN * to_previous.min()
     )
+
+
+def consistency_of(dimension: str, embed: Embed) -> Compute:
+    """A family's function: `consistency` of a clip, and the frames that it is the mean of."""
+
+    def compute(clip: Clip) -> dict[str, float]:
+        score = consistency(embed(clip.frames))
+        return {dimension: score, f"{dimension}_frames": float(len(clip.frames) - 1)}
+
+    return compute
+
+
+def conformity_of(dimension: str, embed_images: Embed, embed_frames: Embed) -> Compute:
+    """A family's function: `conformity` of a clip to its image; nothing for one without."""
+
+    def compute(clip: Clip) -> dict[str, float]:
+        if clip.image is None:
+            return {}
+        image = embed_images(clip.image[None])[0]
+        return {dimension: conformity(image, embed_frames(clip.frames))}
+
+    return compute
 
 
 def frames_reading(dimension: str, family: str) -> Metric:

@@ -36,21 +36,19 @@ def summarise(store: Path, suite: Suite) -> dict[str, Any]:
     return result
 
 
-def write_summary(store: Path, suite: Suite) -> list[Path]:
-    """Write both files into the store's folder; returns them."""
-    methods = summarise(store, suite)
-    paths = [store.parent / "vbench.json", store.parent / "vbench.md"]
+def write_summary(folder: Path, suite: Suite, methods: dict[str, Any]) -> list[Path]:
+    """Write both files of what `summarise` found into `folder`; returns them."""
+    paths = [folder / "vbench.json", folder / "vbench.md"]
     write_json(paths[0], {"suite": suite.name, "protocol": suite.protocol, "methods": methods})
     write_text(paths[1], _markdown(suite, methods))
     return paths
 
 
-def is_partial(store: Path, suite: Suite) -> bool:
-    """Whether a method lacks a total, or a dimension in one."""
-    methods = summarise(store, suite).values()
+def is_partial(methods: dict[str, Any]) -> bool:
+    """Whether one of what `summarise` found lacks a total, or a dimension in one."""
     return not methods or any(
         total["value"] is None or total["found"] < total["expected"]
-        for method in methods
+        for method in methods.values()
         for total in method["totals"].values()
     )
 

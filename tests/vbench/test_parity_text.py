@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from clips import random_clip, released_videos
+from official import vbench_site
 from text_networks import TINY_CLIP, TINY_UMT, expect_tiny, write_umt, write_viclip
 
 from dfdbench.files import write_json
@@ -40,16 +41,6 @@ TINY = {
     "viclip": {"vision": (32, 2, 2, 24), "text": (32, 2, 2)},
     "umt": TINY_UMT,
 }
-
-
-def vbench_site() -> str:
-    """The folder that PYTHONPATH must name for `import vbench`; empty: it is installed."""
-    folder = os.environ.get("DFDBENCH_VBENCH_SITE", "")
-    if not (folder and (Path(folder) / "vbench").is_dir()) and not (
-        (spec := find_spec("vbench")) and spec.origin
-    ):
-        pytest.skip("vbench is not installed here; set DFDBENCH_VBENCH_SITE to a folder with it")
-    return folder
 
 
 def official(folder: Path, info: list[dict[str, Any]], **job: Any) -> dict[str, Any]:

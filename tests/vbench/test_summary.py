@@ -37,20 +37,22 @@ def store_of(folder: Path, dimensions: dict[str, float]) -> Path:
 def test_all_dimensions_give_whole_totals(tmp_path: Path) -> None:
     everything = dict.fromkeys(PROTOCOLS["t2v"].dimensions, 0.5)
     store = store_of(tmp_path, everything)
-    assert not is_partial(store, SUITE)
-    found = summarise(store, SUITE)["m"]
+    methods = summarise(store, SUITE)
+    assert not is_partial(methods)
+    found = methods["m"]
     expected = totals(dict.fromkeys(everything, 0.55), "t2v")
     for name, total in expected.items():
         assert found["totals"][name]["value"] == pytest.approx(total.value)
-    text = write_summary(store, SUITE)[1].read_text(encoding="utf-8")
+    text = write_summary(tmp_path, SUITE, methods)[1].read_text(encoding="utf-8")
     assert "/7" not in text and "/16" not in text
 
 
 def test_a_missing_dimension_is_no_zero_and_labels_its_totals(tmp_path: Path) -> None:
     some = {"subject_consistency": 0.8, "temporal_flickering": 0.9}
     store = store_of(tmp_path, some)
-    assert is_partial(store, SUITE)
-    written = write_summary(store, SUITE)
+    methods = summarise(store, SUITE)
+    assert is_partial(methods)
+    written = write_summary(tmp_path, SUITE, methods)
     found = json.loads(written[0].read_text(encoding="utf-8"))["methods"]["m"]
     assert set(found["dimensions"]) == set(some)
     assert (found["totals"]["quality"]["found"], found["totals"]["quality"]["expected"]) == (2, 7)
