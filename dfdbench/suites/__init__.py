@@ -35,8 +35,7 @@ VBENCH = (
     "vbench_dynamic_degree",
     "vbench_aesthetic_quality",
     "vbench_imaging_quality",
-    "vbench_temporal_style",
-    "vbench_overall_consistency",
+    "vbench_viclip",
     "vbench_i2v_subject",
     "vbench_i2v_background",
 )  # VBench's dimensions that mean something for clips of any prompt

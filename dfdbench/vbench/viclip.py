@@ -3,20 +3,16 @@
 Wang et al., "InternVid" (2307.06942); VBench (2311.17982). The network is OpenAI's CLIP ViT-L/14
 whose vision tower attends over the patches of 8 frames at once, with an embedding of the frame's
 place added, and one class token; its text tower reads 32 tokens. Both towers are open_clip's
-modules, which the checkpoint's tensors fit by name. Used by the families vbench_temporal_style and
-vbench_overall_consistency, which differ in their prompts only.
+modules, which the checkpoint's tensors fit by name. Used by the family vbench_viclip.
 """
 
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dfdbench.metrics import Compute, Family, Metric, Setting
 from dfdbench.vbench.pixels import CLIP, normalised
-from dfdbench.vbench.weights import read_state, vbench_digest, vbench_file, vbench_unusable
-from dfdbench.video import Clip
+from dfdbench.vbench.weights import read_state, vbench_file, vbench_unusable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +35,6 @@ def weights_file() -> Path:
     return vbench_file(WEIGHTS, what=WHAT)
 
 
-@lru_cache(maxsize=1)  # one network for both families
 def load_network(file: Path, device: str) -> ViCLIP:
     """The network with every tensor of the checkpoint, in evaluation mode, float32.
 
@@ -106,40 +101,3 @@ def encode_text(network: ViCLIP, text: str) -> "Tensor":
 
     tokens = SimpleTokenizer(context_length=TOKENS)(text).to(network.place.device)
     return network.towers.encode_text(tokens)[0]
-
-
-def load(setting: Setting, metric: str) -> Compute:
-    """The function that gives a clip the value called `metric`.
-
-    Raises:
-        MissingWeights: the checkpoint is not here.
-        UserError: it holds other weights.
-    """
-    import torch
-
-    network = load_network(weights_file(), setting.device)
-
-    @torch.inference_mode()
-    def compute(clip: Clip) -> dict[str, float]:
-        if clip.prompt is None:
-            return {}
-        pixels = preprocess(clip.frames).to(setting.device)
-        video, text = encode_video(network, pixels), encode_text(network, clip.prompt)
-        return {metric: float(torch.cosine_similarity(video, text, dim=0))}
-
-    return compute
-
-
-def family(dimension: str, source: str) -> Family:
-    """The family `vbench_<dimension>` with its one metric, the cosine in [-1, 1]."""
-    name = f"vbench_{dimension}"
-    return Family(
-        name,
-        policy="middle8",
-        metrics=(Metric(dimension, "higher", "", (-1.0, 1.0), source, name),),
-        load=lambda setting: load(setting, dimension),
-        find=lambda setting: vbench_digest(weights_file()),
-        model=True,
-        needs=("prompt",),
-        min_frames=1,
-    )

@@ -18,7 +18,7 @@ from dfdbench.vbench import viclip
 from dfdbench.vbench.pixels import CLIP, IMAGENET
 from dfdbench.video import Clip, select
 
-FAMILIES = ("vbench_temporal_style", "vbench_overall_consistency", "vbench_human_action")
+FAMILIES = ("vbench_viclip", "vbench_human_action")
 PROMPT = "a red ball rolls"
 
 
@@ -48,7 +48,7 @@ def clip_of(frames: np.ndarray, policy: str, prompt: str | None) -> Clip:
 
 
 def style(frames: np.ndarray, prompt: str) -> float:
-    compute = get_family("vbench_temporal_style").load(Setting())
+    compute = get_family("vbench_viclip").load(Setting())
     return float(compute(clip_of(frames, "middle8", prompt))["temporal_style"])
 
 
@@ -78,7 +78,6 @@ def test_style_is_the_cosine_and_negative_where_embeddings_oppose(cache: Path) -
     for sign in (1, -1):
         state["vision_encoder.proj"] *= sign
         torch.save({"model": state}, file)
-        viclip.load_network.cache_clear()
         scores.append(style(random_clip(), PROMPT))
     network = viclip.load_network(file, "cpu")
     with torch.inference_mode():
@@ -99,11 +98,20 @@ def test_prompts_are_cut_to_32_tokens(styles: viclip.ViCLIP) -> None:
     assert not torch.allclose(texts[2], texts[3], atol=1e-2)
 
 
-def test_both_style_dimensions_are_one_number(styles: viclip.ViCLIP) -> None:
-    clip = clip_of(random_clip(), "middle8", PROMPT)
-    values = [get_family(name).load(Setting())(clip) for name in FAMILIES[:2]]
-    assert [list(value) for value in values] == [["temporal_style"], ["overall_consistency"]]
-    assert values[0]["temporal_style"] == values[1]["overall_consistency"]
+def test_both_style_dimensions_are_one_number_of_one_look(
+    styles: viclip.ViCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    encode = viclip.encode_video
+
+    def counting(network: viclip.ViCLIP, pixels: torch.Tensor) -> torch.Tensor:
+        looks.append(len(pixels))
+        return encode(network, pixels)
+
+    monkeypatch.setattr(viclip, "encode_video", counting)
+    found = get_family("vbench_viclip").load(Setting())(clip_of(random_clip(), "middle8", PROMPT))
+    assert set(found) == {"temporal_style", "overall_consistency"}
+    assert len(set(found.values())) == 1 and looks == [8]
 
 
 def by_hand(frames: np.ndarray, size: tuple[int, int], mode: str, statistics: Any) -> np.ndarray:
@@ -234,7 +242,6 @@ def test_other_weights_are_refused(cache: Path, name: str) -> None:
     file = cache / (umt.WEIGHTS if "action" in name else viclip.WEIGHTS)
     file.parent.mkdir()
     torch.save({"model": {"vision_encoder.proj": torch.zeros(3)}}, file)
-    viclip.load_network.cache_clear()
     with pytest.raises(UserError, match=f"{file.name}: not the weights of"):
         get_family(name).load(Setting())
 
