@@ -26,10 +26,9 @@ from dfdbench.vbench.totals import (
     totals,
 )
 
-# Percent, as VBench's leaderboard prints them: the 16 dimensions in its order (the first seven are
-# Quality), then Quality, Semantic and Total. Written down from memory, not compared with the page
-# since: that the 16 values of each model give its three printed totals, by weights that come from
-# elsewhere, is what speaks for them.
+# Percent, as VBench's leaderboard prints them and Show-o2 (2506.15564v3) repeats them in its Table 8:
+# the 16 dimensions in VBench's order (the first seven are Quality), then Quality, Semantic, Total.
+# The minima, maxima and weights under test are from VBench's repository (scripts/constant.py).
 LEADERBOARD = {
     "ModelScope": (
         [89.87, 95.29, 98.28, 95.79, 66.39, 52.06, 58.57],
@@ -41,10 +40,29 @@ LEADERBOARD = {
         [91.82, 33.32, 96.80, 86.39, 34.09, 52.69, 23.56, 25.93, 26.41],
         (78.78, 70.31, 77.08),
     ),
-    "VideoCrafter-1.0": (
-        [95.10, 98.04, 98.93, 95.67, 55.00, 62.67, 65.46],
-        [78.18, 45.66, 91.60, 93.32, 58.86, 43.75, 24.41, 25.54, 26.76],
-        (81.59, 72.22, 79.72),
+    "CogVideoX-5B": (
+        [96.23, 96.52, 98.66, 96.92, 70.97, 61.98, 62.90],
+        [85.23, 62.11, 99.40, 82.81, 66.35, 53.20, 24.91, 25.38, 27.59],
+        (82.75, 77.04, 81.61),
+    ),
+    "Kling": (
+        [98.33, 97.60, 99.30, 99.40, 46.94, 61.21, 65.62],
+        [87.24, 68.05, 93.40, 89.90, 73.03, 50.86, 19.62, 24.17, 26.42],
+        (83.39, 75.68, 81.85),
+    ),
+}
+# The same of the I2V leaderboard, from Table 9 of MAGI-1 (2505.13211): subject, background, motion,
+# dynamic degree, aesthetics, imaging; subject and background against the image, camera; totals.
+I2V_LEADERBOARD = {
+    "MAGI-1": (
+        [93.96, 96.74, 98.68, 68.21, 64.74, 69.71],
+        [98.39, 99.00, 50.85],
+        (82.44, 96.12, 89.28),
+    ),
+    "Step-Video-TI2V": (
+        [96.02, 97.06, 99.24, 48.78, 62.29, 70.44],
+        [97.86, 98.63, 49.23],
+        (81.22, 95.50, 88.36),
     ),
 }
 
@@ -64,14 +82,38 @@ def test_totals_are_those_that_the_leaderboard_prints(model: str) -> None:
     assert found["total"].expected == 16
 
 
-def test_quality_of_modelscope_by_hand() -> None:
-    # normalised: subject, background, flickering, motion, dynamic degree, aesthetics, imaging
-    by_hand = [0.7525 / 0.8538, 0.6914 / 0.7385, 0.3535 / 0.3707, 0.2519 / 0.2915]
-    by_hand += [0.6639, 0.5206, 0.5857]
+@pytest.mark.parametrize("model", I2V_LEADERBOARD)
+def test_i2v_totals_are_those_that_the_leaderboard_prints(model: str) -> None:
+    quality, image, printed = I2V_LEADERBOARD[model]
+    scores = {k: v / 100 for k, v in zip(I2V_QUALITY + I2V, quality + image, strict=True)}
+    found = totals(scores, "i2v")
+    values = [100 * float(found[k].value or 0) for k in ("quality", "i2v", "total")]
+    assert values == pytest.approx(printed, abs=0.01)
+    assert [found[k].label for k in ("quality", "i2v", "total")] == ["", "", ""]
+
+
+def test_totals_of_modelscope_by_hand() -> None:
+    # (score - min) / (max - min), worked out on paper: subject, background, flickering, motion;
+    # dynamic degree, aesthetics and imaging stay as they are
+    quality = [0.7525 / 0.8538, 0.6914 / 0.7385, 0.3535 / 0.3707, 0.2519 / 0.2915]
+    assert quality == pytest.approx([0.881354, 0.936222, 0.953601, 0.864151], abs=1e-6)
+    quality += [0.6639, 0.5206, 0.5857]
+    # object class to spatial relationship as they are; scene, appearance, temporal style, overall
+    semantic = [0.8225, 0.3898, 0.9240, 0.8172, 0.3368]
+    semantic += [0.3926 / 0.8222, 0.2330 / 0.2846, 0.2537 / 0.364, 0.2567 / 0.364]
+    assert semantic[5:] == pytest.approx([0.477499, 0.818693, 0.696978, 0.705220], abs=1e-6)
     scores = scores_of("ModelScope")
-    assert [normalised(name, scores[name]) for name in QUALITY] == pytest.approx(by_hand)
-    by_hand[4] /= 2  # dynamic degree weighs half
-    assert totals(scores, "t2v")["quality"].value == pytest.approx(sum(by_hand) / 6.5)
+    assert [normalised(k, scores[k]) for k in QUALITY] == pytest.approx(quality)
+    assert [normalised(k, scores[k]) for k in SEMANTIC] == pytest.approx(semantic)
+    # dynamic degree weighs half: 4.741628 of ones, 0.33195 of the half; 6.5 weights in all
+    assert (4.741628 + 0.33195) / 6.5 == pytest.approx(0.780550, abs=1e-6)
+    # 3.2903 + 2.698390 over nine
+    assert (3.2903 + 2.698390) / 9 == pytest.approx(0.665410, abs=1e-6)
+    found = totals(scores, "t2v")
+    assert found["quality"].value == pytest.approx(0.780550, abs=1e-6)
+    assert found["semantic"].value == pytest.approx(0.665410, abs=1e-6)
+    # Quality counts four times as much as Semantic
+    assert found["total"].value == pytest.approx((4 * 0.780550 + 0.665410) / 5, abs=1e-6)
 
 
 def test_plain_averages_are_those_that_the_paper_prints() -> None:
