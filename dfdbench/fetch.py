@@ -15,24 +15,26 @@ from typing import NamedTuple
 
 from dfdbench.assets import ASSETS, Asset, Status, assets_folder, inspect, mend
 from dfdbench.errors import UserError, unknown_name
+from dfdbench.vbench import download
 
 GROUPS = {
     # Not the packages of which only code is used beside weights of another source.
     "offline": tuple(a.name for a in ASSETS.values() if a.packages and a.unlocks),
     "all": tuple(asset.name for asset in ASSETS.values() if not asset.shipped),
+    "vbench": download.NATIVE,
 }
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """Names of assets and groups as names of assets, each once.
+    """Names of assets, of VBench's weights and of groups as names without groups, each once.
 
     Raises:
         UserError: an unknown name; near ones are offered.
     """
-    chosen = dict[str, None]()
+    chosen, known = dict[str, None](), {*ASSETS, *GROUPS, *download.NAMES}
     for name in names:
-        if name not in ASSETS and name not in GROUPS:
-            raise unknown_name("asset or group", name, [*ASSETS, *GROUPS])
+        if name not in known:
+            raise unknown_name("asset or group", name, known)
         chosen |= dict.fromkeys(GROUPS.get(name, (name,)))
     return list(chosen)
 

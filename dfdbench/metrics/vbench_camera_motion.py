@@ -89,14 +89,19 @@ def motions(first: np.ndarray, last: np.ndarray, side: int) -> set[str]:
     return (vertical | horizontal) - {"static"}
 
 
+def repository_folder() -> Path:
+    """Where torch hub keeps CoTracker's repository, which defines the network."""
+    checkpoints = next(folder for folder in cache_folders() if folder.name == "checkpoints")
+    return checkpoints.parent / REPOSITORY
+
+
 def repository() -> Path:
-    """Torch hub's copy of CoTracker's repository, which defines the network.
+    """`repository_folder`, in which it is.
 
     Raises:
         MissingWeights: it is not there.
     """
-    checkpoints = next(folder for folder in cache_folders() if folder.name == "checkpoints")
-    folder = checkpoints.parent / REPOSITORY
+    folder = repository_folder()
     if not (folder / "hubconf.py").is_file():
         raise MissingWeights(
             f"no {REPOSITORY} (code of {WHAT}, CC BY-NC 4.0); clone {SOURCE} to {folder}"

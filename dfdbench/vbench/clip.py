@@ -32,7 +32,7 @@ def clip_file(name: str) -> Path:
     Raises:
         MissingWeights: it is in neither.
     """
-    return vbench_file(f"clip_model/{name}.pt", f"{name}.pt", what=f"CLIP {name}")
+    return vbench_file(f"clip_model/{name}.pt", what=f"CLIP {name}")
 
 
 def load_clip(name: str, text: bool = False) -> Any:

@@ -31,8 +31,7 @@ def dino_file() -> Path:
     Raises:
         MissingWeights: it is in neither.
     """
-    name = "dino_vitbase16_pretrain.pth"
-    return vbench_file(f"dino_model/{name}", name, what=WHAT)
+    return vbench_file("dino_model/dino_vitbase16_pretrain.pth", what=WHAT)
 
 
 def load_network() -> Any:

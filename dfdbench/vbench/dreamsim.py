@@ -30,7 +30,7 @@ ADAPTER = re.compile(r"base_model\.model\.extractor_list\.([012])\.model\.(.+)\.
 
 
 def _file(*names: str) -> Path:
-    return vbench_file(*(p for n in names for p in (f"{FOLDER}/{n}", n)), what="DreamSim ensemble")
+    return vbench_file(*(f"{FOLDER}/{name}" for name in names), what="DreamSim ensemble")
 
 
 def dreamsim_files() -> list[Path]:

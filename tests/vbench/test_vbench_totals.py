@@ -26,8 +26,8 @@ from dfdbench.vbench.totals import (
     totals,
 )
 
-# Percent, as VBench's leaderboard prints them and Show-o2 (2506.15564v3) repeats them in its Table 8:
-# the 16 dimensions in VBench's order (the first seven are Quality), then Quality, Semantic, Total.
+# Percent, as VBench's leaderboard prints them and Show-o2 (2506.15564v3) repeats them, Table 8: the
+# 16 dimensions in VBench's order (the first seven are Quality), then Quality, Semantic, Total.
 # The minima, maxima and weights under test are from VBench's repository (scripts/constant.py).
 LEADERBOARD = {
     "ModelScope": (
@@ -106,9 +106,9 @@ def test_totals_of_modelscope_by_hand() -> None:
     assert [normalised(k, scores[k]) for k in QUALITY] == pytest.approx(quality)
     assert [normalised(k, scores[k]) for k in SEMANTIC] == pytest.approx(semantic)
     # dynamic degree weighs half: 4.741628 of ones, 0.33195 of the half; 6.5 weights in all
-    assert (4.741628 + 0.33195) / 6.5 == pytest.approx(0.780550, abs=1e-6)
-    # 3.2903 + 2.698390 over nine
-    assert (3.2903 + 2.698390) / 9 == pytest.approx(0.665410, abs=1e-6)
+    assert pytest.approx(0.780550, abs=1e-6) == (4.741628 + 0.33195) / 6.5
+    # 3.2903 of the five, 2.698390 of the four, over nine
+    assert pytest.approx(0.665410, abs=1e-6) == (3.2903 + 2.698390) / 9
     found = totals(scores, "t2v")
     assert found["quality"].value == pytest.approx(0.780550, abs=1e-6)
     assert found["semantic"].value == pytest.approx(0.665410, abs=1e-6)
