@@ -26,6 +26,7 @@ from dfdbench.console import (
 )
 from dfdbench.errors import UserError
 from dfdbench.leaderboard.cli import app as leaderboard_app
+from dfdbench.vbench.export_cli import export
 
 METHODS = ("dmd2", "dp_dmd", "dfd")
 app = typer.Typer(
@@ -255,6 +256,9 @@ def report(
     pairs = [pair_of_arms(text) for text in against or []]
     page = work(sources, out, suite, prompt, pairs, paper)
     show({"report": str(page)}, as_json, f"report: {page}")
+
+
+app.command()(export)
 
 
 @app.command()

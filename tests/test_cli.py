@@ -16,6 +16,7 @@ COMMANDS = [
     "generate",
     "eval",
     "report",
+    "export",
     "check",
     "doctor",
     "assets",

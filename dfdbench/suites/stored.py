@@ -1,0 +1,40 @@
+"""The suite that a score store was made with, from what scoring wrote into its meta.
+
+Used by the report and by `dfdbench export`. The name alone does not say it: `vbench-i2v` has toy
+prompts for a toy run and none for clips of any origin.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from dfdbench.errors import UserError
+from dfdbench.suites import SUITES, Suite, get_suite
+from dfdbench.suites.vbench import CUSTOM, OWN, TOY, toy_i2v, vbench_i2v
+
+
+def stored_suite(meta: Mapping[str, str], name: str, images: Path | None = None) -> Suite | None:
+    """The suite called `name` in a store; None for one of a user's own prompts.
+
+    Args:
+        meta: of the store (Store.meta).
+        images: folder of VBench's image suite, if it is not where it is looked for.
+
+    Raises:
+        UserError: VBench's info file is not here, or is not the one that the store was made with.
+    """
+    if name not in SUITES:
+        return None
+    conditions = meta.get(f"conditions {name}", "")
+    if conditions == TOY:
+        return toy_i2v()
+    if name == OWN and conditions == CUSTOM:
+        return replace(toy_i2v(), prompts=(), seeds=(), conditions=CUSTOM, notes=())
+    suite = vbench_i2v(images) if name == OWN else get_suite(name)
+    info = meta.get(f"info {name}", "")
+    if info and info != suite.info_sha256:
+        raise UserError(
+            f"suite {name}: scored with another info file of VBench than the one here (sha256 "
+            f"{info[:12]}…, not {suite.info_sha256[:12]}…); put that one back"
+        )
+    return replace(suite, conditions=conditions)
