@@ -243,7 +243,8 @@ def report(
         list[str] | None, typer.Option(help="Another pair of arms, such as dfd_score:dfd.")
     ] = None,
     paper: Annotated[
-        str | None, typer.Option(help="Also a table beside the paper's, such as t2v_wan.")
+        str | None,
+        typer.Option(help="Also a table beside the paper's, such as t2v_wan; all: each it can."),
     ] = None,
     as_json: Json = False,
 ) -> None:

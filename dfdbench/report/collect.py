@@ -14,10 +14,14 @@ import pandas as pd
 
 from dfdbench.errors import UserError
 from dfdbench.report.arms import ordered
+from dfdbench.suites import Suite
+from dfdbench.suites.stored import stored_suite
+from dfdbench.vbench.totals import COLUMNS, DIMENSIONS
 
 VALUE_COLUMNS = ["arm", "training_seed", "prompt_id", "seed", "metric", "value", "level"]
 CLIP_COLUMNS = ["arm", "training_seed", "prompt_id", "prompt", "seed", "path"]
 POOLED_COLUMNS = ["arm", "reference", "metric", "value", "n"]
+VBENCH_COLUMNS = ["arm", "training_seed", "prompt_id", "prompt", "path", *COLUMNS]
 HISTOGRAM = "saturation_histogram"
 NO_TRAINING_SEED = -1
 """Stands for the missing training seed of the teacher, of real clips and of plain folders."""
@@ -44,6 +48,9 @@ class Collected:
     runs: the run folders among the sources. skipped: one line per source that gave nothing.
     pooled: values of all clips of an arm against a reference, columns POOLED_COLUMNS.
     provenance: source → what its scores depend on (Store.provenance).
+    vbench: a row per clip with arm, training_seed and what dfdbench.vbench.totals takes; no rows
+    where no dimension of VBench was scored. chosen: the suite of these rows, with the conditions it
+    was scored under; None for a user's own prompts, and where its file of VBench is not here.
     """
 
     suite: str
@@ -54,6 +61,8 @@ class Collected:
     skipped: list[str]
     pooled: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=POOLED_COLUMNS))
     provenance: dict[str, Any] = field(default_factory=dict)
+    vbench: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=VBENCH_COLUMNS))
+    chosen: Suite | None = None
 
     @property
     def arms(self) -> list[str]:
@@ -161,6 +170,7 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
     pooled: list[pd.DataFrame] = []
     provenance: dict[str, Any] = {}
     skipped: list[str] = []
+    stores: list[tuple[Path, RunRecord | None]] = []
     for source in sources:
         for path in find_sources(Path(source)):
             folder = path.parent if path.is_file() else path
@@ -181,6 +191,7 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
                 skipped.append(remedy)
                 continue
             tables.append(_owned(table, record))
+            stores.append((store_path, record))
             records += [record] if record else []
     if not tables:
         raise UserError("none of the sources holds scores; run `dfdbench eval` first")
@@ -189,6 +200,8 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
         pd.concat([part[part["suite"] == chosen] for part in parts], ignore_index=True)
         for parts in (tables, arrays, clips)
     )
+    vbench, suite_found, faults = _vbench(stores, chosen, set(values["metric"]))
+    skipped += faults
     return Collected(
         chosen,
         values[VALUE_COLUMNS],
@@ -198,4 +211,39 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
         skipped,
         _pooled(pooled, chosen),
         provenance,
+        vbench,
+        suite_found,
     )
+
+
+def _vbench(
+    stores: Sequence[tuple[Path, RunRecord | None]], suite: str, metrics: set[str]
+) -> tuple[pd.DataFrame, Suite | None, list[str]]:
+    """VBench's values of every clip, the suite as the stores have it, lines for `skipped`.
+
+    Raises:
+        UserError: the stores have clips of other first frames.
+    """
+    from dfdbench.scores import Store
+
+    nothing = pd.DataFrame(columns=VBENCH_COLUMNS)
+    if metrics.isdisjoint(DIMENSIONS):
+        return nothing, None, []
+    parts, metas = [nothing], {"": dict[str, str]()}
+    for path, record in stores:
+        with Store(path) as store:
+            own = _owned(store.values(suite, COLUMNS), record)[VBENCH_COLUMNS]
+            if len(own):
+                parts.append(own)
+                meta = store.meta()
+                metas[meta.get(f"conditions {suite}", "")] = meta
+    if len(metas) > 2:
+        raise UserError(
+            f"the sources hold suite {suite} with other first frames "
+            f"({', '.join(sorted(filter(None, metas)))}); report them apart"
+        )
+    try:
+        chosen = stored_suite(metas[max(metas)], suite)  # "" sorts first: no first frames
+    except UserError as error:
+        return nothing, None, [f"VBench's scores and totals: {error}"]
+    return pd.concat(parts[1:] or parts, ignore_index=True), chosen, []

@@ -3,8 +3,9 @@
 Writes index.html (self-contained), report.md, table.{md,csv,tex}, summary.json, deltas.{json,md},
 runs.json (the run.json of every run: recipe, hashes, versions), provenance.json (decoder, weights
 and versions behind the scores), pooled.json (values against a reference) and figures/*.{png,svg};
-with `--paper` also paper_table.{md,csv,tex}. Used by cli.py, study.py; gathers with collect.py,
-computes with summary.py, draws with tables.py, paper.py and figures.py.
+for a suite of VBench also vbench.{json,tex}, with `--paper` also paper_table.{md,csv,tex}. Used by
+cli.py, study.py; gathers with collect.py, computes with summary.py, draws with tables.py,
+vbench.py, paper.py and figures.py.
 """
 
 import base64
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from dfdbench import __version__
 from dfdbench.files import write_json, write_text
 from dfdbench.progress import track
-from dfdbench.report import curves, figures, html, paper, tables
+from dfdbench.report import curves, figures, html, paper, tables, vbench
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected, collect
 from dfdbench.report.summary import (
@@ -115,11 +116,18 @@ def introduction(collected: Collected) -> str:
 
 
 def markdown_page(
-    collected: Collected, summary: Summary, deltas: Sequence[Delta], pictures: Sequence[Picture]
+    collected: Collected,
+    summary: Summary,
+    deltas: Sequence[Delta],
+    pictures: Sequence[Picture],
+    section: vbench.Section | None = None,
 ) -> str:
     """report.md; its pictures are links into figures/."""
     parts = [f"# dfdbench report\n\n{introduction(collected)}\n", f"## Scores\n\n{NOTE}\n"]
     parts.append(tables.markdown(summary))
+    if section:
+        parts.append(f"## VBench\n\n{vbench.heading(section)} {vbench.NOTE}\n")
+        parts.append(tables.marked_table(*vbench.table(section)))
     parts += [f"![{p.caption}](figures/{p.name}.png)\n\n{p.caption}\n" for p in pictures]
     if deltas:
         parts.append("## Differences\n\n" + tables.delta_markdown(deltas))
@@ -142,6 +150,7 @@ def html_page(
     deltas: Sequence[Delta],
     pictures: Sequence[Picture],
     folder: Path,
+    section: vbench.Section | None = None,
 ) -> str:
     """index.html with the PNGs of `folder` inside it; every text from outside is escaped."""
     labels = looks(summary)
@@ -155,8 +164,12 @@ def html_page(
         f'<p class="note">{escape(introduction(collected))}</p>',
         f'<h2>Scores</h2><p class="note">{escape(NOTE)}</p>',
         html.table(head, rows),
-        "<h2>Pictures</h2>" if pictures else "",
     ]
+    if section:
+        note = escape(f"{vbench.heading(section)} {vbench.NOTE}")
+        parts.append(f'<h2>VBench</h2><p class="note">{note}</p>')
+        parts.append(html.table(*vbench.table(section)))
+    parts.append("<h2>Pictures</h2>" if pictures else "")
     for picture in pictures:
         data = base64.b64encode((folder / f"{picture.name}.png").read_bytes()).decode()
         caption = escape(picture.caption)
@@ -198,14 +211,20 @@ def report(
         suite: needed when the sources hold scores of several suites.
         prompt: prompt id of the seed grid; the first one if None.
         against: pairs of arms to compare beside the usual ones, first minus second.
-        paper_setting: a table of the paper to put the measured values beside, such as t2v_wan.
+        paper_setting: a table of the paper to put the measured values beside, such as t2v_wan;
+            or "all", for every table that has a method among the sources.
 
     Raises:
         UserError: a source without scores, an unknown suite, prompt, arm or setting.
     """
     collected = collect(sources, suite)
     summary = summarise(collected)
-    beside = paper.paper_table(summary, paper_setting, collected.suite) if paper_setting else None
+    scores = vbench.scores_of(collected.vbench, collected.chosen)
+    section = vbench.section(collected, scores)
+    frames = (
+        f" (conditions {section.suite.conditions})" if section and section.suite.conditions else ""
+    )
+    beside = paper.paper_tables(summary, paper_setting, collected.suite + frames, scores)
     deltas = compare(collected, summary, against)
     out = Path(out)
     pictures = draw(collected, summary, out / "figures", prompt)
@@ -218,10 +237,14 @@ def report(
     write_text(out / "table.md", tables.markdown(summary))
     write_text(out / "table.tex", tables.latex(summary))
     write_text(out / "table.csv", tables.long_csv(summary))
-    write_text(out / "report.md", markdown_page(collected, summary, deltas, pictures))
-    write_text(out / "index.html", html_page(collected, summary, deltas, pictures, out / "figures"))
+    shown = (collected, summary, deltas, pictures)
+    write_text(out / "report.md", markdown_page(*shown, section))
+    write_text(out / "index.html", html_page(*shown, out / "figures", section))
+    if section:
+        write_json(out / "vbench.json", vbench.as_json(section))
+        write_text(out / "vbench.tex", vbench.latex(section))
     if beside:
-        write_text(out / "paper_table.md", paper.markdown(beside))
-        write_text(out / "paper_table.tex", paper.latex(beside))
-        write_text(out / "paper_table.csv", paper.long_csv(beside, summary))
+        write_text(out / "paper_table.md", "\n".join(map(paper.markdown, beside)))
+        write_text(out / "paper_table.tex", "\n".join(map(paper.latex, beside)))
+        write_text(out / "paper_table.csv", paper.long_csv(beside))
     return out / "index.html"

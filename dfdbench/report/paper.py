@@ -1,24 +1,27 @@
 """Measured values in the form of the paper's tables, beside the published ones.
 
-Used by page.py for `dfdbench report --paper SETTING`. A table has up to three blocks with headers
-of their own, so that no column ever mixes what was printed with what was measured here, or one
-backend with another: the published numbers; measured values by the same backend; and measured
-values by other backends, which can be compared between rows only.
+Used by page.py for `dfdbench report --paper SETTING`; `all` means every table that has a method
+among the sources. A table has up to three blocks with headers of their own, so that no column ever
+mixes what was printed with what was measured here, or one backend with another: the published
+numbers; measured values by the same backend; and measured values by other backends, which can be
+compared between rows only. VBench's columns are VBench's own scores (report/vbench.py).
 """
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dfdbench.errors import UserError
 from dfdbench.metrics import all_metrics
-from dfdbench.published import DIRECTION, of_setting
+from dfdbench.published import DIRECTION, of_setting, settings
 from dfdbench.report import tex
 from dfdbench.report.arms import looks
 from dfdbench.report.summary import Summary
-from dfdbench.report.tables import ARROWS, cell, markdown_table, number
+from dfdbench.report.tables import ARROWS, cell, markdown_table
+from dfdbench.report.vbench import Scores
 from dfdbench.statistics import Interval
+from dfdbench.vbench.totals import DIMENSIONS
 
 SAME_BACKEND: dict[str, tuple[str, ...]] = {
     "subject_consistency": ("subject_consistency",),
@@ -60,13 +63,26 @@ AVERAGED = (
 """The paper's average is the plain mean of those of these columns that its table has."""
 
 
+ALL = "all"
+
+
+class Cell(NamedTuple):
+    """A number as shown ("" for none), and in full with the limits and prompts of its interval."""
+
+    text: str = ""
+    value: float | str = ""
+    low: float | str = ""
+    high: float | str = ""
+    n: int | str = ""
+
+
 class Block(NamedTuple):
-    """A table with one header. columns: metric names; rows: method -> a text per column."""
+    """A table with one header. columns: metric names; rows: method -> a cell per column."""
 
     title: str
     kind: str
     columns: list[str]
-    rows: dict[str, list[str]]
+    rows: dict[str, list[Cell]]
 
 
 class PaperTable(NamedTuple):
@@ -77,8 +93,37 @@ class PaperTable(NamedTuple):
     notes: list[str]
 
 
-def paper_table(summary: Summary, setting: str, suite: str) -> PaperTable:
+def paper_tables(
+    summary: Summary, setting: str | None, suite: str, scores: Scores
+) -> list[PaperTable]:
+    """The tables that `--paper` asks for: none, that of a setting, or all that have a method here.
+
+    Raises:
+        UserError: what `paper_table` raises; for all, no table has a method in `summary`.
+    """
+    if setting is None:
+        return []
+    if setting != ALL:
+        return [paper_table(summary, setting, suite, scores)]
+    found = [
+        paper_table(summary, name, suite, scores)
+        for name in settings()
+        if any(row.method in summary for row in of_setting(name))
+    ]
+    if not found:
+        methods = dict.fromkeys(row.method for name in settings() for row in of_setting(name))
+        raise UserError(
+            f"--paper all: the sources hold no method of the paper's tables "
+            f"({', '.join(methods)}); they hold {', '.join(summary)}"
+        )
+    return found
+
+
+def paper_table(summary: Summary, setting: str, suite: str, scores: Scores) -> PaperTable:
     """Put the arms of `summary` that are methods of `setting` beside the published numbers.
+
+    Args:
+        scores: VBench's score of each arm and dimension, for VBench's columns.
 
     Raises:
         UserError: an unknown setting, or none of its methods in `summary`.
@@ -92,42 +137,35 @@ def paper_table(summary: Summary, setting: str, suite: str) -> PaperTable:
             f"they hold {', '.join(summary)}"
         )
     texts = {(row.method, row.metric): row.text for row in known}
-    printed = {m: [texts.get((m, c), "") for c in columns] for m in methods}
-    same, complete = _same_backend(summary, methods, columns)
+    printed = {
+        m: [Cell(t, t) if (t := texts.get((m, c))) else Cell() for c in columns] for m in methods
+    }
     other = [
         name
         for column in columns
         for name in OTHER_BACKENDS.get(column, ())
         if any(name in summary.get(m, {}) for m in methods)
     ]
+    digits = len(known[0].text.partition(".")[2])
+    names = _same_backend(summary, methods, columns)
+    same = {
+        m: [_measured(summary.get(m, {}), scores.get(m, {}), n, columns, digits) for n in names]
+        for m in methods
+    }
     where = f"{known[0].source}, Table {known[0].table}"
     blocks = [
         Block(f"Published ({where})", "published", columns, printed),
-        Block(f"Measured here, suite {suite}, same backends", "measured", *same),
+        Block(f"Measured here, suite {suite}, same backends", "measured", names, same),
     ]
     if other:
         title = f"Measured here, suite {suite}, other backends (not comparable with the paper)"
-        blocks.append(Block(title, "measured", other, _cells(summary, methods, other)))
-    notes = [
-        "Measured: mean and 95 % interval over prompts. The published numbers are of the paper's "
-        "own models, prompts and seeds; unmeasured cells are empty."
-    ]
-    if AVERAGE in columns:
-        expected = [c for c in columns if c in AVERAGED]
-        notes.append(
-            f"{AVERAGE} is the plain mean of {len(expected)} columns; measured here: "
-            + ", ".join(
-                f"{looks([m])[m].label} {n} of {len(expected)}" for m, n in complete.items()
-            )
-            + ". It is given only where all are."
-        )
-    return PaperTable(setting, blocks, notes)
+        rows = {m: [_cell(summary.get(m, {}).get(n)) for n in other] for m in methods}
+        blocks.append(Block(title, "measured", other, rows))
+    return PaperTable(setting, blocks, _notes(methods, columns, scores))
 
 
-def _same_backend(
-    summary: Summary, methods: Sequence[str], columns: Sequence[str]
-) -> tuple[tuple[list[str], dict[str, list[str]]], dict[str, int]]:
-    """Columns and rows of the comparable block; how many averaged columns each method has.
+def _same_backend(summary: Summary, methods: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Columns of the comparable block.
 
     A published metric for which nothing was measured keeps an empty column under its first name.
     """
@@ -136,23 +174,56 @@ def _same_backend(
         ours = SAME_BACKEND.get(column, (column,))
         found = [name for name in ours if any(name in summary.get(m, {}) for m in methods)]
         names += found or ours[:1]
-    rows = _cells(summary, methods, names)
-    expected = [c for c in columns if c in AVERAGED]
-    complete = {}
-    for method in methods:
-        found = [c for c in expected if c in summary.get(method, {})]
-        complete[method] = len(found)
-        if AVERAGE in names and len(found) == len(expected):
-            mean = sum(summary[method][c].mean for c in expected) / len(expected)
-            rows[method][names.index(AVERAGE)] = number(mean)
-    return (names, rows), complete
+    return names
 
 
-def _cells(summary: Summary, methods: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
-    def text(interval: Interval | None) -> str:
-        return "" if interval is None else cell(interval)
+def _measured(
+    intervals: Mapping[str, Interval],
+    scores: Mapping[str, float],
+    name: str,
+    columns: Sequence[str],
+    digits: int,
+) -> Cell:
+    """A cell of the comparable block; VBench's scores with as many digits as were printed."""
+    if name == AVERAGE:
+        parts, expected = _averaged(scores, columns)
+        if len(parts) < expected:
+            return Cell(f"({len(parts)} of {expected})") if parts else Cell()
+        mean = sum(parts) / expected
+        return Cell(f"{mean:.{digits}f}", mean)
+    if name in DIMENSIONS:
+        return Cell(f"{scores[name]:.{digits}f}", scores[name]) if name in scores else Cell()
+    return _cell(intervals.get(name))
 
-    return {m: [text(summary.get(m, {}).get(name)) for name in names] for m in methods}
+
+def _averaged(scores: Mapping[str, float], columns: Sequence[str]) -> tuple[list[float], int]:
+    """The scores that the paper's average of these columns is of, and how many there should be."""
+    expected = [column for column in columns if column in AVERAGED]
+    return [scores[column] for column in expected if column in scores], len(expected)
+
+
+def _cell(interval: Interval | None) -> Cell:
+    return Cell() if interval is None else Cell(cell(interval), *interval[:4])
+
+
+def _notes(methods: Sequence[str], columns: Sequence[str], scores: Scores) -> list[str]:
+    notes = [
+        "Measured: mean and 95 % interval over prompts; VBench's columns are VBench's own scores, "
+        "means over clips or, for consistencies, over frames. The published numbers are of the "
+        "paper's own models, prompts and seeds; unmeasured cells are empty."
+    ]
+    if AVERAGE in columns:
+        counts = {m: _averaged(scores.get(m, {}), columns) for m in methods}
+        expected = next(iter(counts.values()))[1]
+        notes.append(
+            f"{AVERAGE} is the plain mean of {expected} columns; measured here: "
+            + ", ".join(
+                f"{looks([m])[m].label} {len(parts)} of {expected}"
+                for m, (parts, _) in counts.items()
+            )
+            + ". It is given only where all are."
+        )
+    return notes
 
 
 def _head(block: Block) -> list[str]:
@@ -164,7 +235,10 @@ def _head(block: Block) -> list[str]:
 
 
 def _rows(block: Block) -> list[list[str]]:
-    return [[looks([method])[method].label, *cells] for method, cells in block.rows.items()]
+    return [
+        [looks([method])[method].label, *(cell.text for cell in cells)]
+        for method, cells in block.rows.items()
+    ]
 
 
 def markdown(table: PaperTable) -> str:
@@ -191,17 +265,16 @@ def latex(table: PaperTable) -> str:
     return "\n".join(parts) + "\n"
 
 
-def long_csv(table: PaperTable, summary: Summary) -> str:
+def long_csv(tables: Sequence[PaperTable]) -> str:
     """paper_table.csv: a row per number, full precision where it was measured."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["kind", "block", "method", "metric", "value", "low", "high", "n"])
-    for block in table.blocks:
-        for method, cells in block.rows.items():
-            for name, text in zip(block.columns, cells, strict=True):
-                if not text:
-                    continue
-                found = None if block.kind == "published" else summary[method].get(name)
-                numbers = found[:4] if found else (text, "", "", "")
-                writer.writerow([block.kind, block.title, method, name, *numbers])
+    writer.writerow(["setting", "kind", "block", "method", "metric", "value", "low", "high", "n"])
+    for table in tables:
+        for block in table.blocks:
+            for method, cells in block.rows.items():
+                for name, found in zip(block.columns, cells, strict=True):
+                    if found.value != "":
+                        start = (table.setting, block.kind, block.title, method, name)
+                        writer.writerow([*start, *found[1:]])
     return out.getvalue()

@@ -64,11 +64,15 @@ def markdown(summary: Summary) -> str:
     """The main table as Markdown."""
     labels = looks(summary)
     head = ["metric", *(labels[arm].label for arm in summary)]
-    rows = []
-    for metric, row in table_rows(summary):
-        texts = [f"**{text}**" if best else text for text, best in row]
-        rows.append([f"{metric} {arrow(metric)}", *texts])
-    return markdown_table(head, rows)
+    rows = [[(f"{metric} {arrow(metric)}", False), *row] for metric, row in table_rows(summary)]
+    return marked_table(head, rows)
+
+
+def marked_table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]]) -> str:
+    """A Markdown table whose cells marked True are bold."""
+    return markdown_table(
+        head, [[f"**{text}**" if best else text for text, best in row] for row in rows]
+    )
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -146,8 +150,7 @@ def pooled_markdown(frame: pd.DataFrame) -> str:
     """The tables of `pooled_rows` as Markdown, the best student of a row in bold."""
     parts = []
     for caption, head, rows in pooled_rows(frame):
-        texts = [[f"**{text}**" if best else text for text, best in row] for row in rows]
-        parts.append(f"{caption}\n\n{markdown_table(head, texts)}")
+        parts.append(f"{caption}\n\n{marked_table(head, rows)}")
     return "\n".join(parts)
 
 

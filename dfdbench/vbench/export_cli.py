@@ -30,7 +30,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write VBench's result files (eval_results, full_info, zip of the leaderboard), a set a method.
+    """Write VBench's result files (eval_results, full_info, the zip), one set a method.
 
     Paths of clips are relative to the store's folder. The zip of incomplete results says how many
     dimensions it has, as in dfd_12of16.zip.

@@ -14,6 +14,7 @@ from dfdbench.cli import app
 from dfdbench.errors import UserError
 from dfdbench.report import paper
 from dfdbench.statistics import Interval
+from dfdbench.vbench.totals import DIMENSIONS
 
 COLUMNS = paper.AVERAGED[:5]
 
@@ -85,9 +86,11 @@ def test_a_malformed_file_is_refused_with_its_line(tmp_path, text, says):
 
 def test_unknown_settings_and_sources_without_a_method_of_it_are_refused():
     with pytest.raises(UserError, match="did you mean t2v_wan"):
-        paper.paper_table({"dfd": {}}, "t2v_wam", "toy-t2v")
+        paper.paper_table({"dfd": {}}, "t2v_wam", "toy-t2v", {})
     with pytest.raises(UserError, match=r"none of its methods \(teacher, dmd2"):
-        paper.paper_table({"other": {}}, "t2v_wan", "toy-t2v")
+        paper.paper_table({"other": {}}, "t2v_wan", "toy-t2v", {})
+    with pytest.raises(UserError, match=r"no method of the paper's tables \(teacher, .*other"):
+        paper.paper_tables({"other": {}}, "all", "toy-t2v", {})
 
 
 def test_measured_values_stand_in_blocks_of_their_own_by_backend():
@@ -100,7 +103,7 @@ def test_measured_values_stand_in_blocks_of_their_own_by_backend():
         },
         "dmd2_control": {"temporal_flickering": at(0.5)},
     }
-    table = paper.paper_table(summary, "t2v_wan", "toy-t2v")
+    table = paper.paper_table(summary, "t2v_wan", "toy-t2v", {"dfd": {"motion_smoothness": 0.9}})
     text = paper.markdown(table)
     assert column(text, "Published", "clip_diversity_mean")["DFD"] == "0.128"
     same = "Measured here, suite toy-t2v, same"
@@ -115,36 +118,87 @@ def test_measured_values_stand_in_blocks_of_their_own_by_backend():
     published_names, same_names, other_names = (set(b.columns) for b in table.blocks)
     assert not other_names & same_names
     assert "effnet_lite2_diversity" not in published_names
-    rows = list(csv.DictReader(io.StringIO(paper.long_csv(table, summary))))
+    rows = list(csv.DictReader(io.StringIO(paper.long_csv([table]))))
     for row in rows:
-        assert (row["low"] == "") == (row["kind"] == "published")
+        plain = row["kind"] == "published" or row["metric"] == "motion_smoothness"
+        assert (row["low"] == "") == plain
     assert not {r["metric"] for r in rows if r["kind"] == "measured"} & {"clip_diversity_mean"}
 
 
 def test_both_dinos_get_a_column_where_both_are_measured():
     arm = {"dinov2_l_diversity": at(0.2), "dinov3_l_diversity": at(0.4)}
-    (_, same) = paper.paper_table({"dfd": arm}, "t2v_wan", "s").blocks
+    (_, same) = paper.paper_table({"dfd": arm}, "t2v_wan", "s", {}).blocks
     assert [n for n in same.columns if n.startswith("dino")] == [
         "dinov2_l_diversity", "dinov3_l_diversity", "dinov2_l_diversity_per_frame",
     ]  # fmt: skip
 
 
+def test_vbench_columns_are_vbenchs_scores_with_the_digits_that_were_printed():
+    other = {"subject_consistency": at(0.1)}  # the mean over prompts, which is another number
+    scores = {"dfd": {"subject_consistency": 0.96123456, "dynamic_degree": 0.5}}
+    for setting, shown in (("t2v_wan", "0.961"), ("i2v_cosmos_vbench", "0.9612")):
+        table = paper.paper_table({"dfd": other}, setting, "s", scores)
+        text = paper.markdown(table)
+        assert column(text, "Measured here, suite s, same", "subject_consistency")["DFD"] == shown
+        values = csv.DictReader(io.StringIO(paper.long_csv([table])))
+        (found,) = (r for r in values if r["kind"] == "measured")
+        assert (found["setting"], found["value"], found["low"]) == (setting, "0.96123456", "")
+
+
 def test_the_average_is_given_only_where_every_column_is_measured():
-    full = {name: at(0.5 + 0.1 * i) for i, name in enumerate(COLUMNS)}
+    full = {name: 0.5 + 0.1 * i for i, name in enumerate(COLUMNS)}
     part = {name: value for name, value in full.items() if name != "aesthetic_quality"}
-    table = paper.paper_table({"dfd": full, "dmd2": part}, "t2v_wan", "s")
+    summary, scores = {"dfd": {}, "dmd2": {}}, {"dfd": full, "dmd2": part}
+    table = paper.paper_table(summary, "t2v_wan", "s", scores)
     cells = column(paper.markdown(table), "Measured here, suite s, same", "average_vbench")
-    assert cells == {"teacher": "", "DMD2": "", "DP-DMD": "", "DFD": "0.700"}
+    assert cells == {"teacher": "", "DMD2": "(4 of 5)", "DP-DMD": "", "DFD": "0.700"}
     assert "DMD2 4 of 5" in table.notes[-1] and "DFD 5 of 5" in table.notes[-1]
-    wider = paper.paper_table({"dfd": full}, "i2v_cosmos_vbench", "s")
+    assert "4 of 5" not in paper.long_csv([table])
+    wider = paper.paper_table(summary, "i2v_cosmos_vbench", "s", scores)
     assert "DFD 5 of 7" in wider.notes[-1]
+    whole = {"dfd": full | {"i2v_subject": 0.2, "i2v_background": 0.5}}
+    (_, same) = paper.paper_table(summary, "i2v_cosmos_vipe", "s", whole).blocks
+    assert same.rows["dfd"][-1] == paper.Cell("0.6000", pytest.approx(4.2 / 7))
+
+
+ARMS = ("teacher", "dmd2", "dp_dmd", "dfd", "dfd_batch16", "dfd_batch128", "dfd_without_gan",
+        "dfd_with_gan", "dfd_w0.5", "dfd_w1")  # fmt: skip
+
+
+def test_all_tables_whose_methods_are_there_are_made_in_the_papers_order(tmp_path):
+    def tables(*arms: str) -> list[int]:
+        made = paper.paper_tables({arm: {} for arm in arms}, "all", "s", {})
+        return [published.of_setting(table.setting)[0].table for table in made]
+
+    assert tables(*ARMS) == [1, 2, 3, 5, 6, 7]
+    assert tables("dfd_w1", "other") == [7] and tables("dfd") == [1, 2, 5]
+    scores = {arm: dict.fromkeys(published_dimensions(), 0.5) for arm in ARMS}
+    made = paper.paper_tables({arm: {} for arm in ARMS}, "all", "s", scores)
+    for table in made:
+        printed, same = table.blocks
+        empty = {
+            (method, name)
+            for method, cells in same.rows.items()
+            for name, cell in zip(same.columns, cells, strict=True)
+            if not cell.text
+        }
+        diversity = {n for n in same.columns if n not in published_dimensions()} - {paper.AVERAGE}
+        assert empty == {(m, n) for m in printed.rows for n in diversity}
+    check("\n".join(map(paper.latex, made)), tmp_path)
+
+
+def published_dimensions() -> set[str]:
+    """The columns of the paper's tables that are VBench's."""
+    return {row.metric for row in published.shipped()} & set(DIMENSIONS)
 
 
 @pytest.mark.parametrize("setting", ["t2v_wan", "t2v_wan_animation_weight"])
 def test_latex_of_a_paper_table_compiles_and_fits(tmp_path, setting):
     method = published.of_setting(setting)[0].method
     names = [n for d in (paper.SAME_BACKEND, paper.OTHER_BACKENDS) for v in d.values() for n in v]
-    table = paper.paper_table({method: dict.fromkeys(names, at(0.5))}, setting, "50 % & a_b")
+    scores = {method: dict.fromkeys(published_dimensions(), 0.5)}
+    arms = {method: dict.fromkeys(names, at(0.5))}
+    table = paper.paper_table(arms, setting, "50 % & a_b", scores)
     check(paper.latex(table), tmp_path)
 
 
