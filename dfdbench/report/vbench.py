@@ -5,6 +5,7 @@ a mean over clips, or over frames where VBench weighs by frames, of one run; ove
 seeds the scores are averaged. A dimension without clips is missing, never 0.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -15,13 +16,8 @@ from dfdbench.report.collect import Collected
 from dfdbench.report.summary import best_of
 from dfdbench.suites import Suite
 from dfdbench.vbench.export import dimensions_of
-from dfdbench.vbench.totals import (
-    DIMENSIONS,
-    PROTOCOLS,
-    Total,
-    dimension_scores,
-    totals,
-)
+from dfdbench.vbench.protocol import completeness
+from dfdbench.vbench.totals import DIMENSIONS, PROTOCOLS, Total, dimension_scores, totals
 
 Scores = dict[str, dict[str, float]]
 """arm → dimension → VBench's score, 0 to 1."""
@@ -31,18 +27,24 @@ NAMES = {
     "average": "average of the DFD paper",
 }  # fmt: skip
 NOTE = (
-    "Scores and totals by VBench's own definitions; an em dash was not measured. "
-    "n/N: the total lacks dimensions and is the mean of n of N; it cannot be compared with a whole "
-    "one. The average is the plain mean of the columns that the DFD paper averages."
+    "Scores and totals by VBench's own definitions; an em dash was not measured. n/N after a "
+    "dimension: it has n of the N clips that VBench asks for; after a total: it lacks dimensions "
+    "and is the mean of n of N. Neither can be compared with a whole one. The average is the plain "
+    "mean of the columns that the DFD paper averages."
 )
 
 
 class Section(NamedTuple):
-    """What the report says about VBench. totals: arm → its totals."""
+    """What the report says about VBench.
+
+    totals: arm → its totals. lacking: arm → dimension → "37/360" where it has clips for part of
+    what VBench asks for only.
+    """
 
     suite: Suite
     scores: Scores
     totals: dict[str, dict[str, Total]]
+    lacking: dict[str, dict[str, str]]
 
 
 def scores_of(values: pd.DataFrame, suite: Suite | None = None) -> Scores:
@@ -74,7 +76,20 @@ def section(collected: Collected, scores: Scores) -> Section | None:
     suite = collected.chosen
     if suite is None or not suite.protocol:
         return None
-    return Section(suite, scores, {arm: totals(s, suite.protocol) for arm, s in scores.items()})
+    lacking = {
+        str(arm): {name: part for name in scores[str(arm)] if (part := _part(rows, suite, name))}
+        for arm, rows in collected.vbench.groupby("arm")
+        if str(arm) in scores
+    }
+    found = {arm: totals(of_arm, suite.protocol) for arm, of_arm in scores.items()}
+    return Section(suite, scores, found, lacking)
+
+
+def _part(values: pd.DataFrame, suite: Suite, dimension: str) -> str:
+    """`37/360` where an arm's runs lack clips of a dimension, else empty."""
+    counts = [completeness(rows, suite, dimension) for _, rows in values.groupby("training_seed")]
+    found, expected = sum(n for n, _ in counts), sum(wanted or n for n, wanted in counts)
+    return f"{found}/{expected}" if found < expected else ""
 
 
 def heading(found: Section) -> str:
@@ -94,28 +109,37 @@ def table(found: Section) -> tuple[list[str], list[list[tuple[str, bool]]]]:
     rows = []
     for name in names:
         values = {arm: s[name] for arm, s in found.scores.items() if name in s}
-        texts = {arm: f"{value:.4f}" for arm, value in values.items()}
-        rows.append(_row(found, name, texts, values))
+        parts = {arm: found.lacking[arm].get(name, "") for arm in values}
+        rows.append(_row(found, name, values, parts))
     for key, name in NAMES.items():
-        parts = {arm: of_arm[key] for arm, of_arm in found.totals.items() if key in of_arm}
-        if parts:
-            texts = {arm: _text(total) for arm, total in parts.items()}
-            whole = {a: t.value for a, t in parts.items() if not t.label and t.value is not None}
-            rows.append(_row(found, name, texts, whole))
+        of_key = {arm: of_arm[key] for arm, of_arm in found.totals.items() if key in of_arm}
+        if of_key:
+            means = {arm: total.value for arm, total in of_key.items()}
+            parts = {arm: _label(total, found.lacking[arm]) for arm, total in of_key.items()}
+            rows.append(_row(found, name, means, parts))
     return head, rows
 
 
+def _label(total: Total, lacking: Mapping[str, str]) -> str:
+    return ", ".join(filter(None, (total.label, "part of the clips" if lacking else "")))
+
+
 def _row(
-    found: Section, name: str, texts: dict[str, str], values: dict[str, float]
+    found: Section, name: str, values: Mapping[str, float | None], parts: Mapping[str, str]
 ) -> list[tuple[str, bool]]:
-    students = {arm: value for arm, value in values.items() if arm not in REFERENCES}
-    best = best_of(students, "higher")
-    return [(name, False), *((texts.get(arm, "—"), arm in best) for arm in found.scores)]
-
-
-def _text(total: Total) -> str:
-    value = "—" if total.value is None else f"{total.value:.4f}"
-    return f"{value} ({total.label})" if total.label else value
+    """A row of the table; the best student's whole number is marked."""
+    whole = {
+        arm: value
+        for arm, value in values.items()
+        if value is not None and not parts[arm] and arm not in REFERENCES
+    }
+    best = best_of(whole, "higher")
+    cells = []
+    for arm in found.scores:
+        value, part = values.get(arm), parts.get(arm, "")
+        text = "—" if value is None else f"{value:.4f}"
+        cells.append((f"{text} ({part})" if part else text, arm in best))
+    return [(name, False), *cells]
 
 
 def latex(found: Section) -> str:
@@ -135,6 +159,7 @@ def as_json(found: Section) -> dict[str, Any]:
     arms = {
         arm: {
             "dimensions": scores,
+            "lacking": found.lacking[arm],
             "totals": {name: total._asdict() for name, total in found.totals[arm].items()},
         }
         for arm, scores in found.scores.items()

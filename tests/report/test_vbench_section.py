@@ -99,6 +99,33 @@ def test_the_section_gives_totals_and_says_which_are_partial(tmp_path: Path) -> 
     check((tmp_path / "out" / "vbench.tex").read_text(), tmp_path)
 
 
+def test_a_dimension_with_part_of_its_clips_says_so_and_is_not_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfdbench.vbench.info.find_spec", lambda name: None)
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path))
+    info = [{"prompt_en": f"p{i}", "dimension": ["scene"]} for i in range(2)]
+    (tmp_path / "VBench_full_info.json").write_text(json.dumps(info))
+    few, many = [{"scene": 0.9}], [{"scene": 0.5 + 0.01 * i} for i in range(2)]
+    add_run(tmp_path / "runs" / "dfd", "dfd", 0, few, "vbench")
+    for i, arm in enumerate(("dmd2", "dp_dmd")):
+        add_run(tmp_path / "runs" / arm, arm, 0, [{"scene": v["scene"] - 0.1 * i} for v in many],
+                "vbench")  # fmt: skip
+        with Store(tmp_path / "runs" / arm / "scores.sqlite") as store:
+            for seed in range(1, 5):
+                for row in store.samples().itertuples():
+                    path = f"videos/{row.prompt_id}-{seed}.mp4"
+                    store.add_sample(
+                        Row("vbench", path, row.prompt_id, row.prompt, seed, arm, row.sha256)
+                    )
+    report([tmp_path / "runs"], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert cells(text, "scene") == ["**0.5050**", "0.4050", "0.9000 (1/10)"]
+    assert cells(text, "Semantic")[2].endswith("(1/9, part of the clips)")
+    lacking = json.loads((tmp_path / "out" / "vbench.json").read_text())["arms"]["dfd"]["lacking"]
+    assert lacking == {"scene": "1/10"}
+
+
 def test_toy_frames_are_said_wherever_their_scores_are(tmp_path: Path) -> None:
     add_run(tmp_path / "dfd", "dfd", 0, [whole(0, "i2v")], "vbench-i2v", "toy-i2v")
     report([tmp_path], tmp_path / "out", paper_setting="i2v_cosmos_vbench")
@@ -106,7 +133,8 @@ def test_toy_frames_are_said_wherever_their_scores_are(tmp_path: Path) -> None:
     for name in ("report.md", "index.html", "vbench.json", "vbench.tex"):
         assert "toy-i2v" in (out / name).read_text()
     text = (out / "report.md").read_text()
-    assert "conditions: toy-i2v" in text and cells(text, "I2V")[0].count("(") == 0
+    assert "conditions: toy-i2v" in text and "toys only" in text
+    assert cells(text, "I2V")[0].startswith(f"{totals(whole(0, 'i2v'), 'i2v')['i2v'].value:.4f}")
     assert "conditions toy-i2v" in (out / "paper_table.md").read_text()
 
 
