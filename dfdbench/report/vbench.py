@@ -149,7 +149,8 @@ def latex(found: Section) -> str:
         [rf"\textbf{{{tex.escape(text)}}}" if best else tex.escape(text) for text, best in row]
         for row in rows
     ]
-    return tex.table([tex.escape(text) for text in head], cells, heading(found).replace("\n", " "))
+    body = tex.table([tex.escape(text) for text in head], cells, f"suite {found.suite.name}")
+    return body + rf"\par\smallskip\noindent{{\footnotesize {tex.escape(heading(found))}\par}}" "\n"
 
 
 def as_json(found: Section) -> dict[str, Any]:
