@@ -97,7 +97,7 @@ def heading(found: Section) -> str:
     suite = found.suite
     parts = [f"Protocol {suite.protocol} of suite {suite.name}"]
     parts += [f"conditions: {suite.conditions}"] if suite.conditions else []
-    return "; ".join([*parts, *suite.notes]) + "."
+    return "; ".join([*parts, *suite.notes]).rstrip(".") + "."
 
 
 def table(found: Section) -> tuple[list[str], list[list[tuple[str, bool]]]]:
