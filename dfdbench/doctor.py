@@ -16,7 +16,7 @@ from dfdbench.assets import ASSETS, Status, assets_folder, inspect, mend
 from dfdbench.errors import UserError
 from dfdbench.metrics import FAMILY_NAMES, Setting, get_family
 from dfdbench.progress import track
-from dfdbench.suites import list_suites
+from dfdbench.suites import find_suites
 
 LIBRARIES = (
     "torch", "torchvision", "diffusers", "transformers", "open-clip-torch", "huggingface-hub",
@@ -70,7 +70,12 @@ def _lacks(name: str, stock: Sequence[Status]) -> str:
 
 
 def suite_rows(faults: Mapping[str, str]) -> list[Row]:
-    """Every suite with its families, those that are ready apart from those that lack something."""
+    """Every suite with its families, those that are ready apart from those that lack something.
+
+    A suite that lacks a file of its own has no version and none of them; `lacks` says which file.
+    """
+    found, absent = find_suites()
+    unknown: Row = {"version": None, "prompts": None, "seeds": None, "ready": [], "missing": []}
     return [
         {
             "name": suite.name,
@@ -79,9 +84,10 @@ def suite_rows(faults: Mapping[str, str]) -> list[Row]:
             "seeds": len(suite.seeds),
             "ready": [name for name in suite.metrics if not faults[name]],
             "missing": [name for name in suite.metrics if faults[name]],
+            "lacks": "",
         }
-        for suite in list_suites()
-    ]
+        for suite in found
+    ] + [{"name": name, **unknown, "lacks": reason} for name, reason in absent.items()]
 
 
 def examine(verify: bool = False) -> Row:
@@ -167,7 +173,9 @@ def asset_table(rows: Iterable[Row]) -> list[str]:
 
 
 def suite_table(rows: Iterable[Row]) -> list[str]:
-    """Suite rows for people."""
+    """Suite rows for people; under them the suites that cannot be used."""
+    rows = list(rows)
+    usable = [r for r in rows if not r["lacks"]]
     return table(
         ("suite", "version", "prompts", "seeds", "families ready", "not ready"),
         [
@@ -175,9 +183,9 @@ def suite_table(rows: Iterable[Row]) -> list[str]:
                 r["name"], str(r["version"]), str(r["prompts"] or "yours"),
                 str(r["seeds"] or "yours"), ", ".join(r["ready"]), ", ".join(r["missing"]) or "-",
             )
-            for r in rows
+            for r in usable
         ],
-    )  # fmt: skip
+    ) + [f"suite {r['name']}: {r['lacks']}" for r in rows if r["lacks"]]  # fmt: skip
 
 
 def _to_do(row: Row) -> str:

@@ -2,13 +2,16 @@
 
 Used by generate (prompts, seeds), scoring (families, attributes) and report. A suite's version is
 raised whenever its prompts change. To add one, write a function below and name it in SUITES.
+VBench's own suites are in vbench.py.
 """
 
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from dfdbench.errors import UserError, unknown_name
 
@@ -40,16 +43,26 @@ VBENCH = (
     "vbench_i2v_subject",
     "vbench_i2v_background",
 )  # VBench's dimensions that mean something for clips of any prompt
+FLICKERING = "temporal_flickering"
+FILTERED_SEEDS = tuple(range(25))  # of its prompts in VBench, whose static filter keeps five
+WITH_IMAGES = ("vbench-i2v", "vbench-custom")  # suites that first frames may be given to
 STAND_INS = ("rife39", "dis_flow", "brisque")  # beside them, in columns of their own
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt; `id` is a file name, `attributes` are what the text fixes."""
+    """One prompt; `id` is a file name, `attributes` are what the text fixes.
+
+    dimensions: VBench's dimensions that it is for; () means all. auxiliary: VBench's
+    auxiliary_info. image: the first frame that a clip of it should continue.
+    """
 
     id: str
     text: str
     attributes: dict[str, str] = field(default_factory=dict)
+    dimensions: tuple[str, ...] = ()
+    auxiliary: Mapping[str, Any] = field(default_factory=dict)
+    image: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,11 @@ class Suite:
 
     prompts: empty where they come with the videos (a manifest). reference: a JSON file of
     published or known values that the scores are compared with (dfdbench.released). protocol:
-    "t2v" or "i2v" where VBench's totals of it are wanted (dfdbench.vbench.totals).
+    "t2v" or "i2v" where VBench's totals of it are wanted (dfdbench.vbench.totals). conditions:
+    whose first frames condition the clips: "vbench-i2v", "toy-i2v", "custom", or "" where none do.
+    static_filter: VBench's temporal_flickering counts static clips only. info_sha256: of VBench's
+    info file where the prompts are VBench's own. images: the folder of first frames. notes: what a
+    reader of the scores must know, a line each.
     """
 
     name: str
@@ -69,20 +86,55 @@ class Suite:
     metrics: tuple[str, ...]
     reference: Path | None = None
     protocol: str = ""
+    conditions: str = ""
+    static_filter: bool = False
+    info_sha256: str = ""
+    images: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def _by_name(self) -> dict[str, Prompt]:
+        texts = {text_key(prompt.text): prompt for prompt in reversed(self.prompts)}
+        return texts | {prompt.id: prompt for prompt in self.prompts}
+
+    def find(self, name: str) -> Prompt | None:
+        """The prompt with this id or, if there is none, this text; None for an unknown one."""
+        return self._by_name.get(name) or self._by_name.get(text_key(name))
 
     def prompt(self, prompt_id: str) -> Prompt:
         """The prompt with this id; an unknown id is refused with near ones."""
-        for prompt in self.prompts:
-            if prompt.id == prompt_id:
-                return prompt
-        raise unknown_name(
-            f"prompt id of suite {self.name}", prompt_id, [p.id for p in self.prompts]
-        )
+        found = self._by_name.get(prompt_id)
+        if found is None or found.id != prompt_id:
+            raise unknown_name(
+                f"prompt id of suite {self.name}", prompt_id, [p.id for p in self.prompts]
+            )
+        return found
 
     def check_prompt(self, prompt_id: str) -> None:
         """Refuse a prompt id that the suite lacks; a suite without prompts accepts any."""
         if self.prompts:
             self.prompt(prompt_id)
+
+    def seeds_of(self, prompt: Prompt) -> tuple[int, ...]:
+        """The default seeds of one prompt: more where the static filter will drop clips."""
+        filtered = self.static_filter and FLICKERING in prompt.dimensions
+        return FILTERED_SEEDS if filtered else self.seeds
+
+    def entries(self) -> dict[str, dict[str, Any]] | None:
+        """Prompt id -> VBench's entry of its info file; None where the prompts are not VBench's."""
+        if not self.info_sha256:
+            return None
+        return {
+            prompt.id: {"prompt_en": prompt.text, "dimension": list(prompt.dimensions)}
+            | ({"auxiliary_info": dict(prompt.auxiliary)} if prompt.auxiliary else {})
+            | prompt.attributes
+            for prompt in self.prompts
+        }
+
+
+def text_key(text: str) -> str:
+    """What two spellings of a prompt share: file systems compose accents in different ways."""
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _toy_t2v() -> Suite:
@@ -173,9 +225,23 @@ def _prompt_suite(path: Path, description: str) -> Suite:
     return Suite(path.stem, 1, description, read_prompts(path), EIGHT_SEEDS, GENERAL)
 
 
+def _vbench() -> Suite:
+    from dfdbench.suites.vbench import vbench
+
+    return vbench()
+
+
+def _vbench_i2v() -> Suite:
+    from dfdbench.suites.vbench import vbench_i2v
+
+    return vbench_i2v()
+
+
 SUITES: dict[str, Callable[[], Suite]] = {
     "toy-t2v": _toy_t2v,
     "clips": _clips,
+    "vbench": _vbench,
+    "vbench-i2v": _vbench_i2v,
     "vbench-custom": _vbench_custom,
     "released-clips": _released_clips,
     "t2v-animation": lambda: _prompt_suite(
@@ -187,9 +253,12 @@ SUITES: dict[str, Callable[[], Suite]] = {
 }
 
 
-@cache
 def get_suite(name: str) -> Suite:
-    """The suite called `name`; an unknown name is refused with near ones."""
+    """The suite called `name`; an unknown name is refused with near ones.
+
+    Raises:
+        UserError: also where a suite of VBench lacks its info file; the message says how to get it.
+    """
     if name not in SUITES:
         raise unknown_name("suite", name, SUITES)
     suite = SUITES[name]()
@@ -199,19 +268,46 @@ def get_suite(name: str) -> Suite:
     return suite
 
 
-def choose_suite(name: str, prompts: Path | None = None) -> Suite:
+def choose_suite(
+    name: str,
+    prompts: Path | None = None,
+    images: Path | None = None,
+    models: Sequence[str] = (),
+) -> Suite:
     """The suite called `name`, or one of the user's own prompts, named after their file.
 
+    Args:
+        images: folder of first frames, for a suite of VBench that takes them.
+        models: of the runs that are to be scored; they decide whose first frames are meant.
+
     Raises:
-        UserError: an unknown name, a file that is no list of prompts or is called like a suite.
+        UserError: an unknown name, a file that is no list of prompts or is called like a suite,
+            images where none are wanted, or a file of VBench that is not there.
     """
+    if images and (prompts or name not in WITH_IMAGES):
+        raise UserError(f"--images {images}: only for --suite {' or '.join(WITH_IMAGES)}")
     if prompts is None:
+        if name in WITH_IMAGES:
+            from dfdbench.suites.vbench import with_images
+
+            return with_images(name, images, models)
         return get_suite(name)
     if prompts.stem in SUITES:
         raise UserError(f"--prompts {prompts}: a suite is called {prompts.stem}; rename the file")
     return _prompt_suite(prompts, f"prompts of {prompts.name}")
 
 
+def find_suites() -> tuple[list[Suite], dict[str, str]]:
+    """All suites, and those that lack a file of VBench: name -> what, and how to get it."""
+    found, absent = list[Suite](), dict[str, str]()
+    for name in SUITES:
+        try:
+            found.append(get_suite(name))
+        except UserError as error:
+            absent[name] = str(error)
+    return found, absent
+
+
 def list_suites() -> list[Suite]:
-    """All suites."""
-    return [get_suite(name) for name in SUITES]
+    """All suites whose files are here."""
+    return find_suites()[0]
