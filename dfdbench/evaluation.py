@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfdbench.errors import UserError
-from dfdbench.metrics import Setting
+from dfdbench.metrics import Setting, vbench_bridge
 from dfdbench.scoring import Summary, score
 from dfdbench.shards import parse_shard
 from dfdbench.suites import choose_suite
+from dfdbench.vbench.bridge import open_bridge
 
 
 def evaluate(
@@ -28,6 +29,8 @@ def evaluate(
     poses: Path | None = None,
     workers: int | None = None,
     shard: str | None = None,
+    vbench_python: Path | None = None,
+    official: str | None = None,
 ) -> Summary:
     """Generate what the runs among `inputs` lack of the suite, then score everything.
 
@@ -40,6 +43,8 @@ def evaluate(
     part = parse_shard(shard) if shard else None
     runs = any((path / "run.json").is_file() for path in inputs)
     chosen = choose_suite(suite or ("toy-t2v" if runs else "clips"), prompts)
+    placed = device_of_models(device)
+    bridge = open_bridge(vbench_python, official, chosen, placed)
     if runs:
         from dfdbench.generate import complete, parse_seeds
 
@@ -47,6 +52,8 @@ def evaluate(
     families = metrics.split(",") if metrics else list(chosen.metrics)
     if poses:
         families.append("vipe")
+    if bridge:
+        families = [family for family in families if family != vbench_bridge.NAME]
     return score(
         inputs,
         chosen,
@@ -56,7 +63,8 @@ def evaluate(
         reference=reference,
         workers=workers,
         shard=part,
-        setting=Setting(device_of_models(device), poses),
+        setting=Setting(placed, poses),
+        afterwards=bridge.run if bridge else None,
     )
 
 

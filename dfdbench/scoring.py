@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -87,6 +87,7 @@ def score(
     workers: int | None = None,
     shard: Shard | None = None,
     setting: Setting | None = None,
+    afterwards: Callable[[Path, Suite], list[str]] | None = None,
 ) -> Summary:
     """Score the clips of `inputs` with the metrics of `suite`.
 
@@ -105,6 +106,8 @@ def score(
             change no score.
         shard: score only this part, into a store of its own; `dfdbench merge` joins them.
         setting: device of models and folder of pose files.
+        afterwards: called with each store once its clips are scored, to add scores that come from
+            elsewhere; gives a line for each that it could not.
 
     Returns:
         A `Summary`; clips that cannot be read are listed in it, the rest is scored.
@@ -144,6 +147,9 @@ def score(
                     pooled_values(opened, suite, chosen, reference_name)
                     summary.missing += find_missing(opened, suite)
             summary.stores.append(target)
+    if afterwards:
+        for path in summary.stores:
+            summary.skipped += [n for n in afterwards(path, suite) if n not in summary.skipped]
     if suite.reference and not shard:
         from dfdbench.released import write_comparison
 

@@ -98,6 +98,19 @@ WEIGHTS = (
         _UNVERIFIED,
     ),
     Weights(
+        "grit_model/grit_b_densecap_objectdet.pth",
+        "size not known",
+        f"{_VBENCH}/grit_b_densecap_objectdet.pth",
+        _UNVERIFIED,
+    ),
+    Weights(
+        "caption_model/tag2text_swin_14m.pth",
+        "about 4.5 GB (not verified)",
+        "https://huggingface.co/spaces/xinyu1205/recognize-anything/resolve/main/"
+        "tag2text_swin_14m.pth",
+        "Apache-2.0 (not verified)",
+    ),
+    Weights(
         "cotracker2.pth",
         "size not known",
         "https://github.com/facebookresearch/co-tracker",
