@@ -14,6 +14,8 @@ from dfdbench.score_schema import condition_of
 from dfdbench.scores import Store
 from dfdbench.suites import Suite
 
+MOST_NAMED = 12  # prompts in a line
+
 
 class _Readings:
     """What a family stored of the clips of a suite."""
@@ -128,6 +130,7 @@ def find_missing(store: Store, suite: Suite) -> list[str]:
         if without:
             lines.append(
                 f"method {method} has no clip of {len(without)} of "
-                f"{len(suite.prompts)} prompts: {', '.join(without)}"
+                f"{len(suite.prompts)} prompts: {', '.join(without[:MOST_NAMED])}"
+                + (f" and {len(without) - MOST_NAMED} more" if without[MOST_NAMED:] else "")
             )
     return lines

@@ -74,9 +74,7 @@ def collect(source: str | Path, suite: str, method_name: str | None = None) -> C
         listing = source / "videos" / suite / "samples.jsonl"
         if not listing.is_file():
             raise UserError(f"{source}: no videos of suite {suite}; run dfdbench generate first")
-        return Collection(
-            _unique(listing, _manifest(listing, None)), source / "scores.sqlite", True
-        )
+        return Collection(unique(listing, _manifest(listing, None)), source / "scores.sqlite", True)
     if source.is_dir():
         listing = next((source / n for n in LISTINGS if (source / n).is_file()), source)
     elif source.is_file():
@@ -92,7 +90,7 @@ def collect(source: str | Path, suite: str, method_name: str | None = None) -> C
     name = (source if source.is_dir() else source.parent).resolve().name
     if listing == source and source.is_file() and source.name not in LISTINGS:
         name = source.stem
-    return Collection(_unique(listing, samples), Path(f"scores-{name}") / "scores.sqlite", False)
+    return Collection(unique(listing, samples), Path(f"scores-{name}") / "scores.sqlite", False)
 
 
 def _folder(folder: Path, method_name: str | None) -> list[Sample]:
@@ -155,8 +153,12 @@ def _sample(manifest: Path, line: int, row: Mapping[str, Any], method_name: str 
     return Sample(path, prompt_id, prompt, seed, str(method), image)
 
 
-def _unique(source: Path, samples: list[Sample]) -> list[Sample]:
-    """Refuse a clip named twice, or two clips of one method, prompt and seed."""
+def unique(source: object, samples: list[Sample]) -> list[Sample]:
+    """`samples`, if no clip is named twice and no two have one method, prompt and seed.
+
+    Raises:
+        UserError: there are such clips; the message begins with `source`.
+    """
     seen: set[object] = set()
     for s in samples:
         item = s.path if s.seed is None else (s.method, s.prompt_id, s.seed)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -24,56 +24,14 @@ from dfdbench.metrics import Compute, Family, Metric, MissingWeights, Setting, g
 from dfdbench.progress import Bar
 from dfdbench.samples import Collection, Sample, collect, names_of
 from dfdbench.score_schema import Key, Row, Shape, condition_of
+from dfdbench.score_summary import Summary
 from dfdbench.scores import Store
 from dfdbench.shards import Shard
 from dfdbench.suites import Suite, get_suite
+from dfdbench.suites.match import asks, match, record
 from dfdbench.video import decoders, read_image, read_video, select
 
 MOST_WORKERS = 8  # each holds one decoded clip
-
-
-@dataclass
-class Summary:
-    """What one call of `score` did.
-
-    stores: score stores written. videos: clips named by the inputs; scored: clips for which
-    something was computed; reused: clips with all scores there already; failures: (path, reason)
-    of clips left out; mixed: prompts left out of group values because their clips differ in size;
-    missing: prompts of the suite without a clip, a line a method; skipped: families without their
-    weights, with the reason; written: files beside the stores; partial: VBench's totals lack a
-    dimension; seconds: wall time.
-    """
-
-    suite: str
-    stores: list[Path] = field(default_factory=list)
-    videos: int = 0
-    scored: int = 0
-    reused: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    mixed: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    written: list[str] = field(default_factory=list)
-    partial: bool = False
-    seconds: float = 0.0
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 when something could not be scored."""
-        return 1 if self.failures or self.mixed else 0
-
-    def lines(self) -> list[str]:
-        """What a person should read, failures last."""
-        text = [
-            f"{self.suite}: {self.videos} videos, {self.scored} scored, {self.reused} known, "
-            f"{len(self.failures)} left out, {self.seconds:.1f} s"
-        ]
-        text += [f"scores: {path}" for path in self.stores]
-        text += [f"written: {path}" for path in self.written]
-        text += [f"missing: {what}" for what in self.missing]
-        text += [f"skipped: {what}" for what in self.skipped]
-        text += [f"no group values: {what}" for what in self.mixed]
-        return text + [f"left out: {reason}" for _, reason in self.failures]
 
 
 def score(
@@ -125,21 +83,23 @@ def score(
     names = names_of(inputs, method_name)
     collections = [collect(i, suite.name, n) for i, n in zip(inputs, names, strict=True)]
     reference_name = _add_reference(collections, reference, suite, store)
-    for sample in (s for c in collections for s in c.samples):
-        suite.check_prompt(sample.prompt_id)
     by_store: dict[Path, list[Collection]] = {}
     for collection in collections:
         by_store.setdefault(_store_path(store, collection), []).append(collection)
-    parts = {path: _share(path, found, shard) for path, found in by_store.items()}
+    matched = {path: match(found, suite, chosen) for path, found in by_store.items()}
+    parts = {path: _share(found.samples, shard) for path, found in matched.items()}
     summary = Summary(suite.name, videos=sum(map(len, parts.values())), skipped=skipped)
+    summary.notes += dict.fromkeys(note for found in matched.values() for note in found.notes)
     models = _Models(setting, weights)
     bar_of_videos = Bar(summary.videos, f"scoring {suite.name}")
     with bar_of_videos as bar, threadpool_limits(1, user_api="blas"):
         for path, samples in parts.items():
             target = shard.store(path) if shard else path
+            suite, facts = matched[path].suite, matched[path].facts
             whole = len(by_store[path]) == 1 and by_store[path][0].is_run and not shard
             with Store(target) as opened:
                 engine = _Engine(opened, suite, chosen, models, workers, summary, bar)
+                record(opened, suite, facts, {engine.name(sample) for sample in samples})
                 engine.run(samples, complete=whole)
                 opened.set_meta({f"reference {suite.name}": reference_name or ""})
                 if not shard:
@@ -156,12 +116,15 @@ def score(
         for path in summary.stores:
             summary.written += [str(p) for p in write_comparison(path, suite, path.parent)]
     if suite.protocol and not shard:
-        from dfdbench.vbench.summary import is_partial, summarise, write_summary
+        from dfdbench.vbench.summary import is_partial, summarise, warnings, write_summary
 
-        for path in summary.stores:
+        for path, found in zip(summary.stores, matched.values(), strict=True):
+            suite = found.suite
             methods = summarise(path, suite)
-            summary.written += [str(p) for p in write_summary(path.parent, suite, methods)]
+            written = write_summary(path.parent, suite, methods, skipped)
+            summary.written += [str(p) for p in written]
             summary.partial |= is_partial(methods)
+            summary.notes += warnings(methods)
     summary.seconds = time.monotonic() - start
     return summary
 
@@ -214,8 +177,7 @@ def _store_path(store: str | Path | None, collection: Collection) -> Path:
     return path if path.suffix == ".sqlite" else path / "scores.sqlite"
 
 
-def _share(store: Path, collections: list[Collection], shard: Shard | None) -> list[Sample]:
-    samples = [sample for collection in collections for sample in collection.samples]
+def _share(samples: list[Sample], shard: Shard | None) -> list[Sample]:
     return shard.of(samples) if shard else samples
 
 
@@ -295,15 +257,16 @@ class _Engine:
             self.summary.scored += 1
             self.bar.step()
         if complete:
-            self.store.keep_samples(self.suite.name, {self._name(s) for s in samples})
+            self.store.keep_samples(self.suite.name, {self.name(s) for s in samples})
 
-    def _name(self, sample: Sample) -> str:
+    def name(self, sample: Sample) -> str:
+        """The clip's path as the store has it."""
         return Path(os.path.relpath(sample.path, self.store.path.parent)).as_posix()
 
     def _jobs(self, samples: list[Sample]) -> Iterator[_Job]:
         """Samples that lack a score; the others are recorded and counted as known."""
         for sample in samples:
-            name = self._name(sample)
+            name = self.name(sample)
             try:
                 sha256 = sha256_file(sample.path)
                 image = sha256_file(sample.image) if sample.image else ""
@@ -315,7 +278,8 @@ class _Engine:
                 sample.method, sha256, image,
             )  # fmt: skip
             known = self.store.known(sha256)
-            todo = [family for family in self.families if not self._is_known(family, row, known)]
+            asked = [f for f in self.families if asks(self.suite, row.prompt_id, f)]
+            todo = [family for family in asked if not self._is_known(family, row, known)]
             if todo:
                 yield _Job(sample, row, [(family, self.models.get(family)) for family in todo])
             else:

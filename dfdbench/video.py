@@ -157,6 +157,16 @@ def _probe(path: Path) -> float:
     return float(rate)
 
 
+def frame_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height in pixels that the file declares; None where it cannot be read."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            return (stream.width, stream.height) if stream.width and stream.height else None
+    except (av.FFmpegError, OSError, ValueError, IndexError):
+        return None
+
+
 def read_video(path: str | Path, policy: str = "all", threads: int = 0) -> Clip:
     """Decode the frames that `policy` (a key of POLICIES) takes from the video at `path`.
 

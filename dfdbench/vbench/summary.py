@@ -1,85 +1,211 @@
 """vbench.json and vbench.md: VBench's score of every dimension and its totals, beside the store.
 
-Used by scoring after a suite with a VBench protocol. A dimension that could not be scored is
-missing, never 0, and a total that lacks one says of how many it is.
+Used by scoring after a suite with a VBench protocol, and by merge. A dimension that could not be
+scored is missing, never 0; one that lacks clips and a total that lacks dimensions say of how many
+they are. The stand-ins for VBench's networks have their own columns, and how the clips depart from
+VBench's protocol is written beside the scores.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from dfdbench.files import write_json, write_text
+from dfdbench.metrics import get_family
 from dfdbench.scores import Store
-from dfdbench.suites import Suite
-from dfdbench.vbench.totals import COLUMNS, PROTOCOLS, dimension_scores, totals
+from dfdbench.suites import STAND_INS, Suite
+from dfdbench.vbench import protocol
+from dfdbench.vbench.totals import (
+    COLUMNS,
+    DIMENSIONS,
+    PROTOCOLS,
+    dimension_scores,
+    totals,
+)
+
+HEAD = """Scores by VBench's definitions; an empty cell was not measured. n/N after a dimension: it
+has n of the N clips that VBench asks for. n/N after a total: it lacks dimensions and is the mean of
+n of N. Neither can be compared with a whole one."""
 
 
 def summarise(store: Path, suite: Suite) -> dict[str, Any]:
-    """Method -> its scores by dimension (score, videos, prompts) and its totals."""
+    """Method -> its scores by dimension, stand-ins, totals and protocol.
+
+    A dimension has score, videos and prompts that count, and found of expected clips (None where
+    the suite has no prompts; under a static filter, found clips are those that were judged).
+    """
+    entries = suite.entries()
+    prompts = None if entries is None else {name: e["dimension"] for name, e in entries.items()}
+    stand_ins = _stand_ins(suite)
     with Store(store) as opened:
-        values = opened.values(suite.name, COLUMNS)
+        values = opened.values(suite.name, [*COLUMNS, *stand_ins])
+        facts = {
+            str(method): protocol.measure(opened, suite, own)
+            for method, own in values.groupby("method")
+        }
+    scores = dimension_scores(values, prompts, suite.static_filter).groupby("method")
     result: dict[str, Any] = {}
-    for method, rows in dimension_scores(values).groupby("method"):
-        scores = {
+    for method, own in values.groupby("method"):
+        rows = scores.get_group(method) if method in scores.groups else pd.DataFrame()
+        dimensions = {
             row["dimension"]: {
                 "score": row["score"] if math.isfinite(row["score"]) else None,
                 "videos": row["videos"],
                 "prompts": row["prompts"],
+                **_completeness(own, suite, row["dimension"]),
             }
             for row in rows.to_dict("records")
         }
-        found = totals({name: entry["score"] for name, entry in scores.items()}, suite.protocol)
+        found = totals({name: d["score"] for name, d in dimensions.items()}, suite.protocol)
         result[str(method)] = {
-            "dimensions": scores,
+            "dimensions": dimensions,
+            "stand_ins": {
+                name: {
+                    "dimension": dimension,
+                    "mean": float(own[name].mean()),
+                    "videos": int(own[name].notna().sum()),
+                }
+                for name, dimension in stand_ins.items()
+                if own[name].notna().any()
+            },
             "totals": {name: total._asdict() for name, total in found.items()},
+            "protocol": facts[str(method)],
         }
     return result
 
 
-def write_summary(folder: Path, suite: Suite, methods: dict[str, Any]) -> list[Path]:
-    """Write both files of what `summarise` found into `folder`; returns them."""
+def _stand_ins(suite: Suite) -> dict[str, str]:
+    """Metrics of the suite's stand-ins -> the dimension in whose place they stand."""
+    from dfdbench.suites.match import STANDS_FOR
+
+    families = [get_family(name) for name in STAND_INS if name in suite.metrics]
+    names = [metric.name for family in families for metric in family.at("video")]
+    return {name: STANDS_FOR[name] for name in names if name in STANDS_FOR}
+
+
+def _completeness(values: pd.DataFrame, suite: Suite, dimension: str) -> dict[str, int | None]:
+    found, expected = protocol.completeness(values, suite, dimension)
+    return {"found": found, "expected": expected}
+
+
+def write_summary(
+    folder: Path, suite: Suite, methods: Mapping[str, Any], skipped: Sequence[str] = ()
+) -> list[Path]:
+    """Write both files of what `summarise` found into `folder`; returns them.
+
+    skipped: a line for each family that could not be computed, with the remedy.
+    """
     paths = [folder / "vbench.json", folder / "vbench.md"]
-    write_json(paths[0], {"suite": suite.name, "protocol": suite.protocol, "methods": methods})
-    write_text(paths[1], _markdown(suite, methods))
+    content = {
+        "suite": suite.name,
+        "version": suite.version,
+        "protocol": suite.protocol,
+        "conditions": suite.conditions,
+        "info_sha256": suite.info_sha256,
+        "notes": list(suite.notes),
+        "skipped": list(skipped),
+        "methods": methods,
+    }
+    write_json(paths[0], content)
+    write_text(paths[1], _markdown(suite, methods, skipped))
     return paths
 
 
-def is_partial(methods: dict[str, Any]) -> bool:
-    """Whether one of what `summarise` found lacks a total, or a dimension in one."""
+def is_partial(methods: Mapping[str, Any]) -> bool:
+    """Whether one of what `summarise` found lacks a total, or a dimension or clips in one."""
     return not methods or any(
         total["value"] is None or total["found"] < total["expected"]
         for method in methods.values()
         for total in method["totals"].values()
-    )
+    ) or any(
+        _part(dimension) for method in methods.values()
+        for dimension in method["dimensions"].values()
+    )  # fmt: skip
 
 
-def _markdown(suite: Suite, methods: dict[str, Any]) -> str:
-    head = ["", *methods]
+def warnings(methods: Mapping[str, Any]) -> list[str]:
+    """A line for each departure of a method from VBench's protocol."""
+    return [
+        f"{name}: {line}"
+        for name, method in methods.items()
+        for line in protocol.warnings(method["protocol"])
+    ]
+
+
+def _markdown(suite: Suite, methods: Mapping[str, Any], skipped: Sequence[str]) -> str:
+    own = (*PROTOCOLS[suite.protocol].dimensions, *DIMENSIONS)
+    scores = {
+        name: [_score(m["dimensions"].get(name)) for m in methods.values()]
+        for name in dict.fromkeys(own)
+    }
+    named = {
+        f"**{name}**": [_total(m["totals"][name], m["dimensions"]) for m in methods.values()]
+        for name in ("quality", "semantic", "i2v", "total", "average")
+        if any(name in m["totals"] for m in methods.values())
+    }
+    others = dict.fromkeys(n for m in methods.values() for n in m["stand_ins"])
+    stand_ins = {
+        f"{name} (for {dimension})": [
+            f"{m['stand_ins'][name]['mean']:.4f}" if name in m["stand_ins"] else ""
+            for m in methods.values()
+        ]
+        for name in others
+        for dimension in {m["stand_ins"][name]["dimension"] for m in methods.values()
+                          if name in m["stand_ins"]}
+    }  # fmt: skip
+    facts = protocol.rows({name: m["protocol"] for name, m in methods.items()})
+    of_suite = [f"Conditions: {suite.conditions}."] * bool(suite.conditions)
+    of_suite += [f"Prompts: info file, sha256 {suite.info_sha256}."] * bool(suite.info_sha256)
     lines = [
         f"# VBench, suite {suite.name} v{suite.version}",
         "",
-        "Scores by VBench's definitions; an empty cell was not measured. n/N: the total lacks "
-        "dimensions and is the mean of n of N; it cannot be compared with a whole one.",
+        *_items([*of_suite, *suite.notes]),
+        HEAD,
         "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
+        *_table(methods, {k: v for k, v in scores.items() if any(v)} | named),
     ]
-    for name in (*PROTOCOLS[suite.protocol].dimensions, "i2v_subject", "i2v_background"):
-        found = [m["dimensions"].get(name, {}).get("score") for m in methods.values()]
-        if any(score is not None for score in found):
-            lines.append(_row(name, ["" if score is None else f"{score:.4f}" for score in found]))
-    for name in ("quality", "semantic", "i2v", "total", "average"):
-        if any(name in m["totals"] for m in methods.values()):
-            lines.append(_row(f"**{name}**", [_cell(m["totals"][name]) for m in methods.values()]))
+    if stand_ins:
+        lines += ["", "## Stand-ins", ""]
+        lines += ["Other measures of the same thing, not VBench's and not on its scale.", ""]
+        lines += _table(methods, stand_ins)
+    lines += ["", "## Protocol", "", *_table(methods, dict(facts))]
+    if found := warnings(methods):
+        lines += ["", *_items(found)[:-1]]
+    if skipped:
+        lines += ["", "## Not scored", "", *_items(skipped)[:-1]]
     return "\n".join(lines) + "\n"
 
 
-def _row(name: str, cells: list[str]) -> str:
-    return "| " + " | ".join([name, *cells]) + " |"
+def _items(lines: Sequence[str]) -> list[str]:
+    return [*(f"- {line}" for line in lines), ""] if lines else []
 
 
-def _cell(total: dict[str, Any]) -> str:
+def _table(methods: Mapping[str, Any], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    head = ["", *methods]
+    table = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return table + ["| " + " | ".join([name, *cells]) + " |" for name, cells in rows.items()]
+
+
+def _part(dimension: Mapping[str, Any]) -> str:
+    """`37/360` where a dimension lacks clips, else empty."""
+    found, expected = dimension["found"], dimension["expected"]
+    return f"{found}/{expected}" if expected is not None and found < expected else ""
+
+
+def _score(dimension: Mapping[str, Any] | None) -> str:
+    if dimension is None or dimension["score"] is None:
+        return ""
+    part = _part(dimension)
+    return f"{dimension['score']:.4f}" + (f" ({part})" if part else "")
+
+
+def _total(total: Mapping[str, Any], dimensions: Mapping[str, Any]) -> str:
     part = "" if total["found"] == total["expected"] else f"{total['found']}/{total['expected']}"
     if total["value"] is None:
         return f"({part})"
+    if any(map(_part, dimensions.values())):
+        part = f"{part}, of part of the clips".lstrip(", ")
     return f"{total['value']:.4f}" + (f" ({part})" if part else "")

@@ -1,0 +1,50 @@
+"""What one call of scoring did, for people and for --json. Made by scoring, shown by cli."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Summary:
+    """What one call of `score` did.
+
+    stores: score stores written. videos: clips named by the inputs; scored: clips for which
+    something was computed; reused: clips with all scores there already; failures: (path, reason)
+    of clips left out; mixed: prompts left out of group values because their clips differ in size;
+    missing: prompts of the suite without a clip, a line a method; skipped: families without their
+    weights, with the reason; notes: what the scores depend on; written: files beside the stores;
+    partial: VBench's scores or totals lack something; seconds: wall time.
+    """
+
+    suite: str
+    stores: list[Path] = field(default_factory=list)
+    videos: int = 0
+    scored: int = 0
+    reused: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    partial: bool = False
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 when something could not be scored."""
+        return 1 if self.failures or self.mixed else 0
+
+    def lines(self) -> list[str]:
+        """What a person should read, failures last."""
+        text = [
+            f"{self.suite}: {self.videos} videos, {self.scored} scored, {self.reused} known, "
+            f"{len(self.failures)} left out, {self.seconds:.1f} s"
+        ]
+        text += [f"scores: {path}" for path in self.stores]
+        text += [f"written: {path}" for path in self.written]
+        text += [f"note: {what}" for what in self.notes]
+        text += [f"missing: {what}" for what in self.missing]
+        text += [f"skipped: {what}" for what in self.skipped]
+        text += [f"no group values: {what}" for what in self.mixed]
+        return text + [f"left out: {reason}" for _, reason in self.failures]
