@@ -108,8 +108,9 @@ def score(
                     summary.missing += find_missing(opened, suite)
             summary.stores.append(target)
     if afterwards:
-        for path in summary.stores:
-            summary.skipped += [n for n in afterwards(path, suite) if n not in summary.skipped]
+        for path, found in zip(summary.stores, matched.values(), strict=True):
+            lines = afterwards(path, found.suite)
+            summary.skipped += [line for line in lines if line not in summary.skipped]
     if suite.reference and not shard:
         from dfdbench.released import write_comparison
 

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 from dfdbench.errors import UserError, unknown_name
 from dfdbench.metrics import get_metric
 from dfdbench.metrics.vbench_bridge import BRIDGED, COUNTED, NATIVE, VERSION, official
-from dfdbench.score_schema import Key, Row, condition_of
+from dfdbench.score_schema import Key, Row, Shape, condition_of
 from dfdbench.scores import Store
 from dfdbench.suites import Suite
 from dfdbench.vbench.official import Entry, Failed, ask, check_python, find_files
 from dfdbench.vbench.weights import vbench_digest
+from dfdbench.video import read_video
 
 LOGS = "vbench-official"  # folder beside the store
 BY_PROMPT = (
@@ -88,13 +89,14 @@ class Bridge(NamedTuple):
         values = ask(self.python, dimension, asked, files, self.device, log)
         shapes = store.shapes()
         for (own, rows, _), value in zip(clips, values, strict=True):
-            scores = {own: value}
+            scores, shape = {own: value}, shapes.get(own.sha256)
             if dimension in COUNTED:
+                shape = shape or _shape(folder / rows[0].path)
                 # The two consistencies compare each frame with the one before.
-                frames = shapes[own.sha256].frames - (dimension != "appearance_style")
+                frames = shape.frames - (dimension != "appearance_style")
                 scores[own._replace(metric=frames_key.metric)] = float(frames)
             for row in rows:
-                store.add_scores(row, scores)
+                store.add_scores(row, scores, shape)
         _say(f"{dimension} done in {time.monotonic() - start:.0f} s")
 
 
@@ -158,6 +160,13 @@ def _row(sample: Mapping[Any, Any]) -> Row:
     """A row of `Store.samples` as the store takes it."""
     row = Row(**{name: sample[name] for name in Row._fields})
     return row._replace(seed=int(row.seed) if isinstance(row.seed, int) else None)
+
+
+def _shape(path: Path) -> Shape:
+    """Size and length of a clip that no family of ours has decoded."""
+    clip = read_video(path)
+    frames, height, width = clip.frames.shape[:3]
+    return Shape(width, height, frames, clip.fps)
 
 
 def _say(text: str) -> None:

@@ -86,7 +86,9 @@ def check_python(python: Path) -> Path:
             f"environment with vbench {VERSION}"
         ) from error
     if release < (3, 8):
-        raise UserError(f"--vbench-python {python}: is Python {release[0]}.{release[1]}; 3.8 works")
+        raise UserError(
+            f"--vbench-python {python}: is Python {release[0]}.{release[1]}, 3.8 is needed"
+        )
     if version != VERSION:
         has = f"has vbench {version}" if version else "has no vbench"
         raise UserError(
