@@ -17,6 +17,7 @@ from dfdbench.console import (
     Batch,
     Commands,
     Device,
+    Images,
     Json,
     Processes,
     Prompts,
@@ -143,6 +144,7 @@ def generate(
     ] = None,
     suite: SuiteName = "toy-t2v",
     prompts: Prompts = None,
+    images: Images = None,
     seeds: Seeds = None,
     batch: Batch = 16,
     model: Annotated[str, typer.Option(help=f"Of --arm: {MODEL_HELP}.")] = "toy-t2v",
@@ -156,12 +158,13 @@ def generate(
     Example: dfdbench generate runs/dfd-seed1 --suite toy-t2v --seeds 1-8
     """
     from dfdbench.generate import generate as work
-    from dfdbench.generate import open_run, parse_seeds
+    from dfdbench.generate import model_of, open_run, parse_seeds
     from dfdbench.suites import choose_suite
 
     wanted = parse_seeds(seeds) if seeds else None
     chosen = open_run(run, arm, out, model, cfg)
-    listing = work(chosen, choose_suite(suite, prompts), wanted, batch, device)
+    made = choose_suite(suite, prompts, images, [model_of(chosen)])
+    listing = work(chosen, made, wanted, batch, device)
     show({"samples": str(listing)}, as_json, f"clips: {listing}")
 
 
@@ -172,6 +175,7 @@ def evaluate(
         str | None, typer.Option(help="Prompts and metrics; else toy-t2v for runs, or clips.")
     ] = None,
     prompts: Prompts = None,
+    images: Images = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of scores.sqlite; else the run's own.")
     ] = None,
@@ -211,7 +215,7 @@ def evaluate(
 
     summary = work(
         inputs, suite, prompts, out, seeds, batch, device, method_name, metrics, reference, poses,
-        workers, shard, vbench_python, official,
+        workers, shard, images, vbench_python, official,
     )  # fmt: skip
     show(
         vars(summary) | {"stores": [str(p) for p in summary.stores]},
@@ -227,6 +231,7 @@ def merge(
     stores: Annotated[list[Path], typer.Argument(help="Score stores, such as eval --shard's.")],
     out: Annotated[Path, typer.Option(help="Folder of scores.sqlite, or a .sqlite file.")],
     prompts: Prompts = None,
+    images: Images = None,
     as_json: Json = False,
 ) -> None:
     """Join score stores and compute the values over prompts; contradictions are refused.
@@ -235,7 +240,7 @@ def merge(
     """
     from dfdbench.shards import merge as work
 
-    store, lines = work(stores, out, prompts)
+    store, lines = work(stores, out, prompts, images)
     show({"store": str(store), "notes": lines}, as_json, "\n".join([f"scores: {store}", *lines]))
 
 

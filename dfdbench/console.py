@@ -61,6 +61,9 @@ Processes = Annotated[
 Prompts = Annotated[
     Path | None, typer.Option(help="Text file of prompts, one a line, instead of a suite.")
 ]
+Images = Annotated[
+    Path | None, typer.Option(help="First frames: VBench-I2V's folder, or pictures of your own.")
+]
 SuiteName = Annotated[str, typer.Option("--suite", help="Prompts and metrics; see the README.")]
 MODEL_HELP = "toy-t2v, a diffusers folder, or a hub id"
 

@@ -29,6 +29,7 @@ def evaluate(
     poses: Path | None = None,
     workers: int | None = None,
     shard: str | None = None,
+    images: Path | None = None,
     vbench_python: Path | None = None,
     official: str | None = None,
 ) -> Summary:
@@ -41,13 +42,18 @@ def evaluate(
         UserError: an option that names nothing, or what dfdbench.scoring.score raises.
     """
     part = parse_shard(shard) if shard else None
-    runs = any((path / "run.json").is_file() for path in inputs)
-    chosen = choose_suite(suite or ("toy-t2v" if runs else "clips"), prompts)
+    runs = [path for path in inputs if (path / "run.json").is_file()]
+    name = suite or ("toy-t2v" if runs else "clips")
+    if not runs:
+        chosen = choose_suite(name, prompts, images)
+    else:
+        from dfdbench.generate import complete, model_of, parse_seeds
+        from dfdbench.run import Run
+
+        chosen = choose_suite(name, prompts, images, [model_of(Run.open(run)) for run in runs])
     placed = device_of_models(device)
     bridge = open_bridge(vbench_python, official, chosen, placed)
     if runs:
-        from dfdbench.generate import complete, parse_seeds
-
         complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)
     families = metrics.split(",") if metrics else list(chosen.metrics)
     if poses:

@@ -5,8 +5,8 @@ noise drawn from (prompt id, seed) alone, so neither batch size nor order nor a 
 (but for the last bit of batched matrix products, which moves few pixels by one grey level).
 """
 
-import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ from dfdbench.recipe import recipe_from_dict
 from dfdbench.run import Run, weights_sha256
 from dfdbench.sampling import batch_noise, predictor, sample_student, sample_teacher
 from dfdbench.suites import Prompt, Suite
+from dfdbench.suites.images import crop, nearest_ratio
+from dfdbench.suites.vbench import TOY
+from dfdbench.toy.real import real_clip, write_first_frame
 from dfdbench.video import write_video
 
 UNTRAINED = ("teacher", "real")
@@ -33,10 +36,14 @@ UNTRAINED = ("teacher", "real")
 
 @dataclass(frozen=True)
 class Item:
-    """One clip to make; `seed` is its generation seed, not a training seed."""
+    """One clip to make; `seed` is its generation seed, not a training seed.
+
+    image: the first frame that it should continue, where the suite has one.
+    """
 
     prompt: Prompt
     seed: int
+    image: Path | None = None
 
     @property
     def path(self) -> str:
@@ -77,10 +84,29 @@ def to_uint8(video: Tensor) -> np.ndarray:
     return np.ascontiguousarray(scaled.permute(1, 2, 3, 0).cpu().numpy())
 
 
-def attribute_seed(prompt_id: str, seed: int) -> int:
-    """The seed of a real clip's free attributes, from (prompt id, seed) alone."""
-    digest = hashlib.sha256(f"real\n{prompt_id}\n{seed}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+def _shape(run: Run, family: Family) -> tuple[int, int, int]:
+    """Frames, height and width of the run's clips: its recipe's, else the model's own."""
+    d, data = family.defaults, run.info.get("recipe", {}).get("data", {})
+    frames, height, width = (data.get(name) for name in ("frames", "height", "width"))
+    return frames or d.frames, height or d.height, width or d.width
+
+
+def _items(
+    suite: Suite, seeds: Sequence[int] | None, folder: Path, shape: tuple[int, int, int]
+) -> list[Item]:
+    """Every clip of the suite; a toy's first frames are written beside the clips."""
+    _, height, width = shape
+    items = []
+    for prompt in suite.prompts:
+        image = prompt.image
+        if suite.images:
+            image = crop(suite.images, prompt, nearest_ratio(width, height))
+        for seed in seeds or suite.seeds_of(prompt):
+            if suite.conditions == TOY:
+                image = folder / prompt.id / f"{seed}.png"
+                write_first_frame(image, prompt, seed)
+            items.append(Item(prompt, seed, image))
+    return items
 
 
 def _conditions(family: Family) -> Callable[[Sequence[Item]], Conditioning]:
@@ -107,10 +133,7 @@ def _student_maker(run: Run, family: Family) -> Maker:
         "sampler": recipe.student.sampler,
     }
     module = family.load_student(run.student).eval().requires_grad_(False)
-    data, d = recipe.data, family.defaults
-    shape = family.latent_shape(
-        data.frames or d.frames, data.height or d.height, data.width or d.width
-    )
+    shape = family.latent_shape(*_shape(run, family))
     encode = _conditions(family)
 
     def make(items: Sequence[Item]) -> Tensor:
@@ -123,7 +146,7 @@ def _student_maker(run: Run, family: Family) -> Maker:
         x0 = sample_student(predict, noise(0), times, recipe.student.sampler, noise)
         return family.decode_latents(x0)
 
-    return Maker(settings, make, d.fps)
+    return Maker(settings, make, family.defaults.fps)
 
 
 def _teacher_maker(run: Run, family: Family) -> Maker:
@@ -136,7 +159,7 @@ def _teacher_maker(run: Run, family: Family) -> Maker:
         "shift": d.shift,
         "cfg": cfg,
     }
-    encode, shape = _conditions(family), family.latent_shape(d.frames, d.height, d.width)
+    encode, shape = _conditions(family), family.latent_shape(*_shape(run, family))
     negative = family.encode_prompt([d.negative_prompt])
 
     def make(items: Sequence[Item]) -> Tensor:
@@ -151,20 +174,9 @@ def _teacher_maker(run: Run, family: Family) -> Maker:
 
 def _real_maker(family: Family) -> Maker:
     """Rendered toy clips through the family's autoencoder, as every other arm's pixels are."""
-    from dfdbench.toy import world
-
-    def one(item: Item) -> Tensor:
-        fixed = item.prompt.attributes
-        if not {"shape", "scene"} <= set(fixed):
-            raise UserError(
-                f"prompt {item.prompt.id}: the real arm renders toy clips and needs a prompt with "
-                "shape and scene; use --suite toy-t2v"
-            )
-        seed = attribute_seed(item.prompt.id, item.seed)
-        return world.render(world.sample_attributes(1, seed, fixed["shape"], fixed["scene"]))
 
     def make(items: Sequence[Item]) -> Tensor:
-        clips = torch.cat([one(item) for item in items])
+        clips = torch.cat([real_clip(item.prompt, item.seed) for item in items])
         return family.decode_latents(family.encode_video(clips * 2 - 1))
 
     return Maker({}, make, family.defaults.fps)
@@ -272,7 +284,7 @@ def generate(
         maker = (_teacher_maker if run.arm == "teacher" else _student_maker)(run, family)
     maker.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip
     folder = run.path / "videos" / suite.name
-    items = [Item(prompt, s) for prompt in suite.prompts for s in (seeds or suite.seeds)]
+    items = _items(suite, seeds, folder, _shape(run, family))
     rows = _finished(folder, maker.settings)
     todo = [item for item in items if item.path not in rows]
     with Bar(len(items), f"generating {run.arm}", done=len(items) - len(todo)) as bar:
@@ -284,6 +296,8 @@ def generate(
                 rows[item.path] = _write_clip(folder, item, clip, maker, run)
             _write_manifest(folder, items, rows)
             bar.step(len(batch))
+    for item in items:
+        rows[item.path] |= _image(folder, item)  # of earlier calls, the images may have moved
     _write_manifest(folder, items, rows)
     return folder / "samples.jsonl"
 
@@ -303,7 +317,14 @@ def _write_clip(folder: Path, item: Item, clip: Tensor, maker: Maker, run: Run) 
         "model": model_of(run),
         "student_sha256": maker.settings.get("student_sha256"),
         "settings": maker.settings,
-    }
+    } | _image(folder, item)
+
+
+def _image(folder: Path, item: Item) -> dict[str, Any]:
+    """The column that names a clip's first frame, if it has one."""
+    if item.image is None:
+        return {}
+    return {"image": Path(os.path.relpath(item.image, folder)).as_posix()}
 
 
 def open_family(model: str, device: str = "auto") -> Family:

@@ -79,7 +79,7 @@ def score(
         raise UserError("nothing to score; name a run, a manifest or a folder of videos")
     suite = get_suite(suite) if isinstance(suite, str) else suite
     setting = setting or Setting()
-    chosen, weights, skipped = _ready(families or suite.metrics, setting)
+    chosen, weights, skipped = _ready(suite.metrics if families is None else families, setting)
     names = names_of(inputs, method_name)
     collections = [collect(i, suite.name, n) for i, n in zip(inputs, names, strict=True)]
     reference_name = _add_reference(collections, reference, suite, store)

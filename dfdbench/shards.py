@@ -15,7 +15,7 @@ from dfdbench.errors import UserError
 from dfdbench.groups import find_missing, group_values, pooled_values
 from dfdbench.metrics import get_family
 from dfdbench.scores import Store
-from dfdbench.suites import choose_suite
+from dfdbench.suites import Suite, stored_suite
 
 T = TypeVar("T")
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -55,7 +55,18 @@ def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard
     return shard
 
 
-def merge(stores: Sequence[Path], out: Path, prompts: Path | None = None) -> tuple[Path, list[str]]:
+def _summary(store: Path, suite: Suite) -> list[Path]:
+    """VBench's summary beside the store, where the suite is one of VBench."""
+    if not suite.protocol:
+        return []
+    from dfdbench.vbench.summary import summarise, write_summary
+
+    return write_summary(store.parent, suite, summarise(store, suite))
+
+
+def merge(
+    stores: Sequence[Path], out: Path, prompts: Path | None = None, images: Path | None = None
+) -> tuple[Path, list[str]]:
     """Join score stores into the store `out`, then compute values over prompts and references.
 
     A store that is there already is added to. What two stores both hold must be equal.
@@ -64,6 +75,7 @@ def merge(stores: Sequence[Path], out: Path, prompts: Path | None = None) -> tup
         stores: .sqlite files.
         out: a .sqlite file, or a folder that will hold scores.sqlite.
         prompts: the prompt file of a suite that is not shipped.
+        images: VBench-I2V's folder, where it is not the default one.
 
     Returns:
         The joined store, and lines for a person: what is missing, or left out.
@@ -83,12 +95,13 @@ def merge(stores: Sequence[Path], out: Path, prompts: Path | None = None) -> tup
             if kind != "families":
                 continue
             own = prompts if prompts and prompts.stem == name else None
-            suite = choose_suite(name, own)
+            suite = stored_suite(name, target.meta(), own, images)
             families = [get_family(family) for family in names.split(",") if family]
             reference = target.meta().get(f"reference {name}") or None
             mixed = group_values(target, suite, families, reference)
             lines += [f"no group values: {line}" for line in mixed]
             pooled_values(target, suite, families, reference)
             lines += [f"missing: {line}" for line in find_missing(target, suite)]
+            lines += [f"written: {path}" for path in _summary(out, suite)]
         failures = target.failures()
     return out, lines + [f"left out: {reason}" for reason in failures["reason"]]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
+from vbench_suites import LAKE, image_suite
 
 from dfdbench.errors import UserError
 from dfdbench.generate import (
     Item,
-    attribute_seed,
+    _items,
     generate,
     parse_seeds,
     reference_run,
@@ -19,7 +20,8 @@ from dfdbench.generate import (
 from dfdbench.models import load_family
 from dfdbench.recipe import Recipe
 from dfdbench.run import Run
-from dfdbench.suites import Prompt, Suite, get_suite
+from dfdbench.suites import Prompt, Suite, choose_suite, get_suite
+from dfdbench.toy.real import attribute_seed
 from dfdbench.video import write_video
 
 PROMPTS = (
@@ -201,3 +203,23 @@ def test_faults_of_the_user_are_named(tmp_path, tiny_checkpoint, student_run, ti
     )
     with pytest.raises(UserError, match="no student in it"):
         generate(empty, SUITE, family=tiny_family)
+
+
+def test_prompts_of_the_static_filter_are_generated_with_more_seeds(tmp_path):
+    still = Prompt("still", "a still frame", dimensions=("temporal_flickering",))
+    suite = Suite("s", 1, "", (still, PROMPTS[0]), (0, 1), (), static_filter=True)
+    items = _items(suite, None, tmp_path, (17, 64, 64))
+    assert [(i.prompt.id, i.seed) for i in items] == [
+        *(("still", seed) for seed in range(25)),
+        ("ball-desert", 0),
+        ("ball-desert", 1),
+    ]
+    assert len(_items(suite, [7], tmp_path, (17, 64, 64))) == 2
+
+
+def test_items_name_the_crop_of_the_runs_own_ratio(tmp_path):
+    suite = choose_suite("vbench-i2v", images=image_suite(tmp_path / "i2v"))
+    for (height, width), ratio in {(64, 64): "1-1", (480, 832): "7-4"}.items():
+        images = {i.image for i in _items(suite, [0], tmp_path, (17, height, width))}
+        folder = tmp_path / "i2v" / "data" / "crop" / ratio
+        assert images == {folder / f"{LAKE}.jpg", folder / "a dog on a sofa.jpg"}

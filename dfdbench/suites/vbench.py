@@ -5,7 +5,7 @@ folder that the user gives: VBench's image suite, which no package holds. A run 
 gets toy captions and toy first frames instead, and clips of any origin keep their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def toy_i2v() -> Suite:
     suite = _i2v(TOY, get_suite("toy-t2v").prompts, "toy captions with toy first frames")
     return replace(
         suite,
-        notes=("prompts and first frames are the toy's, not VBench's; compare with toys only",),
+        notes=("Prompts and first frames are the toy's, not VBench's; compare with toys only.",),
     )
 
 
@@ -119,7 +119,7 @@ def with_images(name: str, images: Path | None, models: Sequence[str]) -> Suite:
         suite = get_suite(name)
         return replace(suite, conditions=CUSTOM, images=images) if images else suite
     unseen = tuple(
-        f"{model} takes no image: i2v_* compare its clips with a first frame that it never saw"
+        f"{model} takes no image: i2v_* compare its clips with a first frame that it never saw."
         for model in dict.fromkeys(models)
     )
     if toys := [model for model in models if _is_toy(model)]:
@@ -131,12 +131,37 @@ def with_images(name: str, images: Path | None, models: Sequence[str]) -> Suite:
     elif models or images or find_i2v_info(images_folder()):
         suite = vbench_i2v(images)
     else:
-        suite = replace(
-            _i2v(CUSTOM, (), "any clips by VBench-I2V's dimensions"),
-            notes=(f"no {I2V_NAME}: prompts and first frames are the clips' own; get VBench's "
-                   f"from {SOURCE} and name their folder with --images",),
-        )  # fmt: skip
+        suite = _custom()
     return replace(suite, notes=(*suite.notes, *unseen))
+
+
+def stored(name: str, meta: Mapping[str, str], images: Path | None = None) -> Suite:
+    """The suite of WITH_IMAGES that a store's clips were scored with.
+
+    Args:
+        meta: the store's. images: VBench-I2V's folder, where it is not the default one.
+
+    Raises:
+        UserError: the store holds VBench-I2V's clips and its info file is not here.
+    """
+    from dfdbench.suites import get_suite
+
+    conditions = meta.get(f"conditions {name}", "")
+    if name == "vbench-custom":
+        return replace(get_suite(name), conditions=conditions)
+    if conditions == OWN:
+        return vbench_i2v(images)
+    return toy_i2v() if conditions == TOY else _custom()
+
+
+def _custom() -> Suite:
+    return replace(
+        _i2v(CUSTOM, (), "any clips by VBench-I2V's dimensions"),
+        notes=(
+            f"No {I2V_NAME}: prompts and first frames are the clips' own; get VBench's from "
+            f"{SOURCE} and name their folder with --images.",
+        ),
+    )
 
 
 def _is_toy(model: str) -> bool:

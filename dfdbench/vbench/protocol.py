@@ -16,7 +16,7 @@ from dfdbench.suites import FLICKERING, Suite
 from dfdbench.vbench.totals import STATIC, asks, counted
 
 LONG = 5.0  # seconds, from which on VBench-Long is meant
-ORIGINS = {"raw": "VBench's own", "other": "other (extended)", "unknown": "not recorded"}
+ORIGINS = {"raw": "the suite's own", "other": "others (extended)", "unknown": "not recorded"}
 
 
 def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def warnings(facts: Mapping[str, Any]) -> list[str]:
         )
     if (texts := facts["texts"]) and texts.get("other"):
         lines.append(
-            f"{texts['other']} of {facts['clips']} clips were made from other texts than VBench's; "
-            "they are scored by VBench's"
+            f"{texts['other']} of {facts['clips']} clips were made from other texts than the "
+            "suite's; they are scored by the suite's"
         )
     number = facts["clips_per_prompt"]
     if number["others"]:

@@ -27,9 +27,11 @@ from dfdbench.vbench.totals import (
     totals,
 )
 
-HEAD = """Scores by VBench's definitions; an empty cell was not measured. n/N after a dimension: it
-has n of the N clips that VBench asks for. n/N after a total: it lacks dimensions and is the mean of
-n of N. Neither can be compared with a whole one."""
+HEAD = (
+    "Scores by VBench's definitions; an empty cell was not measured. n/N after a dimension: it has "
+    "n of the N clips that the suite asks for. n/N after a total: it lacks dimensions and is the "
+    "mean of n of N. Neither can be compared with a whole one."
+)
 
 OFFICIAL = {official(name): name for name in NATIVE} | {
     f"{official(name)}_frames": f"{name}_frames" for name in COUNTED

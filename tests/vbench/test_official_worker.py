@@ -1,4 +1,4 @@
-"""Starting the official package: which interpreters and which of its answers are refused, and how."""
+"""Starting the official package: which interpreters and answers are refused, and how."""
 
 import ast
 import json
