@@ -21,8 +21,9 @@ quickstart: .venv/.installed
 test: .venv/.installed-dev
 	@$(BIN)/python -m pytest
 
-test-all: .venv/.installed-dev
-	@$(BIN)/python -m pytest -m "slow or not slow"
+test-all: .venv/.installed-dev .venv-vbench/.installed
+	@DFDBENCH_VBENCH_SITE="$$(.venv-vbench/bin/python -c 'import site; \
+	print(site.getsitepackages()[0])')" $(BIN)/python -m pytest -m "slow or not slow"
 	@$(BIN)/dfdbench check
 
 lint: .venv/.installed-dev
@@ -38,7 +39,7 @@ toy: .venv/.installed
 	@$(BIN)/dfdbench toy train
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-vbench .pytest_cache .ruff_cache .mypy_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); \
@@ -61,4 +62,14 @@ OFFLINE = $(BIN)/dfdbench assets get offline >/dev/null || \
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[reference]' \
 		2>/dev/null || echo "libsvm-official was not built: a test against brisque's own code is skipped"
 	@$(OFFLINE)
+	@touch $@
+
+# The official VBench, which the parity tests run with the libraries of .venv: no dependencies, so
+# that its folder brings no other torch or numpy. openai-clip is built by the pkg_resources of an
+# older setuptools.
+.venv-vbench/.installed: tests/vbench/requirements.txt | .venv/bin/python
+	$(BIN)/python -m venv --clear .venv-vbench
+	.venv-vbench/bin/python -m pip install --quiet --disable-pip-version-check setuptools==80.9.0 wheel
+	.venv-vbench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation -r tests/vbench/requirements.txt
 	@touch $@

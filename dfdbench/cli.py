@@ -196,6 +196,13 @@ def evaluate(
     poses: Annotated[Path | None, typer.Option(help="Folder of ViPE's pose files.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Clips at once; else a core.")] = None,
     shard: Annotated[str | None, typer.Option(help="Part such as 1/3, or auto.")] = None,
+    vbench_python: Annotated[
+        Path | None,
+        typer.Option(help="Python that has the official vbench, for what it alone does."),
+    ] = None,
+    official: Annotated[
+        str | None, typer.Option(help="VBench dimensions to run officially too, or all.")
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 3 where weights or totals lack a part.")
     ] = False,
@@ -209,7 +216,7 @@ def evaluate(
 
     summary = work(
         inputs, suite, prompts, out, seeds, batch, device, method_name, metrics, reference, poses,
-        workers, shard, images,
+        workers, shard, images, vbench_python, official,
     )  # fmt: skip
     show(
         vars(summary) | {"stores": [str(p) for p in summary.stores]},

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfdbench.errors import UserError
-from dfdbench.metrics import Setting
+from dfdbench.metrics import Setting, vbench_bridge
 from dfdbench.scoring import Summary, score
 from dfdbench.shards import parse_shard
 from dfdbench.suites import choose_suite
+from dfdbench.vbench.bridge import open_bridge
 
 
 def evaluate(
@@ -29,6 +30,8 @@ def evaluate(
     workers: int | None = None,
     shard: str | None = None,
     images: Path | None = None,
+    vbench_python: Path | None = None,
+    official: str | None = None,
 ) -> Summary:
     """Generate what the runs among `inputs` lack of the suite, then score everything.
 
@@ -48,10 +51,15 @@ def evaluate(
         from dfdbench.run import Run
 
         chosen = choose_suite(name, prompts, images, [model_of(Run.open(run)) for run in runs])
+    placed = device_of_models(device)
+    bridge = open_bridge(vbench_python, official, chosen, placed)
+    if runs:
         complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)
     families = metrics.split(",") if metrics else list(chosen.metrics)
     if poses:
         families.append("vipe")
+    if bridge:
+        families = [family for family in families if family != vbench_bridge.NAME]
     return score(
         inputs,
         chosen,
@@ -61,7 +69,8 @@ def evaluate(
         reference=reference,
         workers=workers,
         shard=part,
-        setting=Setting(device_of_models(device), poses),
+        setting=Setting(placed, poses),
+        afterwards=bridge.run if bridge else None,
     )
 
 

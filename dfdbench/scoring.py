@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -45,6 +45,7 @@ def score(
     workers: int | None = None,
     shard: Shard | None = None,
     setting: Setting | None = None,
+    afterwards: Callable[[Path, Suite], list[str]] | None = None,
 ) -> Summary:
     """Score the clips of `inputs` with the metrics of `suite`.
 
@@ -63,6 +64,8 @@ def score(
             change no score.
         shard: score only this part, into a store of its own; `dfdbench merge` joins them.
         setting: device of models and folder of pose files.
+        afterwards: called with each store once its clips are scored, to add scores that come from
+            elsewhere; gives a line for each that it could not.
 
     Returns:
         A `Summary`; clips that cannot be read are listed in it, the rest is scored.
@@ -76,7 +79,7 @@ def score(
         raise UserError("nothing to score; name a run, a manifest or a folder of videos")
     suite = get_suite(suite) if isinstance(suite, str) else suite
     setting = setting or Setting()
-    chosen, weights, skipped = _ready(families or suite.metrics, setting)
+    chosen, weights, skipped = _ready(suite.metrics if families is None else families, setting)
     names = names_of(inputs, method_name)
     collections = [collect(i, suite.name, n) for i, n in zip(inputs, names, strict=True)]
     reference_name = _add_reference(collections, reference, suite, store)
@@ -104,6 +107,10 @@ def score(
                     pooled_values(opened, suite, chosen, reference_name)
                     summary.missing += find_missing(opened, suite)
             summary.stores.append(target)
+    if afterwards:
+        for path, found in zip(summary.stores, matched.values(), strict=True):
+            lines = afterwards(path, found.suite)
+            summary.skipped += [line for line in lines if line not in summary.skipped]
     if suite.reference and not shard:
         from dfdbench.released import write_comparison
 

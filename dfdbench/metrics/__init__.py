@@ -47,6 +47,7 @@ FAMILY_NAMES = (
     "vbench_static_filter",
     "vbench_imaging_quality",
     "vbench_camera_motion",
+    "vbench_bridge",
 )
 
 Direction = Literal["higher", "lower", "nearest_reference"]

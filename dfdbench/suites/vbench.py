@@ -47,7 +47,7 @@ def vbench() -> Suite:
         description="VBench's prompts, each for its own dimensions",
         prompts=read_info(path),
         seeds=SEEDS,
-        metrics=(*T2V, *STAND_INS),
+        metrics=(*T2V, "vbench_bridge", *STAND_INS),
         protocol="t2v",
         static_filter=True,
         info_sha256=sha256_file(path),

@@ -15,6 +15,7 @@ import pandas as pd
 
 from dfdbench.files import write_json, write_text
 from dfdbench.metrics import get_family
+from dfdbench.metrics.vbench_bridge import COUNTED, NATIVE, VERSION, official
 from dfdbench.scores import Store
 from dfdbench.suites import STAND_INS, Suite
 from dfdbench.vbench import protocol
@@ -32,9 +33,14 @@ HEAD = (
     "mean of n of N. Neither can be compared with a whole one."
 )
 
+OFFICIAL = {official(name): name for name in NATIVE} | {
+    f"{official(name)}_frames": f"{name}_frames" for name in COUNTED
+}
+"""Columns of the official package's values -> those of ours."""
+
 
 def summarise(store: Path, suite: Suite) -> dict[str, Any]:
-    """Method -> its scores by dimension, stand-ins, totals and protocol.
+    """Method -> scores by dimension, the official package's, stand-ins, totals and protocol.
 
     A dimension has score, videos and prompts that count, and found of expected clips (None where
     the suite has no prompts; under a static filter, found clips are those that were judged).
@@ -43,12 +49,13 @@ def summarise(store: Path, suite: Suite) -> dict[str, Any]:
     prompts = None if entries is None else {name: e["dimension"] for name, e in entries.items()}
     stand_ins = _stand_ins(suite)
     with Store(store) as opened:
-        values = opened.values(suite.name, [*COLUMNS, *stand_ins])
+        values = opened.values(suite.name, [*COLUMNS, *OFFICIAL, *stand_ins])
         facts = {
             str(method): protocol.measure(opened, suite, own)
             for method, own in values.groupby("method")
         }
     scores = dimension_scores(values, prompts, suite.static_filter).groupby("method")
+    theirs = _official(values, prompts, suite)
     result: dict[str, Any] = {}
     for method, own in values.groupby("method"):
         rows = scores.get_group(method) if method in scores.groups else pd.DataFrame()
@@ -64,6 +71,7 @@ def summarise(store: Path, suite: Suite) -> dict[str, Any]:
         found = totals({name: d["score"] for name, d in dimensions.items()}, suite.protocol)
         result[str(method)] = {
             "dimensions": dimensions,
+            "official": theirs.get(str(method), {}),
             "stand_ins": {
                 name: {
                     "dimension": dimension,
@@ -77,6 +85,19 @@ def summarise(store: Path, suite: Suite) -> dict[str, Any]:
             "protocol": facts[str(method)],
         }
     return result
+
+
+def _official(
+    values: pd.DataFrame, prompts: Mapping[str, Any] | None, suite: Suite
+) -> dict[str, dict[str, Any]]:
+    """Method -> official_<dimension> -> score and videos; in no total."""
+    renamed = values.drop(columns=[name for name in OFFICIAL.values() if name in values])
+    scores = dimension_scores(renamed.rename(columns=OFFICIAL), prompts, suite.static_filter)
+    found: dict[str, dict[str, Any]] = {}
+    for row in scores[scores["dimension"].isin(NATIVE)].to_dict("records"):
+        entry = {"score": row["score"], "videos": row["videos"]}
+        found.setdefault(str(row["method"]), {})[official(row["dimension"])] = entry
+    return found
 
 
 def _stand_ins(suite: Suite) -> dict[str, str]:
@@ -169,6 +190,18 @@ def _markdown(suite: Suite, methods: Mapping[str, Any], skipped: Sequence[str]) 
         "",
         *_table(methods, {k: v for k, v in scores.items() if any(v)} | named),
     ]
+    if theirs := dict.fromkeys(n for m in methods.values() for n in m["official"]):
+        lines += ["", "## Official", "", f"By vbench {VERSION} itself; in no total above.", ""]
+        lines += _table(
+            methods,
+            {
+                name: [
+                    f"{m['official'][name]['score']:.4f}" if name in m["official"] else ""
+                    for m in methods.values()
+                ]
+                for name in theirs
+            },
+        )
     if stand_ins:
         lines += ["", "## Stand-ins", ""]
         lines += ["Other measures of the same thing, not VBench's and not on its scale.", ""]

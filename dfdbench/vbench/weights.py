@@ -176,7 +176,7 @@ WEIGHTS = (
         "grit",
         "grit_model/grit_b_densecap_objectdet.pth",
         "size not known",
-        "https://datarelease.blob.core.windows.net/grit/models/grit_b_densecap_objectdet.pth",
+        f"{_VBENCH}/grit_b_densecap_objectdet.pth",
         _UNVERIFIED,
         _OBJECTS,
         bridge=True,

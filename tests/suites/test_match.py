@@ -88,7 +88,9 @@ def test_a_prompt_asks_for_its_own_dimensions_and_their_stand_ins() -> None:
     }
     assert wanted[STILL] == {"flicker", "vbench_static_filter"}
     assert wanted[STYLE] == {"vbench_appearance_style"}
-    assert wanted[TWICE] == {"vbench_subject_consistency", "vbench_imaging_quality", "brisque"}
+    assert wanted[TWICE] == {
+        "vbench_subject_consistency", "vbench_imaging_quality", "vbench_bridge", "brisque",
+    }  # fmt: skip
     assert wanted["A person is juggling balls"] == {"vbench_human_action"}
     assert asks(suite, "a-red-kite", get_family("colour"))  # no dimension of VBench
     assert asks(get_suite("vbench-custom"), "anything", get_family("flicker"))

@@ -1,7 +1,7 @@
 """Where the official vbench lies and how its code is run: in a process of its own, JSON in and out.
 
-Looked for on the path and in $DFDBENCH_VBENCH_SITE, a folder made by
-`pip install --no-deps --target FOLDER vbench==0.1.5` and what it imports.
+Looked for on the path and in $DFDBENCH_VBENCH_SITE, a folder of the packages in requirements.txt
+without their dependencies: `make test-all` installs them into .venv-vbench and names its folder.
 """
 
 import json
@@ -21,6 +21,9 @@ def vbench_site(*also: str) -> str:
     """The folder that holds vbench and the packages `also`; skips the test where there is none."""
     folder = os.environ.get("DFDBENCH_VBENCH_SITE", "")
     modules = ("vbench", *also)
+    # The folder comes first on the path of the official process, which needs the libraries of ours.
+    hidden = [name for name in ("torch", "numpy") if folder and (Path(folder) / name).exists()]
+    assert not hidden, f"{folder} holds {', '.join(hidden)}; install into it with --no-deps"
     if folder and all((Path(folder) / module).is_dir() for module in modules):
         return folder
     # A namespace without a file is this very folder of tests, not the package.
