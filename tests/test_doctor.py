@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
+from vbench_suites import install
 
 from dfdbench import assets, doctor
 from dfdbench.assets import ASSETS, Asset, Status
@@ -79,6 +80,19 @@ def test_suites_split_their_families_into_ready_and_not():
     rows = {row["name"]: row for row in doctor.suite_rows(faults)}
     assert rows["toy-t2v"]["missing"] == ["oracle"] and "colour" in rows["toy-t2v"]["ready"]
     assert rows["t2v-mixed"]["missing"] == [] and rows["t2v-mixed"]["prompts"] == 70
+
+
+def test_a_suite_without_its_info_file_says_how_to_get_it(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch)
+    (tmp_path / "vbench" / "VBench_full_info.json").unlink()
+    rows = {row["name"]: row for row in doctor.suite_rows(dict.fromkeys(FAMILY_NAMES, ""))}
+    assert rows["vbench"]["prompts"] is None and rows["toy-t2v"]["lacks"] == ""
+    lines = doctor.suite_table(rows.values())
+    assert any(line.startswith("suite vbench: no VBench_full_info.json") for line in lines)
+    assert not any(line.startswith("vbench ") for line in lines)
+    install(tmp_path, monkeypatch)
+    rows = {row["name"]: row for row in doctor.suite_rows(dict.fromkeys(FAMILY_NAMES, ""))}
+    assert rows["vbench"]["prompts"] == 4 and rows["vbench"]["lacks"] == ""
 
 
 def test_a_quick_look_hashes_nothing_and_verify_hashes_all(monkeypatch, tmp_path):

@@ -7,13 +7,13 @@ clips can be scored, but such scores are not comparable, so it is written beside
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from dfdbench.scores import Store
 from dfdbench.suites import FLICKERING, Suite
-from dfdbench.vbench.totals import STATIC, asks, counted
+from dfdbench.vbench.totals import STATIC, asks
 
 LONG = 5.0  # seconds, from which on VBench-Long is meant
 ORIGINS = {"raw": "the suite's own", "other": "others (extended)", "unknown": "not recorded"}
@@ -29,7 +29,8 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
         clips; seconds (least, most, and how many clips are long); clips_per_prompt (least, most,
         expected, and prompts with another number); prompts (with clips, expected); seeds (how
         many, least, most, and clips without one); texts (clips by where their prompt is from);
-        crop; static (clips judged and kept, where the suite filters).
+        crop; static (clips judged, kept, and with a score but not judged,
+        where the suite filters).
     """
     method = str(values["method"].iloc[0])
     shapes, meta = store.shapes(), store.meta()
@@ -66,30 +67,50 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
     }
     if suite.static_filter:
         judged = values[STATIC].dropna()
-        facts["static"] = {"judged": len(judged), "kept": int(judged.sum())}
+        facts["static"] = {
+            "judged": len(judged),
+            "kept": int(judged.sum()),
+            "unjudged": int((values[FLICKERING].notna() & values[STATIC].isna()).sum()),
+        }
     return facts
 
 
-def completeness(values: pd.DataFrame, suite: Suite, dimension: str) -> tuple[int, int | None]:
-    """Clips with a value of a dimension, and how many of VBench's number that should be.
+class Part(NamedTuple):
+    """How much there is of what the suite asks for.
 
-    Clips beyond the suite's number for a prompt do not count, so the first is never above the
-    second, which is None where the suite has no prompts. With a static filter, clips that were
-    judged count, whether static or not.
+    rows: the clips with a value. found, expected: how many of its number of clips that are; clips
+    of a prompt beyond its number do not count; expected is None where the suite has no prompts.
+    """
+
+    rows: pd.DataFrame
+    found: int
+    expected: int | None
+
+
+def part(values: pd.DataFrame, suite: Suite, dimension: str, metric: str | None = None) -> Part:
+    """The clips of one method that have a value, of those whose prompt asks for a dimension.
+
+    Args:
+        values: as of `measure`.
+        metric: the column of the value, where it is not the dimension's own. With a static filter
+            the dimension's clips must have been judged, whether static or not.
     """
     prompts = {p.id: p.dimensions or (dimension,) for p in suite.prompts} or None
-    rows = counted(values, dimension, prompts)
+    there = values[metric or dimension].notna()
     if dimension == FLICKERING and suite.static_filter:
-        rows = rows[rows[STATIC].notna()]
+        there &= values[STATIC].notna()
+    rows = values[[ok and asks(prompts, p, dimension)
+                   for ok, p in zip(there, values["prompt_id"], strict=True)]]  # fmt: skip
     if prompts is None:
-        return len(rows), None
+        return Part(rows, len(rows), None)
     wanted = {
         prompt.id: len(suite.seeds_of(prompt))
         for prompt in suite.prompts
         if asks(prompts, prompt.id, dimension)
     }
     counts = rows.groupby("prompt_id").size()
-    return sum(min(n, wanted[str(p)]) for p, n in counts.items()), sum(wanted.values())
+    found = sum(min(n, wanted[str(prompt_id)]) for prompt_id, n in counts.items())
+    return Part(rows, found, sum(wanted.values()))
 
 
 def warnings(facts: Mapping[str, Any]) -> list[str]:
@@ -110,6 +131,11 @@ def warnings(facts: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{number['others']} of {facts['prompts']['found']} prompts have another number of "
             f"clips than {_numbers(number['expected'])}: {_span(number)}"
+        )
+    if unjudged := facts.get("static", {}).get("unjudged"):
+        lines.append(
+            f"{unjudged} of {facts['clips']} clips were not judged by the static filter and do not "
+            f"count for {FLICKERING}"
         )
     if facts["crop"] and "," in facts["crop"]:
         lines.append(f"first frames are crops of several ratios ({facts['crop']})")

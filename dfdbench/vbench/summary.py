@@ -28,7 +28,7 @@ from dfdbench.vbench.totals import (
 )
 
 HEAD = (
-    "Scores by VBench's definitions; an empty cell was not measured. n/N after a dimension: it has "
+    "Scores by VBench's definitions; an empty cell was not measured. n/N after a measure: it has "
     "n of the N clips that the suite asks for. n/N after a total: it lacks dimensions and is the "
     "mean of n of N. Neither can be compared with a whole one."
 )
@@ -72,15 +72,7 @@ def summarise(store: Path, suite: Suite) -> dict[str, Any]:
         result[str(method)] = {
             "dimensions": dimensions,
             "official": theirs.get(str(method), {}),
-            "stand_ins": {
-                name: {
-                    "dimension": dimension,
-                    "mean": float(own[name].mean()),
-                    "videos": int(own[name].notna().sum()),
-                }
-                for name, dimension in stand_ins.items()
-                if own[name].notna().any()
-            },
+            "stand_ins": _means(own, suite, stand_ins),
             "totals": {name: total._asdict() for name, total in found.items()},
             "protocol": facts[str(method)],
         }
@@ -109,8 +101,24 @@ def _stand_ins(suite: Suite) -> dict[str, str]:
     return {name: STANDS_FOR[name] for name in names if name in STANDS_FOR}
 
 
+def _means(values: pd.DataFrame, suite: Suite, stand_ins: Mapping[str, str]) -> dict[str, Any]:
+    """Stand-in -> its dimension, its mean over the clips that ask for that, and their number."""
+    means = {}
+    for name, dimension in stand_ins.items():
+        rows, found, expected = protocol.part(values, suite, dimension, name)
+        if len(rows):
+            means[name] = {
+                "dimension": dimension,
+                "mean": float(rows[name].mean()),
+                "videos": len(rows),
+                "found": found,
+                "expected": expected,
+            }
+    return means
+
+
 def _completeness(values: pd.DataFrame, suite: Suite, dimension: str) -> dict[str, int | None]:
-    found, expected = protocol.completeness(values, suite, dimension)
+    _, found, expected = protocol.part(values, suite, dimension)
     return {"found": found, "expected": expected}
 
 
@@ -161,7 +169,7 @@ def warnings(methods: Mapping[str, Any]) -> list[str]:
 def _markdown(suite: Suite, methods: Mapping[str, Any], skipped: Sequence[str]) -> str:
     own = (*PROTOCOLS[suite.protocol].dimensions, *DIMENSIONS)
     scores = {
-        name: [_score(m["dimensions"].get(name)) for m in methods.values()]
+        name: [_cell(m["dimensions"].get(name), "score") for m in methods.values()]
         for name in dict.fromkeys(own)
     }
     named = {
@@ -169,16 +177,13 @@ def _markdown(suite: Suite, methods: Mapping[str, Any], skipped: Sequence[str]) 
         for name in ("quality", "semantic", "i2v", "total", "average")
         if any(name in m["totals"] for m in methods.values())
     }
-    others = dict.fromkeys(n for m in methods.values() for n in m["stand_ins"])
+    others = {n: e["dimension"] for m in methods.values() for n, e in m["stand_ins"].items()}
     stand_ins = {
         f"{name} (for {dimension})": [
-            f"{m['stand_ins'][name]['mean']:.4f}" if name in m["stand_ins"] else ""
-            for m in methods.values()
+            _cell(m["stand_ins"].get(name), "mean") for m in methods.values()
         ]
-        for name in others
-        for dimension in {m["stand_ins"][name]["dimension"] for m in methods.values()
-                          if name in m["stand_ins"]}
-    }  # fmt: skip
+        for name, dimension in others.items()
+    }
     facts = protocol.rows({name: m["protocol"] for name, m in methods.items()})
     of_suite = [f"Conditions: {suite.conditions}."] * bool(suite.conditions)
     of_suite += [f"Prompts: info file, sha256 {suite.info_sha256}."] * bool(suite.info_sha256)
@@ -224,17 +229,17 @@ def _table(methods: Mapping[str, Any], rows: Mapping[str, Sequence[str]]) -> lis
     return table + ["| " + " | ".join([name, *cells]) + " |" for name, cells in rows.items()]
 
 
-def _part(dimension: Mapping[str, Any]) -> str:
-    """`37/360` where a dimension lacks clips, else empty."""
-    found, expected = dimension["found"], dimension["expected"]
+def _part(entry: Mapping[str, Any]) -> str:
+    """`37/360` where a dimension or a stand-in lacks clips, else empty."""
+    found, expected = entry["found"], entry["expected"]
     return f"{found}/{expected}" if expected is not None and found < expected else ""
 
 
-def _score(dimension: Mapping[str, Any] | None) -> str:
-    if dimension is None or dimension["score"] is None:
+def _cell(entry: Mapping[str, Any] | None, value: str) -> str:
+    if entry is None or entry[value] is None:
         return ""
-    part = _part(dimension)
-    return f"{dimension['score']:.4f}" + (f" ({part})" if part else "")
+    part = _part(entry)
+    return f"{entry[value]:.4f}" + (f" ({part})" if part else "")
 
 
 def _total(total: Mapping[str, Any], dimensions: Mapping[str, Any]) -> str:

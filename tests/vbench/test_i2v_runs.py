@@ -224,4 +224,4 @@ def test_vbenchs_own_prompts_are_asked_for_in_their_dimensions_only(tmp_path: Pa
     }
     method = summary(tmp_path / "out")["methods"]["clips"]
     assert method["dimensions"] == {}  # which clips are static is not known without RAFT
-    assert method["protocol"]["static"] == {"judged": 0, "kept": 0}
+    assert method["protocol"]["static"] == {"judged": 0, "kept": 0, "unjudged": 1}

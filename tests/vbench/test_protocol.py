@@ -89,9 +89,10 @@ def test_flickering_counts_static_clips_and_is_complete_when_all_are_judged(tmp_
     found = methods["m"]["dimensions"]["temporal_flickering"]
     assert found["score"] == pytest.approx(0.95) and found["videos"] == 4
     assert (found["found"], found["expected"]) == (25, 25)
-    assert methods["m"]["protocol"]["static"] == {"judged": 25, "kept": 4}
+    assert methods["m"]["protocol"]["static"] == {"judged": 25, "kept": 4, "unjudged": 0}
     assert "temporal_flickering" not in methods["unjudged"]["dimensions"]
-    assert methods["unjudged"]["protocol"]["static"] == {"judged": 0, "kept": 0}
+    assert methods["unjudged"]["protocol"]["static"] == {"judged": 0, "kept": 0, "unjudged": 1}
+    assert any("1 of 1 clips were not judged" in line for line in warnings(methods))
 
 
 def test_the_protocol_is_measured_from_the_clips(tmp_path, suite) -> None:
@@ -139,13 +140,16 @@ def test_stand_ins_have_columns_of_their_own_and_no_part_in_totals(tmp_path, sui
     with Store(path) as store:
         add(store, TWICE, 0, {"brisque": 40.0})
         add(store, TWICE, 1, {"brisque": 20.0})
+        add(store, STILL, 0, {"brisque": 90.0})  # asks for no image quality
     methods = summarise(path, suite)
     assert methods["m"]["stand_ins"] == {
-        "brisque": {"dimension": "imaging_quality", "mean": 30.0, "videos": 2}
-    }
+        "brisque": {
+            "dimension": "imaging_quality", "mean": 30.0, "videos": 2, "found": 2, "expected": 5,
+        }
+    }  # fmt: skip
     assert methods["m"]["dimensions"] == {} and methods["m"]["totals"]["quality"]["found"] == 0
     text = write_summary(tmp_path, suite, methods, ["x: no y.pth; get it"])[1].read_text()
-    assert "| brisque (for imaging_quality) | 30.0000 |" in text
+    assert "| brisque (for imaging_quality) | 30.0000 (2/5) |" in text
     assert "## Not scored\n\n- x: no y.pth; get it\n" in text
 
 
