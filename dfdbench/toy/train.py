@@ -28,6 +28,7 @@ from dfdbench.toy.checkpoint import (
     build_vae,
     write_checkpoint,
 )
+from dfdbench.toy.data import prompts_of
 from dfdbench.toy.fit import Fit, share_of_batch
 from dfdbench.toy.text import CaptionEmbeddings
 
@@ -186,7 +187,7 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     torch.manual_seed(settings.seed + 1)
     transformer = build_transformer(spec)
     latents = torch.load(out / LATENTS, weights_only=True)["latents"]
-    clips = teacher_clips(settings)
+    captions, _ = prompts_of(teacher_clips(settings))
     fit = Fit(
         "teacher",
         transformer,
@@ -202,7 +203,7 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
         rng = torch.Generator().manual_seed(step_seed("teacher", step))
         size = settings.teacher_batch
         index = torch.randint(len(latents), (size,), generator=rng)
-        prompt = embeddings.draw(clips[index], rng, settings.caption_dropout)
+        prompt = embeddings.draw(captions[index], rng, settings.caption_dropout)
         x0 = latents[index]
         noise = torch.randn(x0.shape, generator=rng)
         # Stratified times: one in each of `size` equal slices, which halves the loss's variance.

@@ -1,9 +1,9 @@
 """The image-to-video stage of `dfdbench toy train`: a small Cosmos-Predict2.5 on toy-t2v's VAE.
 
-Two resumable parts: the latents of a clip set of its own, and the flow-matching teacher on them
-with caption dropout. The set is twice that of toy-t2v because a first frame names its clip: on few
-clips the network would learn by heart where each of them went, and lose the diversity that
-image-to-video is here to measure.
+Two resumable parts: the latents of more clips beside those of toy-t2v's training set, and the
+flow-matching teacher on all of them with caption dropout. More clips, because a first frame names
+its clip: on few, the network would learn by heart where each of them went, and lose the diversity
+that image-to-video is here to measure.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ from dfdbench.toy.checkpoint_i2v import (
     build_transformer,
     write_checkpoint_i2v,
 )
+from dfdbench.toy.data import prompts_of
 from dfdbench.toy.fit import Fit, rank_and_processes, share_of_batch
 from dfdbench.toy.text_i2v import I2VCaptionEmbeddings
-from dfdbench.toy.train import encode_clips, record_settings, shared, step_seed
+from dfdbench.toy.train import LATENTS, encode_clips, record_settings, shared, step_seed
 
 CHUNK = 512  # clips in a file of latents
 
@@ -39,7 +40,7 @@ class I2VSettings:
     """
 
     seed: int = 0
-    clips: int = 12288
+    clips: int = 6144  # beside those of toy-t2v's training set
     steps: int = 8000
     batch: int = 32
     lr: float = 1e-3
@@ -49,31 +50,39 @@ class I2VSettings:
     ema: float = 0.998
 
 
-def training_clips(settings: I2VSettings) -> world.Attributes:
-    """Attributes of the clips that the teacher is trained on."""
+def own_clips(settings: I2VSettings) -> world.Attributes:
+    """Attributes of the clips that only this stage is trained on."""
     return world.sample_attributes(settings.clips, step_seed("i2v-clips", 0))
 
 
 def latents_files(settings: I2VSettings, out: Path) -> list[Path]:
-    """Where the latents of the training set lie, `CHUNK` clips a file."""
+    """Where the latents of this stage's own clips lie, `CHUNK` clips a file."""
     return [out / f"latents-i2v-{i}.pt" for i in range(-(-settings.clips // CHUNK))]
 
 
-def encode_training_set(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> None:
-    """Write the normalised latents (N C T H W) of the clips, the files shared by the processes."""
+def encode_own_clips(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> None:
+    """Write the normalised latents (N C T H W) of own clips; processes share the files."""
     vae: Any = AutoencoderKLWan.from_pretrained(out / "toy-t2v" / "vae", torch_dtype=torch.float32)
     vae.requires_grad_(False).eval()
     shape = (1, -1, 1, 1, 1)
     mean, std = (
         torch.tensor(vae.config[f"latents_{name}"]).view(shape) for name in ("mean", "std")
     )
-    clips = training_clips(settings)
+    clips = own_clips(settings)
     rank, processes = rank_and_processes()
     for i, file in enumerate(latents_files(settings, out)):
         if i % processes == rank and not file.exists():
             latents = encode_clips(vae, clips[slice(i * CHUNK, (i + 1) * CHUNK)])
             with atomic_path(file) as temporary:
                 torch.save((latents - mean) / std, temporary)
+
+
+def training_set(settings: I2VSettings, out: Path) -> tuple[Tensor, Tensor]:
+    """Normalised latents (N C T H W) of both clip sets, and each clip's caption (N,) of the 12."""
+    t2v = torch.load(out / LATENTS, weights_only=True)["latents"]
+    own = [torch.load(file, weights_only=True) for file in latents_files(settings, out)]
+    sets = (world.sample_attributes(len(t2v), step_seed("clips", 0)), own_clips(settings))
+    return torch.cat([t2v, *own]), torch.cat([prompts_of(clips)[0] for clips in sets])
 
 
 def predict_v(
@@ -106,9 +115,7 @@ def train_teacher(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> Any:
     """Flow matching on all but the given frame, at t = shift(U[0, 1], settings.shift)."""
     torch.manual_seed(settings.seed + 2)
     transformer = build_transformer(spec)
-    files = latents_files(settings, out)
-    latents = torch.cat([torch.load(file, weights_only=True) for file in files])
-    clips = training_clips(settings)
+    latents, captions = training_set(settings, out)
     fit = Fit(
         "teacher-i2v",
         transformer,
@@ -124,7 +131,7 @@ def train_teacher(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> Any:
         rng = torch.Generator().manual_seed(step_seed("i2v", step))
         size = settings.batch
         index = torch.randint(len(latents), (size,), generator=rng)
-        prompt = embeddings.draw(clips[index], rng, settings.caption_dropout)
+        prompt = embeddings.draw(captions[index], rng, settings.caption_dropout)
         x0 = latents[index]
         noise = torch.randn(x0.shape, generator=rng)
         # Stratified times: one in each of `size` equal slices, which halves the loss's variance.
@@ -155,7 +162,7 @@ def train_i2v(
     """
     settings, out = settings or I2VSettings(), Path(out)
     record_settings(out / "settings-i2v.json", settings, spec)
-    shared(encode_training_set, settings, spec, out, processes)
+    shared(encode_own_clips, settings, spec, out, processes)
     transformer = shared(train_teacher, settings, spec, out, processes)
     vae = AutoencoderKLWan.from_pretrained(out / "toy-t2v" / "vae")
     return write_checkpoint_i2v(
