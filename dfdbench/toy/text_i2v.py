@@ -15,9 +15,23 @@ from dfdbench.toy.checkpoint_i2v import (
 from dfdbench.toy.text import CaptionEmbeddings
 
 
-def _chat(prompt: str) -> list[dict[str, Any]]:
-    texts = {"system": SYSTEM, "user": prompt}
-    return [{"role": r, "content": [{"type": "text", "text": t}]} for r, t in texts.items()]
+def chat_tokens(tokenizer: Any, prompts: list[str], length: int = MAX_TOKENS) -> torch.Tensor:
+    """Token ids (B, length) of prompts after the system message, padded or cut."""
+    chats = [
+        [
+            {"role": role, "content": [{"type": "text", "text": text}]}
+            for role, text in (("system", SYSTEM), ("user", prompt))
+        ]
+        for prompt in prompts
+    ]
+    return tokenizer.apply_chat_template(
+        chats,
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_dict=True,
+        return_tensors="pt",
+    ).input_ids
 
 
 @torch.no_grad()
@@ -40,11 +54,5 @@ class I2VCaptionEmbeddings(CaptionEmbeddings):
             torch.manual_seed(seed)
             encoder = build_text_encoder(spec, len(tokenizer))
         texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
-        tokens = tokenizer.apply_chat_template(
-            [_chat(text) for text in [*texts, ""]],
-            padding="max_length",
-            max_length=MAX_TOKENS,
-            return_dict=True,
-            return_tensors="pt",
-        ).input_ids
+        tokens = chat_tokens(tokenizer, [*texts, ""])
         self.table = joined_states(encoder, tokens)  # (4·3·phrasings + 1, L, D)
