@@ -21,6 +21,7 @@ COMMANDS = [
     "assets",
     "assets list",
     "assets get",
+    "data encode",
     "toy train",
     "toy quality",
     "leaderboard add",

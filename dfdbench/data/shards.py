@@ -31,6 +31,7 @@ from dfdbench.data.format import (
     unpack,
     weights_of,
 )
+from dfdbench.distill.data import make_batch
 from dfdbench.distill.nets import Batch
 from dfdbench.distill.streams import seeded
 from dfdbench.errors import UserError
@@ -153,7 +154,7 @@ class LatentSet:
         length, width = self.index.prompt_embeds
         embeds = torch.zeros(count, length, width, device=self.device)
         embeds[:, : cut.shape[1]] = cut.to(self.device, non_blocking=True)
-        return Batch(latents, Conditioning(embeds))
+        return make_batch(latents, Conditioning(embeds))
 
     def _pass(self, number: int) -> Tensor:
         if number not in self._passes:

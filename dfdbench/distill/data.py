@@ -40,6 +40,14 @@ class Clips(Protocol):
         ...
 
 
+def make_batch(latents: Tensor, conditioning: Conditioning) -> Batch:
+    """The batch of clips (B C T H W) and their prompts: the one place where every source's is made.
+
+    What a family takes from the clip itself (a given first frame) joins the conditioning here.
+    """
+    return Batch(latents, conditioning)
+
+
 @dataclass
 class ClipsInMemory:
     """All real latents in memory, with each prompt embedded once.
@@ -72,7 +80,7 @@ class ClipsInMemory:
             start, count = start + len(part), count - len(part)
         rows = torch.cat(parts)
         index = self.prompt_index[rows].to(self.device)
-        return Batch(self.latents[rows].to(self.device), self.embedded.select(index))
+        return make_batch(self.latents[rows].to(self.device), self.embedded.select(index))
 
     def _order(self, epoch: int) -> Tensor:
         if self._cached[0] != epoch:

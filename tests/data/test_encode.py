@@ -17,7 +17,7 @@ from dfdbench.data import encode as encoder
 from dfdbench.data import format as layout
 from dfdbench.data.format import members, read_index, read_member
 from dfdbench.data.shards import LatentSet
-from dfdbench.data.sources import Target, find_sources, fit, resample
+from dfdbench.data.sources import Target, decode, find_sources, fit, resample
 from dfdbench.errors import UserError
 from dfdbench.models.wan import Wan
 from dfdbench.shards import Shard
@@ -94,6 +94,17 @@ def test_resampling_takes_the_frame_on_screen_at_each_time(fps, total, wanted, e
 def test_a_clip_that_is_too_short_or_too_slow_is_refused(total, fps, words):
     with pytest.raises(UserError, match=words):
         resample(total, fps, Target(5, 0, 0, 8))
+
+
+def test_a_faster_and_larger_clip_is_decoded_to_the_target(tmp_path):
+    write_video(tmp_path / "a.mp4", random_clip(0, 33, 128, 160), 16)
+    (tmp_path / "a.txt").write_text(" a ball \n")
+    (source,) = find_sources(tmp_path)
+    clip = decode(source, Target(17, 64, 64, 8))
+    expected = fit(read_video(tmp_path / "a.mp4").frames[::2], 64, 64)
+    assert np.array_equal(clip.frames, expected) and clip.prompt == "a ball"
+    assert clip.facts["source_sha256"] == layout.sha256_file(tmp_path / "a.mp4")
+    assert (clip.facts["source_height"], clip.facts["source_width"]) == (128, 160)
 
 
 def test_fitting_keeps_the_ratio_and_the_centre():
