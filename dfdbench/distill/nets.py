@@ -50,6 +50,8 @@ class Networks:
         cfg: the teacher's standard guidance scale.
         times: the student's grid (N + 1,) float64, on the CPU.
         autocast: computing dtype on CUDA, None for plain float32.
+        average: exponential average of the student's weights, where the recipe wants one.
+        skeletons: empty copies of student and fake score, where they are cut among processes.
     """
 
     family: Family
@@ -63,6 +65,8 @@ class Networks:
     blocks: tuple[int, ...] = ()
     autocast: torch.dtype | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    average: nn.Module | None = None
+    skeletons: dict[str, nn.Module] = field(default_factory=dict)
 
     def precision(self) -> AbstractContextManager[None]:
         """Autocast where it is on."""
