@@ -169,12 +169,11 @@ def _state(modules: Modules, optimisers: Optimisers) -> tuple[dict[str, Tensor],
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
     everything = nn.ModuleDict(modules)
-    state: dict[str, Any] = {}
-    if optimisers:
-        state = get_optimizer_state_dict(
-            everything, [*optimisers.values()], options=_options()
-        )  # fmt: skip
-    return dict(everything.state_dict()), state
+    weights = dict(everything.state_dict())  # first: this also puts gathered weights back
+    if not optimisers:
+        return weights, {}
+    steppers = [*optimisers.values()]
+    return weights, get_optimizer_state_dict(everything, steppers, options=_options())
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dfdbench.distill import parallel
 from dfdbench.models import Conditioning, Family
 from dfdbench.sampling import guided_v
 from dfdbench.schedule import x0_from_v
@@ -110,4 +111,5 @@ class Networks:
         """Let gradients reach these networks only, where a GAN ties several together."""
         for module in (self.student, self.critic, self.heads):
             if module is not None:
+                parallel.put_back(module)
                 module.requires_grad_(any(module is wanted for wanted in modules))

@@ -19,6 +19,7 @@ import copy
 import datetime
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -174,9 +175,9 @@ def shard(
 
     Autocast goes on to choose the dtype of every operation, as on one GPU; FSDP gathers trained
     weights in `compute`, and reduces gradients and keeps the weights themselves in float32. It
-    must not cast inputs: bfloat16 cannot tell time 999 from 1000. The root is not kept gathered
-    after a forward pass, unlike FSDP's default: passes without gradient, and `train_only`, come
-    between a network's own steps and must always see the cut weights.
+    must not cast inputs: bfloat16 cannot tell time 999 from 1000. Blocks are freed after a forward
+    pass and gathered again for the backward one; what lies outside of blocks stays gathered
+    between the two, as FSDP would not notice a backward pass that enters at a tapped block.
 
     Args:
         blocks: the transformer blocks within `module`.
@@ -185,6 +186,8 @@ def shard(
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    # Nothing here changes a network's output in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     policy = MixedPrecisionPolicy(
         param_dtype=compute,
         reduce_dtype=torch.float32 if compute else None,
@@ -192,7 +195,15 @@ def shard(
     )
     mesh = init_device_mesh(group.device.type, (group.size,))
     for part in (*blocks, module):
-        fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        fully_shard(part, mesh=mesh, mp_policy=policy)
+
+
+def put_back(module: nn.Module) -> None:
+    """Free what a pass left gathered, so that the parameters of `module` are the cut ones."""
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(module, FSDPModule):
+        module.reshard()
 
 
 def reduce_gradients(modules: Sequence[nn.Module | None], now: bool) -> None:
