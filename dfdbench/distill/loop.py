@@ -88,7 +88,6 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
     family.release("text_encoder")
     dtypes = {"master": "float32", "compute": str(nets.autocast or torch.float32).split(".")[1]}
 
-
     def create() -> dict[str, Any]:
         return Run.create(out, stages.describe(recipe, family, clips, parent, out, dtypes)).info
 
