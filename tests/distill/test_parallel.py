@@ -232,7 +232,7 @@ def test_a_full_disk_keeps_the_older_checkpoint_of_a_single_process(tmp_path, mo
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
 
 
-def test_checkpoints_of_version_0_1_0_are_still_read(tmp_path):
+def test_checkpoints_in_the_older_format_are_still_read(tmp_path):
     from safetensors.torch import save_file
 
     def trained(seed):
