@@ -30,7 +30,7 @@ GENERAL = (
     "dinov2_l",
     "dinov3_l",
 )  # families for any clips; those without their weights are skipped by name
-VBENCH = (
+VBENCH_QUALITY = (
     "vbench_subject_consistency",
     "vbench_background_consistency",
     "flicker",
@@ -38,6 +38,9 @@ VBENCH = (
     "vbench_dynamic_degree",
     "vbench_aesthetic_quality",
     "vbench_imaging_quality",
+)  # families of VBench's dimensions that ask for neither a prompt nor an image
+VBENCH = (
+    *VBENCH_QUALITY,
     "vbench_viclip",
     "vbench_i2v_subject",
     "vbench_i2v_background",

@@ -12,28 +12,19 @@ from pathlib import Path
 from dfdbench.assets import assets_folder
 from dfdbench.errors import UserError
 from dfdbench.files import sha256_file
-from dfdbench.suites import STAND_INS, Prompt, Suite
+from dfdbench.suites import STAND_INS, VBENCH_QUALITY, Prompt, Suite
 from dfdbench.vbench.info import I2V_NAME, find_info, read_info
 
 SEEDS = tuple(range(5))  # as VBench numbers the clips of a prompt
 TOY, CUSTOM, OWN = "toy-i2v", "custom", "vbench-i2v"  # whose first frames
-BOTH = (
-    "vbench_subject_consistency",
-    "vbench_background_consistency",
-    "flicker",
-    "vbench_motion_smoothness",
-    "vbench_dynamic_degree",
-    "vbench_aesthetic_quality",
-    "vbench_imaging_quality",
-)
 T2V = (
-    *BOTH,
+    *VBENCH_QUALITY,
     "vbench_static_filter",
     "vbench_human_action",
     "vbench_appearance_style",
     "vbench_viclip",
 )
-I2V = (*BOTH, "vbench_i2v_subject", "vbench_i2v_background", "vbench_camera_motion")
+I2V = (*VBENCH_QUALITY, "vbench_i2v_subject", "vbench_i2v_background", "vbench_camera_motion")
 PLACES = ("", "vbench2_beta_i2v")  # of the info file in the folder: as given, or VBench's clone
 SOURCE = "https://github.com/Vchitect/VBench/tree/master/vbench2_beta_i2v"
 

@@ -27,6 +27,21 @@ from dfdbench.toy import world
 MAX_WORDS = 16  # text tokens; Wan2.1 pads to 512, which the toy has no use for
 
 
+def clip_defaults(steps: int, tokens: int) -> dict[str, Any]:
+    """`dfdbench.json` of a toy: its teacher's sampling grid and guidance, and the world's clips."""
+    return {
+        "negative_prompt": "",
+        "cfg": 3.0,
+        "steps": steps,
+        "shift": 5.0,
+        "frames": world.FRAMES,
+        "height": world.SIZE,
+        "width": world.SIZE,
+        "fps": world.FPS,
+        "max_sequence_length": tokens,
+    }
+
+
 @dataclass(frozen=True)
 class ToySpec:
     """Sizes of a small Wan.
@@ -44,19 +59,7 @@ class ToySpec:
     head_dim: int = 32
     text_dim: int = 64
     latent_channels: int = 6
-    defaults: dict[str, Any] = field(
-        default_factory=lambda: {
-            "negative_prompt": "",
-            "cfg": 3.0,
-            "steps": 50,
-            "shift": 5.0,
-            "frames": world.FRAMES,
-            "height": world.SIZE,
-            "width": world.SIZE,
-            "fps": world.FPS,
-            "max_sequence_length": MAX_WORDS,
-        }
-    )
+    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(50, MAX_WORDS))
 
 
 TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=24, vae_mult=(1, 2, 2))

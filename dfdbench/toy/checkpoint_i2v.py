@@ -27,7 +27,7 @@ from transformers import (
 
 from dfdbench.files import write_json
 from dfdbench.toy import world
-from dfdbench.toy.checkpoint import name_tokenizer_portably
+from dfdbench.toy.checkpoint import clip_defaults, name_tokenizer_portably
 
 # What Cosmos2_5_PredictBasePipeline puts before every prompt.
 SYSTEM = "You are a helpful assistant who will provide prompts to an image generator."
@@ -61,19 +61,7 @@ class ToyI2VSpec:
     cross_dim: int = 64
     vae_dim: int = 8
     latent_channels: int = 6
-    defaults: dict[str, Any] = field(
-        default_factory=lambda: {
-            "negative_prompt": "",
-            "cfg": 3.0,
-            "steps": 36,
-            "shift": 5.0,
-            "frames": world.FRAMES,
-            "height": world.SIZE,
-            "width": world.SIZE,
-            "fps": world.FPS,
-            "max_sequence_length": MAX_TOKENS,
-        }
-    )
+    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(36, MAX_TOKENS))
 
 
 TOY_I2V = ToyI2VSpec(heads=4, layers=5, adaln_lora_dim=32)

@@ -29,7 +29,7 @@ from dfdbench.toy.checkpoint import (
     write_checkpoint,
 )
 from dfdbench.toy.data import prompts_of
-from dfdbench.toy.fit import Fit, share_of_batch
+from dfdbench.toy.fit import Fit, flow_draw, share_of_batch
 from dfdbench.toy.text import CaptionEmbeddings
 
 LATENTS = "latents.pt"
@@ -205,15 +205,10 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
         index = torch.randint(len(latents), (size,), generator=rng)
         prompt = embeddings.draw(captions[index], rng, settings.caption_dropout)
         x0 = latents[index]
-        noise = torch.randn(x0.shape, generator=rng)
-        # Stratified times: one in each of `size` equal slices, which halves the loss's variance.
-        u = (torch.randperm(size, generator=rng) + torch.rand(size, generator=rng)) / size
-        t = settings.shift * u / (1 + (settings.shift - 1) * u)
-        t5 = t.view(-1, 1, 1, 1, 1)
-        x_t = (1 - t5) * x0 + t5 * noise
+        x_t, t, target = flow_draw(x0, settings.shift, rng)
         mine = share_of_batch(size)
         v = transformer(x_t[mine], 1000 * t[mine], prompt[mine], return_dict=False)[0]
-        return {"loss": F.mse_loss(v, (noise - x0)[mine])}
+        return {"loss": F.mse_loss(v, target[mine])}
 
     fit.run(loss)
     return transformer.eval()

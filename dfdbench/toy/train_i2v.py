@@ -25,7 +25,7 @@ from dfdbench.toy.checkpoint_i2v import (
     write_checkpoint_i2v,
 )
 from dfdbench.toy.data import prompts_of
-from dfdbench.toy.fit import Fit, rank_and_processes, share_of_batch
+from dfdbench.toy.fit import Fit, flow_draw, rank_and_processes, share_of_batch
 from dfdbench.toy.text_i2v import I2VCaptionEmbeddings
 from dfdbench.toy.train import LATENTS, encode_clips, record_settings, shared, step_seed
 
@@ -133,15 +133,10 @@ def train_teacher(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> Any:
         index = torch.randint(len(latents), (size,), generator=rng)
         prompt = embeddings.draw(captions[index], rng, settings.caption_dropout)
         x0 = latents[index]
-        noise = torch.randn(x0.shape, generator=rng)
-        # Stratified times: one in each of `size` equal slices, which halves the loss's variance.
-        u = (torch.randperm(size, generator=rng) + torch.rand(size, generator=rng)) / size
-        t = settings.shift * u / (1 + (settings.shift - 1) * u)
-        t5 = t.view(-1, 1, 1, 1, 1)
-        x_t = (1 - t5) * x0 + t5 * noise
+        x_t, t, target = flow_draw(x0, settings.shift, rng)
         mine = share_of_batch(size)
         v = predict_v(transformer, x_t[mine], t[mine], x0[mine, :, :1], prompt[mine])
-        return {"loss": F.mse_loss(v[:, :, 1:], (noise - x0)[mine, :, 1:])}
+        return {"loss": F.mse_loss(v[:, :, 1:], target[mine, :, 1:])}
 
     fit.run(loss)
     return transformer.eval()
