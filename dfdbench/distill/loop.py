@@ -56,6 +56,7 @@ def distill(
     family = load_family(
         recipe.model, torch.float32 if where.type == "cpu" else torch.bfloat16, where
     )
+    stages.check_family(recipe, family)
     recipe = stages.resolve(recipe, family.defaults)
     method.record(recipe, family)  # refuses what cannot work before anything is trained
 
@@ -89,8 +90,9 @@ def build_networks(
         with torch.random.fork_rng():
             torch.manual_seed(seeded("cpu", recipe.seed, "heads").initial_seed())
             heads = Heads(len(blocks), family.feature_width(critic)).to(device)
-    for module in (student, critic):
-        if recipe.optim.gradient_checkpointing:
+    gan_teacher = recipe.dmd2.gan_features == "teacher"
+    if recipe.optim.gradient_checkpointing:
+        for module in (student, critic, *([family.teacher] if heads and gan_teacher else [])):
             family.save_memory(module)
     return Networks(
         family=family,
@@ -98,9 +100,10 @@ def build_networks(
         critic=critic,
         negative=family.encode_prompt([recipe.teacher.negative or ""]),
         cfg=1.0 if recipe.teacher.cfg is None else recipe.teacher.cfg,
+        guidance_passes=recipe.teacher.guidance_passes,
         times=stages.grid(recipe),
         heads=heads,
-        gan_teacher=recipe.dmd2.gan_features == "teacher",
+        gan_teacher=gan_teacher,
         blocks=blocks,
         autocast=torch.bfloat16 if device.type == "cuda" else None,
         device=device,

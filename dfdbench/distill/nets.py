@@ -48,6 +48,7 @@ class Networks:
     Attributes:
         negative: conditioning of the guidance branch, one row.
         cfg: the teacher's standard guidance scale.
+        guidance_passes: "batched", or "sequential" to save memory.
         times: the student's grid (N + 1,) float64, on the CPU.
         autocast: computing dtype on CUDA, None for plain float32.
     """
@@ -58,6 +59,7 @@ class Networks:
     negative: Conditioning
     cfg: float
     times: Tensor
+    guidance_passes: str = "batched"
     heads: nn.Module | None = None
     gan_teacher: bool = False
     blocks: tuple[int, ...] = ()
@@ -87,7 +89,10 @@ class Networks:
         unguided = not isinstance(cfg, Tensor) and cfg == 1
         negative = None if unguided else self.negative.repeat(len(x_t))
         with torch.no_grad(), self.precision():
-            return guided_v(self.family, self.family.teacher, x_t, t, conditioning, negative, cfg)
+            return guided_v(
+                self.family, self.family.teacher, x_t, t, conditioning, negative, cfg,
+                self.guidance_passes,
+            )  # fmt: skip
 
     def teacher_x0(
         self, x_t: Tensor, t: Tensor, conditioning: Conditioning, cfg: float | Tensor

@@ -17,11 +17,20 @@ from dfdbench.distill.data import Clips
 from dfdbench.distill.methods import get_method
 from dfdbench.errors import UserError
 from dfdbench.models import Defaults, Family
-from dfdbench.recipe import Recipe, load_recipe, recipe_from_dict
+from dfdbench.recipe import UNDECISIVE, Recipe, load_recipe, recipe_from_dict
 from dfdbench.run import Run, weights_sha256
 from dfdbench.schedule import student_times
 
 MUST_AGREE = ("model", "data", "student.steps", "student.times", "schedule.shift")
+
+
+def check_family(recipe: Recipe, family: Family) -> None:
+    """Refuse a model of another kind than the recipe is written for."""
+    if recipe.family and recipe.family != family.name:
+        raise UserError(
+            f"the recipe is for a model of the family {recipe.family}, {family.path} is of the "
+            f"family {family.name}; give another --model or --recipe"
+        )
 
 
 def resolve(recipe: Recipe, defaults: Defaults) -> Recipe:
@@ -56,7 +65,8 @@ def run_id(recipe: Recipe) -> str:
 
 
 def first_stage_recipe(recipe: Recipe) -> Recipe:
-    """Recipe of the run that `recipe.init` names; model, data, seed, grid and batch are ours."""
+    """Recipe of the run that `recipe.init` names; model, data, seed, grid, batch and
+    what only costs or saves memory are ours."""
     first = load_recipe(recipe.init.recipe)
     updates = recipe.init.updates or first.schedule.student_updates
     return dataclasses.replace(
@@ -67,8 +77,12 @@ def first_stage_recipe(recipe: Recipe) -> Recipe:
         student=dataclasses.replace(
             first.student, steps=recipe.student.steps, times=recipe.student.times
         ),
+        teacher=dataclasses.replace(first.teacher, guidance_passes=recipe.teacher.guidance_passes),
         optim=dataclasses.replace(
-            first.optim, batch=recipe.optim.batch, accumulate=recipe.optim.accumulate
+            first.optim,
+            batch=recipe.optim.batch,
+            accumulate=recipe.optim.accumulate,
+            gradient_checkpointing=recipe.optim.gradient_checkpointing,
         ),
         schedule=dataclasses.replace(
             first.schedule, student_updates=updates, shift=recipe.schedule.shift
@@ -146,9 +160,10 @@ def check_resume(run: Run, recipe: Recipe, parent: Run | None) -> None:
 def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
     keys: list[str] = []
     for key in left:
+        if prefix + key in UNDECISIVE:
+            continue
         if isinstance(left[key], dict):
-            if prefix + key not in ("checkpoint", "log"):
-                keys += _differences(left[key], right[key], f"{prefix}{key}.")
+            keys += _differences(left[key], right[key], f"{prefix}{key}.")
         elif left[key] != right[key]:
             keys.append(prefix + key)
     return keys
