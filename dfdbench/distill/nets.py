@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dfdbench.distill import parallel
 from dfdbench.models import Conditioning, Family
 from dfdbench.sampling import guided_v
 from dfdbench.schedule import x0_from_v
@@ -51,6 +52,8 @@ class Networks:
         guidance_passes: "batched", or "sequential" to save memory.
         times: the student's grid (N + 1,) float64, on the CPU.
         autocast: computing dtype on CUDA, None for plain float32.
+        average: exponential average of the student's weights, where the recipe wants one.
+        skeletons: empty copies of student and fake score, where they are cut among processes.
     """
 
     family: Family
@@ -65,6 +68,8 @@ class Networks:
     blocks: tuple[int, ...] = ()
     autocast: torch.dtype | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    average: nn.Module | None = None
+    skeletons: dict[str, nn.Module] = field(default_factory=dict)
 
     def precision(self) -> AbstractContextManager[None]:
         """Autocast where it is on."""
@@ -111,4 +116,5 @@ class Networks:
         """Let gradients reach these networks only, where a GAN ties several together."""
         for module in (self.student, self.critic, self.heads):
             if module is not None:
+                parallel.put_back(module)
                 module.requires_grad_(any(module is wanted for wanted in modules))

@@ -98,8 +98,13 @@ def parent_run(
     init: Path | None,
     family: Family,
     train: Callable[[Recipe, Path], Run],
+    talk: bool = True,
 ) -> Run | None:
     """The finished run to start from: `init`, else the recipe's, made beside `out` if need be.
+
+    Args:
+        train: makes that run.
+        talk: say on stderr what is done.
 
     Raises:
         UserError: `init` is not a finished run, or was made for another model, data or grid.
@@ -118,9 +123,11 @@ def parent_run(
     if (folder / "run.json").is_file() and Run.open(folder).info.get("id") != run_id(resolved):
         folder = out.parent / run_id(resolved)
     if (folder / "run.json").is_file() and Run.open(folder).finished:
-        print(f"starting from the finished run {folder}", file=sys.stderr)
+        if talk:
+            print(f"starting from the finished run {folder}", file=sys.stderr)
         return Run.open(folder)
-    print(f"first stage: {recipe.init.recipe} into {folder}", file=sys.stderr)
+    if talk:
+        print(f"first stage: {recipe.init.recipe} into {folder}", file=sys.stderr)
     return train(first, folder)
 
 

@@ -106,6 +106,10 @@ class Family(Protocol):
         """D of the hidden states."""
         ...
 
+    def blocks(self, module: nn.Module) -> Sequence[nn.Module]:
+        """The transformer blocks in their order: what is cut, gathered and recomputed as one."""
+        ...
+
     def block_count(self, module: nn.Module) -> int:
         """How many blocks `features` can tap."""
         ...

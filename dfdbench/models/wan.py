@@ -150,6 +150,9 @@ class Wan:
     def feature_width(self, module: nn.Module) -> int:
         return module.get_parameter("patch_embedding.weight").shape[0]
 
+    def blocks(self, module: nn.Module) -> Sequence[nn.Module]:
+        return list(module.blocks)  # type: ignore[arg-type]
+
     def block_count(self, module: nn.Module) -> int:
         return len(module.blocks)  # type: ignore[arg-type]
 
