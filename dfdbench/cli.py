@@ -25,6 +25,7 @@ from dfdbench.console import (
     SuiteName,
     show,
 )
+from dfdbench.data.cli import app as data_app
 from dfdbench.errors import UserError
 from dfdbench.leaderboard.cli import app as leaderboard_app
 from dfdbench.vbench.export_cli import export
@@ -40,6 +41,7 @@ app = typer.Typer(
 toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
 app.add_typer(toy_app, name="toy")
 app.add_typer(assets_app, name="assets")
+app.add_typer(data_app, name="data")
 app.add_typer(leaderboard_app, name="leaderboard")
 
 

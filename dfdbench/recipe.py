@@ -21,9 +21,9 @@ from dfdbench.errors import UserError, unknown_name
 class Data:
     """Real clips: where their latents and prompts come from."""
 
-    source: str = "toy"  # "toy" renders them; else a latent folder
-    count: int = 2048
-    seed: int = 0
+    source: str = "toy"  # "toy" renders them; else a folder made by `dfdbench data encode`
+    count: int = 2048  # rendered; a folder is taken whole
+    seed: int = 0  # of the rendered
     frames: int = 0  # 0: the model's own
     height: int = 0
     width: int = 0

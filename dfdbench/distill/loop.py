@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dfdbench.distill import checkpoint, diagnostics, parallel, stages
 from dfdbench.distill.checkpoint import Position
-from dfdbench.distill.data import Clips, load_clips
+from dfdbench.distill.data import Clips, load_clips, negative_embedding
 from dfdbench.distill.discriminator import Heads, tapped_blocks
 from dfdbench.distill.methods import Method, get_method
 from dfdbench.distill.nets import Batch, LossReport, Networks
@@ -25,7 +25,7 @@ from dfdbench.distill.parallel import Group
 from dfdbench.distill.streams import Stream, seeded
 from dfdbench.errors import UserError
 from dfdbench.files import trim_jsonl
-from dfdbench.models import Family, load_family
+from dfdbench.models import Conditioning, Family, load_family
 from dfdbench.progress import Bar
 from dfdbench.recipe import Recipe
 from dfdbench.run import Run, weights_sha256
@@ -85,10 +85,10 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
             return existing
     with group.in_turn():
         clips = load_clips(recipe, family)
-    nets = build_networks(recipe, family, method, parent, group)
+        negative = negative_embedding(recipe, clips, family)
+    nets = build_networks(recipe, family, method, parent, group, negative)
     family.release("text_encoder")
     dtypes = {"master": "float32", "compute": str(nets.autocast or torch.float32).split(".")[1]}
-
 
     def create() -> dict[str, Any]:
         return Run.create(out, stages.describe(recipe, family, clips, parent, out, dtypes)).info
@@ -98,7 +98,12 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
 
 
 def build_networks(
-    recipe: Recipe, family: Family, method: Method, parent: Run | None, group: Group
+    recipe: Recipe,
+    family: Family,
+    method: Method,
+    parent: Run | None,
+    group: Group,
+    negative: Conditioning,
 ) -> Networks:
     """Student and fake score from the parent run or the teacher, and heads for a GAN."""
     device = group.device
@@ -128,7 +133,7 @@ def build_networks(
         family=family,
         student=student,
         critic=critic,
-        negative=family.encode_prompt([recipe.teacher.negative or ""]),
+        negative=negative,
         cfg=1.0 if recipe.teacher.cfg is None else recipe.teacher.cfg,
         guidance_passes=recipe.teacher.guidance_passes,
         times=stages.grid(recipe),

@@ -214,7 +214,7 @@ def describe(
         "lr": o.lr,
         "fake_lr": o.fake_lr,
         "data_sha256": clips.sha256,
-        "data_clips": len(clips.latents),
+        "data_clips": len(clips),
         "initial_student": lineage["id"] if lineage else "teacher",
         "initial_fake_score": lineage["id"] if lineage else "teacher",
         "initial_optimisers": "fresh",
