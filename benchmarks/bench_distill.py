@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from dfdbench.distill import stages
-from dfdbench.distill.data import Clips
+from dfdbench.distill.data import ClipsInMemory, negative_embedding
 from dfdbench.distill.loop import Trainer, build_networks
 from dfdbench.distill.methods import get_method
 from dfdbench.models import load_family
@@ -71,14 +71,15 @@ def measure(
     method, d = get_method(recipe.method), family.defaults
     shape = family.latent_shape(d.frames, d.height, d.width)
     prompts = [caption.text for caption in captions()]
-    clips = Clips(
+    clips = ClipsInMemory(
         torch.randn(256, *shape),
         torch.arange(256) % len(prompts),
         family.encode_prompt(prompts),
         0,
         device,
     )
-    nets = build_networks(recipe, family, method, None, device)
+    negative = negative_embedding(recipe, clips, family)
+    nets = build_networks(recipe, family, method, None, device, negative)
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(folder, {"arm": recipe.arm, "method": recipe.method})
         trainer = Trainer(recipe, method, nets, clips, run, None)

@@ -25,6 +25,7 @@ from dfdbench.console import (
     SuiteName,
     show,
 )
+from dfdbench.data.cli import app as data_app
 from dfdbench.errors import UserError
 from dfdbench.leaderboard.cli import app as leaderboard_app
 from dfdbench.vbench.export_cli import export
@@ -40,6 +41,7 @@ app = typer.Typer(
 toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
 app.add_typer(toy_app, name="toy")
 app.add_typer(assets_app, name="assets")
+app.add_typer(data_app, name="data")
 app.add_typer(leaderboard_app, name="leaderboard")
 
 
@@ -122,14 +124,20 @@ def distill(
 ) -> None:
     """Train a few-step student. Alone, `--method dfd` runs on the toy on a CPU.
 
+    On several GPUs: torchrun --nproc-per-node 8 -m dfdbench distill … --set optim.accumulate=8
+
     Example: dfdbench distill --method dfd --set dfd.p=0.3 --seed 1 --out runs/dfd-seed1
     """
     from dfdbench.distill.loop import distill as work
+    from dfdbench.distill.parallel import joined
     from dfdbench.recipe import load_recipe
 
-    loaded = load_recipe(recipe_name(method, recipe), overrides(method, model, seed, changes))
-    folder = out or Path("runs") / f"{loaded.arm}-seed{loaded.seed}"
-    run = work(loaded, folder, resume, init, None if device == "auto" else device)
+    with joined(None if device == "auto" else device) as group:
+        loaded = load_recipe(recipe_name(method, recipe), overrides(method, model, seed, changes))
+        folder = out or Path("runs") / f"{loaded.arm}-seed{loaded.seed}"
+        run = work(loaded, folder, resume, init, group.device.type)
+    if not group.first:
+        return
     show(
         {"run": str(run.path), "arm": run.arm, "student": str(run.student)},
         as_json,

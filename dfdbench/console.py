@@ -4,6 +4,7 @@ Used by cli.py and the files of its groups of commands.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,8 @@ def one_line_errors() -> Iterator[None]:
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "dfdbench"
         text = " ".join(error.format_message().split()).rstrip(".")
-        typer.echo(f"error: {text}; see {command} --help", err=True)
+        if os.environ.get("RANK", "0") == "0":  # torchrun gives all its processes the same line
+            typer.echo(f"error: {text}; see {command} --help", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo(

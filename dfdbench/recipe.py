@@ -21,9 +21,9 @@ from dfdbench.errors import UserError, unknown_name
 class Data:
     """Real clips: where their latents and prompts come from."""
 
-    source: str = "toy"  # "toy" renders them; else a latent folder
-    count: int = 2048
-    seed: int = 0
+    source: str = "toy"  # "toy" renders them; else a folder made by `dfdbench data encode`
+    count: int = 2048  # rendered; a folder is taken whole
+    seed: int = 0  # of the rendered
     frames: int = 0  # 0: the model's own
     height: int = 0
     width: int = 0
@@ -45,6 +45,7 @@ class Teacher:
 
     cfg: float | None = None  # standard g, 1 = none
     negative: str | None = None
+    guidance_passes: Literal["batched", "sequential"] = "batched"  # sequential: half the memory
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ class Recipe:
     method: str
     arm: str = ""  # name in tables; "": the method
     model: str = "toy-t2v"
+    family: str = ""  # kind of model that the recipe is for, such as "wan"; "": any
     seed: int = 0
     data: Data = Data()
     student: Student = Student()
@@ -169,11 +171,20 @@ class Recipe:
         return _plain(self)
 
     def digest(self) -> str:
-        """Hash of all that decides the weights: neither checkpoint cadence nor logging does."""
+        """Hash of all that decides the weights."""
         plain = self.as_dict()
-        for section in ("checkpoint", "log"):
-            plain.pop(section)
+        for key in UNDECISIVE:
+            *sections, last = key.split(".")
+            table = plain
+            for section in sections:
+                table = table[section]
+            table.pop(last)
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+UNDECISIVE = ("checkpoint", "log", "family", "teacher.guidance_passes")
+"""Sections and keys that leave the weights as they are (but for rounding): a run may be resumed
+with others."""
 
 
 def _key(item: "dataclasses.Field[Any]") -> str:

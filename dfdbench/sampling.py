@@ -48,13 +48,20 @@ def guided_v(
     conditioning: Conditioning,
     negative: Conditioning | None = None,
     cfg: float | Tensor = 1.0,
+    passes: str = "batched",
 ) -> Tensor:
-    """v̂ (B C T H W) under standard guidance g = `cfg` (a number or (B,)), in one doubled batch.
+    """v̂ (B C T H W) under standard guidance g = `cfg` (a number or (B,)).
 
-    Without `negative`, or with the number 1, the negative pass is left out.
+    Without `negative`, or with the number 1, the negative pass is left out. `passes`: "batched"
+    runs both branches as one batch of 2 B, "sequential" one after the other at half the memory.
     """
     if negative is None or (isinstance(cfg, float | int) and cfg == 1):
         return family.predict(module, x_t, t, conditioning)
+    if passes == "sequential":
+        conditional, unconditional = (
+            family.predict(module, x_t, t, branch) for branch in (conditioning, negative)
+        )
+        return cfg_combine(conditional, unconditional, cfg)
     both = concatenate([conditioning, negative])
     v = family.predict(module, torch.cat([x_t, x_t]), torch.cat([t, t]), both)
     conditional, unconditional = v.chunk(2)

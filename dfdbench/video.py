@@ -19,7 +19,7 @@ measured, at any CRF. No oracle reading changed with either.
 import os
 from collections.abc import Callable
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from dfdbench.files import atomic_path
 
 PIXEL_FORMAT = "yuv444p"
 CRF = 8
+Choose = Callable[[int], np.ndarray]  # frame numbers of a video of so many frames
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, on gamma-coded R, G, B
 
 
@@ -61,7 +62,7 @@ def _even16(total: int) -> np.ndarray:
     return np.unique(np.rint(np.linspace(0, total - 1, min(16, total))).astype(int))
 
 
-def _middle(count: int) -> Callable[[int], np.ndarray]:
+def _middle(count: int) -> Choose:
     def indices(total: int) -> np.ndarray:
         # VBench: the middle of each of `count` parts; a shorter clip's last frame fills the rest
         edges = np.linspace(0, total, min(count, total) + 1).astype(int)
@@ -71,7 +72,7 @@ def _middle(count: int) -> Callable[[int], np.ndarray]:
     return indices
 
 
-POLICIES: dict[str, Callable[[int], np.ndarray]] = {
+POLICIES: dict[str, Choose] = {
     "all": _all_frames,
     "even16": _even16,
     "middle8": _middle(8),
@@ -126,20 +127,20 @@ def decoders() -> list[str]:
     return [*first, f"pyav-{av.__version__}"]
 
 
-def _decode_decord(path: Path, policy: str, threads: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def _decode_decord(path: Path, choose: Choose, threads: int = 0) -> tuple[np.ndarray, np.ndarray]:
     threads = threads or int((os.environ.get("OMP_NUM_THREADS") or "0").split(",")[0])
     reader = _decord().VideoReader(str(path), num_threads=threads)
-    indices = frame_indices(len(reader), policy)
+    indices = choose(len(reader))
     return reader.get_batch(indices).asnumpy(), indices
 
 
-def _decode_pyav(path: Path, policy: str) -> tuple[np.ndarray, np.ndarray]:
+def _decode_pyav(path: Path, choose: Choose) -> tuple[np.ndarray, np.ndarray]:
     with av.open(str(path)) as container:
         declared = container.streams.video[0].frames
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     if len(frames) < declared:
         raise ValueError(f"{len(frames)} of {declared} frames can be decoded")
-    indices = frame_indices(len(frames), policy)
+    indices = choose(len(frames))
     return np.stack([frames[i] for i in indices]), indices
 
 
@@ -167,8 +168,14 @@ def frame_size(path: str | Path) -> tuple[int, int] | None:
         return None
 
 
-def read_video(path: str | Path, policy: str = "all", threads: int = 0) -> Clip:
-    """Decode the frames that `policy` (a key of POLICIES) takes from the video at `path`.
+def read_video(
+    path: str | Path,
+    policy: str | Callable[[int, float], np.ndarray] = "all",
+    threads: int = 0,
+) -> Clip:
+    """Decode the frames that `policy` takes from the video at `path`.
+
+    policy: a key of POLICIES, or a function of the number of frames and the frame rate.
 
     decord first; PyAV where decord is missing or fails. Both give the same pixels (a test compares
     them on a released clip). threads: of decord, 0 for `OMP_NUM_THREADS` or one a core.
@@ -181,13 +188,18 @@ def read_video(path: str | Path, policy: str = "all", threads: int = 0) -> Clip:
         raise UserError(f"{path}: no such video file; check the path")
     try:
         fps = _probe(path)
+        choose = (
+            partial(frame_indices, policy=policy)
+            if isinstance(policy, str)
+            else lambda total: policy(total, fps)
+        )
         if _decord():
             try:
-                frames, indices = _decode_decord(path, policy, threads)
+                frames, indices = _decode_decord(path, choose, threads)
                 return Clip(frames, fps, decoders()[0], indices, path)
             except (_decord().DECORDError, RuntimeError, IndexError):
                 pass  # PyAV decides whether the file or decord is at fault
-        frames, indices = _decode_pyav(path, policy)
+        frames, indices = _decode_pyav(path, choose)
     except UserError:
         raise
     except (av.FFmpegError, OSError, ValueError) as error:

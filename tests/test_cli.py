@@ -22,6 +22,7 @@ COMMANDS = [
     "assets",
     "assets list",
     "assets get",
+    "data encode",
     "toy train",
     "toy quality",
     "leaderboard add",

@@ -69,8 +69,8 @@ def test_float_frames_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["t2v/vipe_coast_dmd.mp4", "diversity/dfd_1.mp4"])
 def test_decord_and_pyav_give_the_same_pixels_of_a_released_clip(name: str) -> None:
     path = released_videos() / name
-    by_decord, indices = video._decode_decord(path, "even16")
-    by_pyav, same = video._decode_pyav(path, "even16")
+    by_decord, indices = video._decode_decord(path, video.POLICIES["even16"])
+    by_pyav, same = video._decode_pyav(path, video.POLICIES["even16"])
     np.testing.assert_array_equal(indices, same)
     np.testing.assert_array_equal(by_decord, by_pyav)
 
@@ -78,8 +78,8 @@ def test_decord_and_pyav_give_the_same_pixels_of_a_released_clip(name: str) -> N
 @has_decord
 def test_decord_and_pyav_give_the_same_pixels_of_a_toy_clip(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", toy_clips(1)[0], fps=8)
-    by_decord, _ = video._decode_decord(tmp_path / "clip.mp4", "all")
-    by_pyav, _ = video._decode_pyav(tmp_path / "clip.mp4", "all")
+    by_decord, _ = video._decode_decord(tmp_path / "clip.mp4", video.POLICIES["all"])
+    by_pyav, _ = video._decode_pyav(tmp_path / "clip.mp4", video.POLICIES["all"])
     np.testing.assert_array_equal(by_decord, by_pyav)
 
 

@@ -1,1 +1,1 @@
-
+"""Latent sets: clips encoded once (`dfdbench data encode`), then streamed to training."""

@@ -1,26 +1,55 @@
 """Real clips for training: latents with their prompts, in an order fixed by the seed alone.
 
-Used by the loop. Sources are named by `data.source` of the recipe.
+Used by the loop. Sources are named by `data.source` of the recipe: "toy" is held in memory, any
+other is a folder of latents that data/shards.py streams.
 """
 
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from dfdbench.distill.nets import Batch
 from dfdbench.distill.streams import seeded
-from dfdbench.errors import unknown_name
 from dfdbench.models import Conditioning, Family
 from dfdbench.recipe import Recipe
 
-SOURCES = ("toy",)
+
+class Clips(Protocol):
+    """An endless stream of shuffled passes over real clips; nothing about it has to be saved."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all clips, for the fairness record."""
+        ...
+
+    def __len__(self) -> int:
+        """Clips a pass."""
+        ...
+
+    def batch(self, start: int, count: int) -> Batch:
+        """Clips `start` to `start + count` of the stream, on the device."""
+        ...
+
+    def negative(self, prompt: str) -> Conditioning | None:
+        """The embedding (1 L D) of the negative prompt where it is stored beside the clips."""
+        ...
+
+
+def make_batch(latents: Tensor, conditioning: Conditioning) -> Batch:
+    """The batch of clips (B C T H W) and their prompts: the one place where every source's is made.
+
+    What a family takes from the clip itself (a given first frame) joins the conditioning here.
+    """
+    return Batch(latents, conditioning)
 
 
 @dataclass
-class Clips:
+class ClipsInMemory:
     """All real latents in memory, with each prompt embedded once.
 
     Attributes:
@@ -36,8 +65,13 @@ class Clips:
     def __post_init__(self) -> None:
         self._cached: tuple[int, Tensor] = (-1, torch.empty(0))
 
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def negative(self, prompt: str) -> Conditioning | None:
+        return None
+
     def batch(self, start: int, count: int) -> Batch:
-        """Clips `start` to `start + count` of the endless stream of shuffled passes."""
         total, parts = len(self.latents), []
         while count > 0:
             epoch, offset = divmod(start, total)
@@ -46,7 +80,7 @@ class Clips:
             start, count = start + len(part), count - len(part)
         rows = torch.cat(parts)
         index = self.prompt_index[rows].to(self.device)
-        return Batch(self.latents[rows].to(self.device), self.embedded.select(index))
+        return make_batch(self.latents[rows].to(self.device), self.embedded.select(index))
 
     def _order(self, epoch: int) -> Tensor:
         if self._cached[0] != epoch:
@@ -63,11 +97,29 @@ class Clips:
 
 
 def load_clips(recipe: Recipe, family: Family) -> Clips:
-    """The recipe's real clips, encoded by the family (and cached by the source)."""
-    if recipe.data.source not in SOURCES:
-        raise unknown_name("data.source", recipe.data.source, SOURCES)
+    """The recipe's real clips: a folder of latents, or the toy's, encoded once and cached.
+
+    Raises:
+        UserError: the folder is no latent set, is damaged, or does not fit model and recipe.
+    """
+    data = recipe.data
+    if data.source != "toy":
+        from dfdbench.data.shards import LatentSet
+
+        clips = LatentSet(Path(data.source), recipe.seed, family.device, recipe.optim.batch)
+        clips.check(family, data.frames, data.height, data.width)
+        return clips
     from dfdbench.toy.data import real_latents
 
-    latents, prompt_index, prompts = real_latents(family, recipe.data.count, recipe.data.seed)
+    latents, prompt_index, prompts = real_latents(family, data.count, data.seed)
     embedded = family.encode_prompt(prompts)
-    return Clips(latents.cpu().float(), prompt_index.cpu(), embedded, recipe.seed, family.device)
+    return ClipsInMemory(
+        latents.cpu().float(), prompt_index.cpu(), embedded, recipe.seed, family.device
+    )
+
+
+def negative_embedding(recipe: Recipe, clips: Clips, family: Family) -> Conditioning:
+    """What the guidance branch is conditioned on: stored beside the clips, else encoded now."""
+    text = recipe.teacher.negative or ""
+    stored = clips.negative(text)
+    return family.encode_prompt([text]) if stored is None else stored

@@ -16,6 +16,7 @@ from torch import Tensor
 from dfdbench.distill.inputs import Generator
 from dfdbench.distill.losses import per_sample
 from dfdbench.distill.nets import Batch, LossReport, Networks
+from dfdbench.distill.parallel import Group
 from dfdbench.distill.streams import Stream
 from dfdbench.recipe import Recipe
 from dfdbench.sampling import predictor
@@ -26,33 +27,43 @@ BINS = 10
 
 
 class Recorder:
-    """Collects tensors of each student update and writes them as lines of metrics.jsonl."""
+    """Collects tensors of each student update and writes them as lines of metrics.jsonl.
 
-    def __init__(self, path: Path, shift: float, device: torch.device) -> None:
-        self.path = path
+    Of several processes the first writes; their values are put together at a flush and not before.
+    """
+
+    def __init__(self, path: Path, shift: float, group: Group) -> None:
+        self.path, self.group = path, group
         # Bins that the shifted-uniform score times fill equally.
         edges = shift_time(torch.linspace(0, 1, BINS + 1, dtype=torch.float64), shift)
         self.edges = [round(edge, 6) for edge in edges.tolist()]
-        self.inner = edges[1:-1].float().to(device)
+        self.inner = edges[1:-1].float().to(group.device)
         self.lines: list[dict[str, Any]] = []
         self._reset_bins()
 
     def _reset_bins(self) -> None:
         self.sums: dict[str, Tensor] = defaultdict(lambda: self.inner.new_zeros(2, BINS))
 
-    def add_bins(self, report: LossReport) -> None:
-        """Add a report's per-sample values to their bins of t."""
+    def add_bins(self, report: LossReport, ours: bool = True) -> None:
+        """Add a report's per-sample values to their bins of t; not `ours`: another process does."""
         for name, (t, value) in report.bins.items():
             row = torch.bucketize(t.detach().float(), self.inner)
             pair = torch.stack([value.float(), torch.ones_like(value, dtype=torch.float32)])
-            self.sums[name].index_add_(1, row, pair)
+            sums = self.sums[name]
+            if ours:
+                sums.index_add_(1, row, pair)
 
     def add_line(self, kind: str, update: int, values: dict[str, Any]) -> None:
         """Keep a line whose values may be tensors."""
         self.lines.append({"kind": kind, "update": update, **values})
 
     def flush(self, update: int) -> list[str]:
-        """Append everything kept to the file; returns the names of values that are not finite."""
+        """Append everything kept to the file; returns the names of values that are not finite.
+
+        With several processes all of them call it, and all get the same answer.
+        """
+        if self.group.size > 1:
+            self._put_together()
         if self.sums:
             self.add_line("bins", update, {"t_edges": self.edges} | self._bin_values())
             self._reset_bins()
@@ -70,10 +81,27 @@ class Recorder:
                 plain[name] = value
             rows.append(json.dumps(plain, allow_nan=False) + "\n")
         self.lines = []
-        if rows:
+        if rows and self.group.first:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write("".join(rows))
         return broken
+
+    def _put_together(self) -> None:
+        """Average the updates' values over processes and add up the bins."""
+        found = [
+            (line, name)
+            for line in self.lines
+            if line["kind"] == "update"
+            for name, value in line.items()
+            if _is_tensor(value)
+        ]
+        if found:
+            values = torch.stack([line[name].float() for line, name in found])
+            for (line, name), value in zip(found, self.group.mean(values), strict=True):
+                line[name] = value
+        if self.sums:
+            total = self.group.total(torch.stack([*self.sums.values()]))
+            self.sums |= dict(zip(self.sums, total, strict=True))
 
     def _bin_values(self) -> dict[str, Tensor]:
         values: dict[str, Tensor] = {}

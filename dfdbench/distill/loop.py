@@ -10,20 +10,22 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dfdbench.distill import checkpoint, diagnostics, stages
+from dfdbench.distill import checkpoint, diagnostics, parallel, stages
 from dfdbench.distill.checkpoint import Position
-from dfdbench.distill.data import Clips, load_clips
+from dfdbench.distill.data import Clips, load_clips, negative_embedding
 from dfdbench.distill.discriminator import Heads, tapped_blocks
 from dfdbench.distill.methods import Method, get_method
 from dfdbench.distill.nets import Batch, LossReport, Networks
+from dfdbench.distill.parallel import Group
 from dfdbench.distill.streams import Stream, seeded
 from dfdbench.errors import UserError
 from dfdbench.files import trim_jsonl
-from dfdbench.models import Family, load_family
+from dfdbench.models import Conditioning, Family, load_family
 from dfdbench.progress import Bar
 from dfdbench.recipe import Recipe
 from dfdbench.run import Run, weights_sha256
@@ -45,17 +47,24 @@ def distill(
         init: finished run whose student and fake score to start from; without it a recipe with
             [init] makes or reuses that run beside `out`.
         device: "cpu" or "cuda"; by default CUDA where there is one. On CUDA networks compute in
-            bfloat16 over float32 master weights.
+            bfloat16 over float32 master weights. Under torchrun all processes call this alike.
 
     Raises:
-        UserError: recipe, model, `init` or an existing `out` do not fit, or the loss is not finite.
+        UserError: recipe, model, `init` or an existing `out` do not fit, the loss is not finite, or
+            a checkpoint cannot be written.
     """
-    out, init = Path(out), None if init is None else Path(init)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    method = get_method(recipe.method)
-    family = load_family(
-        recipe.model, torch.float32 if where.type == "cpu" else torch.bfloat16, where
-    )
+    with parallel.joined(device) as group:
+        return _distill(recipe, Path(out), resume, None if init is None else Path(init), group)
+
+
+def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: Group) -> Run:
+    where, method = group.device, get_method(recipe.method)
+    group.rounds(recipe.optim.accumulate)  # refuses what cannot be shared
+    with group.in_turn():
+        family = load_family(
+            recipe.model, torch.float32 if where.type == "cpu" else torch.bfloat16, where
+        )
+    stages.check_family(recipe, family)
     recipe = stages.resolve(recipe, family.defaults)
     method.record(recipe, family)  # refuses what cannot work before anything is trained
 
@@ -63,24 +72,42 @@ def distill(
     if existing and not resume:
         raise UserError(f"{out} already holds a run; pass --resume or another --out")
     parent = stages.parent_run(
-        recipe, out, init, family, lambda first, path: distill(first, path, True, None, device)
+        recipe,
+        out,
+        init,
+        family,
+        train=lambda first, path: _distill(first, path, True, None, group),
+        talk=group.first,
     )
     if existing:
         stages.check_resume(existing, recipe, parent)
         if existing.finished:
             return existing
-    clips = load_clips(recipe, family)
-    nets = build_networks(recipe, family, method, parent, where)
+    with group.in_turn():
+        clips = load_clips(recipe, family)
+        negative = negative_embedding(recipe, clips, family)
+    nets = build_networks(recipe, family, method, parent, group, negative)
     family.release("text_encoder")
     dtypes = {"master": "float32", "compute": str(nets.autocast or torch.float32).split(".")[1]}
-    run = existing or Run.create(out, stages.describe(recipe, family, clips, parent, out, dtypes))
-    return Trainer(recipe, method, nets, clips, run, parent).train()
+
+    def create() -> dict[str, Any]:
+        return Run.create(out, stages.describe(recipe, family, clips, parent, out, dtypes)).info
+
+    run = existing or Run(out, group.on_first(create))
+    return Trainer(recipe, method, nets, clips, run, parent, group).train()
 
 
 def build_networks(
-    recipe: Recipe, family: Family, method: Method, parent: Run | None, device: torch.device
+    recipe: Recipe,
+    family: Family,
+    method: Method,
+    parent: Run | None,
+    group: Group,
+    negative: Conditioning,
 ) -> Networks:
     """Student and fake score from the parent run or the teacher, and heads for a GAN."""
+    device = group.device
+    autocast = torch.bfloat16 if device.type == "cuda" else None
     student = family.load_student(parent.student) if parent else family.new_module()
     critic = family.load_network(parent.critic) if parent else family.new_module()
     heads, blocks = None, tuple[int, ...]()
@@ -89,21 +116,34 @@ def build_networks(
         with torch.random.fork_rng():
             torch.manual_seed(seeded("cpu", recipe.seed, "heads").initial_seed())
             heads = Heads(len(blocks), family.feature_width(critic)).to(device)
-    for module in (student, critic):
-        if recipe.optim.gradient_checkpointing:
+    gan_teacher = recipe.dmd2.gan_features == "teacher"
+    if recipe.optim.gradient_checkpointing:
+        for module in (student, critic, *([family.teacher] if heads and gan_teacher else [])):
             family.save_memory(module)
+    average = copy.deepcopy(student).requires_grad_(False) if recipe.optim.ema else None
+    skeletons = {}
+    if group.size > 1:
+        skeletons = {"student": parallel.skeleton(student), "critic": parallel.skeleton(critic)}
+        parallel.shard(family.teacher, family.blocks(family.teacher), group, None)
+        for module in filter(None, (student, critic, average)):
+            parallel.shard(module, family.blocks(module), group, autocast)
+        if heads is not None:
+            parallel.shard(heads, (), group, None)
     return Networks(
         family=family,
         student=student,
         critic=critic,
-        negative=family.encode_prompt([recipe.teacher.negative or ""]),
+        negative=negative,
         cfg=1.0 if recipe.teacher.cfg is None else recipe.teacher.cfg,
+        guidance_passes=recipe.teacher.guidance_passes,
         times=stages.grid(recipe),
         heads=heads,
-        gan_teacher=recipe.dmd2.gan_features == "teacher",
+        gan_teacher=gan_teacher,
         blocks=blocks,
-        autocast=torch.bfloat16 if device.type == "cuda" else None,
+        autocast=autocast,
         device=device,
+        average=average,
+        skeletons=skeletons,
     )
 
 
@@ -118,9 +158,10 @@ class Trainer:
         clips: Clips,
         run: Run,
         parent: Run | None,
+        group: Group,
     ) -> None:
         self.recipe, self.method, self.nets, self.clips = recipe, method, nets, clips
-        self.run, self.parent = run, parent
+        self.run, self.parent, self.group = run, parent, group
         # A second stage goes on with the parent's data order and noise, so that two arms that
         # continue one run see the same.
         self.first_iteration = parent.info["iterations_total"] if parent else 0
@@ -139,24 +180,28 @@ class Trainer:
         self.modules: dict[str, nn.Module] = {"student": nets.student, "critic": nets.critic}
         if nets.heads is not None:
             self.modules["heads"] = nets.heads
-        if o.ema:
-            self.modules["ema"] = copy.deepcopy(nets.student).requires_grad_(False)
-        self.recorder = diagnostics.Recorder(run.metrics_file, recipe.schedule.shift, nets.device)
+        if nets.average is not None:
+            self.modules["ema"] = nets.average
+        self.recorder = diagnostics.Recorder(run.metrics_file, recipe.schedule.shift, group)
 
     def train(self) -> Run:
         """Go on from the newest checkpoint to the end."""
         recipe, total = self.recipe, self.recipe.schedule.student_updates
+        group = self.group
         position = checkpoint.restore(
-            self.run.checkpoints, self.modules, self.optimisers, self.nets.device
+            self.run.checkpoints, self.modules, self.optimisers, self.nets.device, group
         )
-        trim_jsonl(self.run.metrics_file, "update", position.updates)
+        if group.first:
+            trim_jsonl(self.run.metrics_file, "update", position.updates)
         saved = time.monotonic()
         started = saved - position.seconds
-        with Bar(total, f"{recipe.arm} seed {recipe.seed}", done=position.updates) as bar:
+        label = f"{recipe.arm} seed {recipe.seed}"
+        with Bar(total, label, done=position.updates, quiet=not group.first) as bar:
             for update in range(position.updates + 1, total + 1):
                 self.cycle(update)
                 now = time.monotonic()
-                due = now - saved >= recipe.checkpoint.every_seconds
+                # One process's clock decides for all.
+                due = group.agree(now - saved >= recipe.checkpoint.every_seconds)
                 if recipe.checkpoint.every_updates:
                     due = due or update % recipe.checkpoint.every_updates == 0
                 if due or update == total or update % recipe.log.every == 0:
@@ -165,7 +210,7 @@ class Trainer:
                     position = Position(update, now - started)
                     keep = recipe.checkpoint.keep
                     checkpoint.save(
-                        self.run.checkpoints, position, self.modules, self.optimisers, keep
+                        self.run.checkpoints, position, self.modules, self.optimisers, keep, group
                     )
                     saved = time.monotonic()
                 bar.step()
@@ -196,19 +241,22 @@ class Trainer:
         student = role == "student"
         loss_of: LossFunction = self.method.student_loss if student else self.method.critic_loss
         params = self.student_params if student else self.critic_params
+        trained = (nets.student,) if student else (nets.critic, nets.heads)
         if nets.heads is not None:
-            nets.train_only(*((nets.student,) if student else (nets.critic, nets.heads)))
+            nets.train_only(*trained)
         size = o.batch // o.accumulate
+        rounds = self.group.rounds(o.accumulate)
         parts: dict[str, Tensor] = {}
-        for round_ in range(o.accumulate):
+        for round_ in rounds:
+            parallel.reduce_gradients(trained, now=round_ == rounds[-1])
             batch = self.clips.batch(iteration * o.batch + round_ * size, size)
             rng = Stream(self.recipe.seed, iteration, round_, nets.device)
             report = loss_of(batch, nets, self.recipe, rng)
-            (report.loss / o.accumulate).backward()
+            (report.loss / len(rounds)).backward()
             self.recorder.add_bins(report)
             for name, value in report.parts.items():
-                parts[name] = parts.get(name, 0) + value / o.accumulate
-        norm = torch.nn.utils.clip_grad_norm_(params, o.clip or float("inf"))
+                parts[name] = parts.get(name, 0) + value / len(rounds)
+        norm = parallel.local(torch.nn.utils.clip_grad_norm_(params, o.clip or float("inf")))
         self.optimisers[role].step()
         self.optimisers[role].zero_grad(set_to_none=True)
         return parts | {f"{role}_gradient_norm": norm}
@@ -225,8 +273,9 @@ class Trainer:
         bins, made = diagnostics.discrepancy(
             self.method.generate, batch, self.nets, self.recipe, rng
         )
-        self.recorder.add_bins(LossReport(made, {}, bins))
-        if look:
+        # Every process measures the same clips, as cut networks need all of them; one reports.
+        self.recorder.add_bins(LossReport(made, {}, bins), ours=self.group.first)
+        if look and self.group.first:
             values = diagnostics.decoded_look(self.nets, made, batch.latents, log.decode_count)
             self.recorder.add_line("probe", update, dict(values))
 
@@ -234,6 +283,7 @@ class Trainer:
         """Write the log; stop where a loss or a gradient is no longer finite."""
         broken = self.recorder.flush(update)
         if broken:
+            self.check_clips(update)
             last = checkpoint.found(self.run.checkpoints)
             good = f"last good checkpoint: {last[-1]}" if last else "no checkpoint was written yet"
             raise UserError(
@@ -241,11 +291,32 @@ class Trainer:
                 "optim.lr or optim.fake_lr"
             )
 
+    def check_clips(self, update: int) -> None:
+        """Refuse real clips that are not finite among those of the updates just logged."""
+        ratio, size = self.recipe.schedule.ratio, self.recipe.optim.batch
+        begin = max(update - self.recipe.log.every, 0)
+        for i in range(begin * ratio, update * ratio):
+            batch = self.clips.batch((self.first_iteration + i) * size, size)
+            if not torch.isfinite(batch.latents).all():
+                raise UserError(
+                    f"training of {self.run.path} stopped: data.source {self.recipe.data.source} "
+                    f"has latents with NaN or infinity (update {i // ratio + 1}); encode them again"
+                )
+
     def finish(self, seconds: float) -> Run:
         """Save the student and the fake score, drop resume points, complete run.json."""
-        family, run, s = self.nets.family, self.run, self.recipe.schedule
-        family.save_student(self.modules.get("ema", self.nets.student), run.student)
-        family.save_network(self.nets.critic, run.critic)
+        family, run, nets, group = self.nets.family, self.run, self.nets, self.group
+        student = self.modules.get("ema", nets.student)
+        student = parallel.whole(student, nets.skeletons.get("student"), group)
+        group.on_first(lambda: family.save_student(student, run.student))
+        critic = parallel.whole(nets.critic, nets.skeletons.get("critic"), group)
+        group.on_first(lambda: family.save_network(critic, run.critic))
+        run.info = group.on_first(lambda: self.complete(seconds))
+        return run
+
+    def complete(self, seconds: float) -> dict[str, Any]:
+        """Write run.json of the finished run and delete its resume points; returns run.json."""
+        run, s = self.run, self.recipe.schedule
         before = run.info["parent"] or {}
         run.update(
             status="finished",
@@ -258,9 +329,10 @@ class Trainer:
             student_sha256=weights_sha256(run.student / "transformer"),
             critic_sha256=weights_sha256(run.critic),
             device=_device_name(self.nets.device),
+            processes=self.group.size,
         )
         shutil.rmtree(run.checkpoints, ignore_errors=True)
-        return run
+        return run.info
 
 
 def _device_name(device: torch.device) -> str:

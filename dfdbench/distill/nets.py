@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dfdbench.distill import parallel
 from dfdbench.models import Conditioning, Family
 from dfdbench.sampling import guided_v
 from dfdbench.schedule import x0_from_v
@@ -48,8 +49,11 @@ class Networks:
     Attributes:
         negative: conditioning of the guidance branch, one row.
         cfg: the teacher's standard guidance scale.
+        guidance_passes: "batched", or "sequential" to save memory.
         times: the student's grid (N + 1,) float64, on the CPU.
         autocast: computing dtype on CUDA, None for plain float32.
+        average: exponential average of the student's weights, where the recipe wants one.
+        skeletons: empty copies of student and fake score, where they are cut among processes.
     """
 
     family: Family
@@ -58,11 +62,14 @@ class Networks:
     negative: Conditioning
     cfg: float
     times: Tensor
+    guidance_passes: str = "batched"
     heads: nn.Module | None = None
     gan_teacher: bool = False
     blocks: tuple[int, ...] = ()
     autocast: torch.dtype | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    average: nn.Module | None = None
+    skeletons: dict[str, nn.Module] = field(default_factory=dict)
 
     def precision(self) -> AbstractContextManager[None]:
         """Autocast where it is on."""
@@ -87,7 +94,10 @@ class Networks:
         unguided = not isinstance(cfg, Tensor) and cfg == 1
         negative = None if unguided else self.negative.repeat(len(x_t))
         with torch.no_grad(), self.precision():
-            return guided_v(self.family, self.family.teacher, x_t, t, conditioning, negative, cfg)
+            return guided_v(
+                self.family, self.family.teacher, x_t, t, conditioning, negative, cfg,
+                self.guidance_passes,
+            )  # fmt: skip
 
     def teacher_x0(
         self, x_t: Tensor, t: Tensor, conditioning: Conditioning, cfg: float | Tensor
@@ -106,4 +116,5 @@ class Networks:
         """Let gradients reach these networks only, where a GAN ties several together."""
         for module in (self.student, self.critic, self.heads):
             if module is not None:
+                parallel.put_back(module)
                 module.requires_grad_(any(module is wanted for wanted in modules))

@@ -17,11 +17,20 @@ from dfdbench.distill.data import Clips
 from dfdbench.distill.methods import get_method
 from dfdbench.errors import UserError
 from dfdbench.models import Defaults, Family
-from dfdbench.recipe import Recipe, load_recipe, recipe_from_dict
+from dfdbench.recipe import UNDECISIVE, Recipe, load_recipe, recipe_from_dict
 from dfdbench.run import Run, weights_sha256
 from dfdbench.schedule import student_times
 
 MUST_AGREE = ("model", "data", "student.steps", "student.times", "schedule.shift")
+
+
+def check_family(recipe: Recipe, family: Family) -> None:
+    """Refuse a model of another kind than the recipe is written for."""
+    if recipe.family and recipe.family != family.name:
+        raise UserError(
+            f"the recipe is for a model of the family {recipe.family}, {family.path} is of the "
+            f"family {family.name}; give another --model or --recipe"
+        )
 
 
 def resolve(recipe: Recipe, defaults: Defaults) -> Recipe:
@@ -56,7 +65,8 @@ def run_id(recipe: Recipe) -> str:
 
 
 def first_stage_recipe(recipe: Recipe) -> Recipe:
-    """Recipe of the run that `recipe.init` names; model, data, seed, grid and batch are ours."""
+    """Recipe of the run that `recipe.init` names; model, data, seed, grid, batch and
+    what only costs or saves memory are ours."""
     first = load_recipe(recipe.init.recipe)
     updates = recipe.init.updates or first.schedule.student_updates
     return dataclasses.replace(
@@ -67,8 +77,12 @@ def first_stage_recipe(recipe: Recipe) -> Recipe:
         student=dataclasses.replace(
             first.student, steps=recipe.student.steps, times=recipe.student.times
         ),
+        teacher=dataclasses.replace(first.teacher, guidance_passes=recipe.teacher.guidance_passes),
         optim=dataclasses.replace(
-            first.optim, batch=recipe.optim.batch, accumulate=recipe.optim.accumulate
+            first.optim,
+            batch=recipe.optim.batch,
+            accumulate=recipe.optim.accumulate,
+            gradient_checkpointing=recipe.optim.gradient_checkpointing,
         ),
         schedule=dataclasses.replace(
             first.schedule, student_updates=updates, shift=recipe.schedule.shift
@@ -84,8 +98,13 @@ def parent_run(
     init: Path | None,
     family: Family,
     train: Callable[[Recipe, Path], Run],
+    talk: bool = True,
 ) -> Run | None:
     """The finished run to start from: `init`, else the recipe's, made beside `out` if need be.
+
+    Args:
+        train: makes that run.
+        talk: say on stderr what is done.
 
     Raises:
         UserError: `init` is not a finished run, or was made for another model, data or grid.
@@ -104,9 +123,11 @@ def parent_run(
     if (folder / "run.json").is_file() and Run.open(folder).info.get("id") != run_id(resolved):
         folder = out.parent / run_id(resolved)
     if (folder / "run.json").is_file() and Run.open(folder).finished:
-        print(f"starting from the finished run {folder}", file=sys.stderr)
+        if talk:
+            print(f"starting from the finished run {folder}", file=sys.stderr)
         return Run.open(folder)
-    print(f"first stage: {recipe.init.recipe} into {folder}", file=sys.stderr)
+    if talk:
+        print(f"first stage: {recipe.init.recipe} into {folder}", file=sys.stderr)
     return train(first, folder)
 
 
@@ -146,9 +167,10 @@ def check_resume(run: Run, recipe: Recipe, parent: Run | None) -> None:
 def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
     keys: list[str] = []
     for key in left:
+        if prefix + key in UNDECISIVE:
+            continue
         if isinstance(left[key], dict):
-            if prefix + key not in ("checkpoint", "log"):
-                keys += _differences(left[key], right[key], f"{prefix}{key}.")
+            keys += _differences(left[key], right[key], f"{prefix}{key}.")
         elif left[key] != right[key]:
             keys.append(prefix + key)
     return keys
@@ -192,7 +214,7 @@ def describe(
         "lr": o.lr,
         "fake_lr": o.fake_lr,
         "data_sha256": clips.sha256,
-        "data_clips": len(clips.latents),
+        "data_clips": len(clips),
         "initial_student": lineage["id"] if lineage else "teacher",
         "initial_fake_score": lineage["id"] if lineage else "teacher",
         "initial_optimisers": "fresh",

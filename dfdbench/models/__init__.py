@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,10 @@ class Family(Protocol):
         """D of the hidden states."""
         ...
 
+    def blocks(self, module: nn.Module) -> Sequence[nn.Module]:
+        """The transformer blocks in their order: what is cut, gathered and recomputed as one."""
+        ...
+
     def block_count(self, module: nn.Module) -> int:
         """How many blocks `features` can tap."""
         ...
@@ -196,7 +200,7 @@ def resolve_folder(name_or_path: str | Path) -> Path:
     except Exception as error:
         raise UserError(
             f"model {name} is neither a folder nor reachable on the hub "
-            f"({type(error).__name__}); check the name, or download it and give its folder"
+            f"({type(error).__name__}); check the name, or give the folder of a download by --model"
         ) from None
 
 
@@ -223,9 +227,10 @@ def load_family(
     Raises:
         UserError: the checkpoint is missing, unreachable or of an unknown family.
     """
+    from dfdbench.models.loading import read_json
+
     folder = resolve_folder(name_or_path)
-    index: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    kind = index.get("_class_name", "")
+    kind = str(read_json(folder / "model_index.json").get("_class_name"))
     if kind not in FAMILIES:
         raise unknown_name(f"pipeline class in {folder}/model_index.json", kind, FAMILIES)
     return FAMILIES[kind](folder, dtype, torch.device(device))

@@ -21,6 +21,7 @@ from dfdbench.errors import UserError
 from dfdbench.folders import atomic_folder, link_tree
 from dfdbench.models import Defaults, read_defaults
 from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.loading import load_part, loading, read_config
 
 # Wan2.1's published sampling settings; its negative prompt is the official one, in Chinese.
 WAN_DEFAULTS = Defaults(
@@ -56,30 +57,29 @@ class Wan:
 
     @cached_property
     def teacher(self) -> nn.Module:
-        module = WanTransformer3DModel.from_pretrained(
-            self.path, subfolder="transformer", torch_dtype=self.dtype
-        )
+        module = load_part(WanTransformer3DModel, self.path / "transformer", self.dtype)
         return module.to(self.device).eval().requires_grad_(False)
 
     @cached_property
     def vae(self) -> Any:
         # The reference decodes in float32: bfloat16 shifts colours by more than a grey level.
-        vae = AutoencoderKLWan.from_pretrained(
-            self.path, subfolder="vae", torch_dtype=torch.float32
-        )
+        vae = load_part(AutoencoderKLWan, self.path / "vae", torch.float32)
         return vae.to(self.device).eval().requires_grad_(False)
 
     @cached_property
     def _vae_config(self) -> dict[str, Any]:
-        return dict(AutoencoderKLWan.load_config(self.path, subfolder="vae"))
+        return read_config(self.path / "vae", AutoencoderKLWan)
 
     @cached_property
     def text_encoder(self) -> tuple[Any, Any]:
         from transformers import AutoTokenizer, UMT5EncoderModel
 
-        tokenizer = AutoTokenizer.from_pretrained(self.path / "tokenizer")
+        with loading(self.path / "tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.path / "tokenizer", local_files_only=True
+            )
         dtype = torch.float32 if self.device.type == "cpu" else self.dtype
-        encoder = UMT5EncoderModel.from_pretrained(self.path / "text_encoder", dtype=dtype)
+        encoder = load_part(UMT5EncoderModel, self.path / "text_encoder", dtype)
         return tokenizer, nn.Module.to(encoder, self.device).eval().requires_grad_(False)
 
     def release(self, *parts: str) -> None:
@@ -95,7 +95,7 @@ class Wan:
     def load_network(self, folder: Path) -> nn.Module:
         if not (folder / "config.json").is_file():
             raise UserError(f"no network in {folder}; give a finished run or a diffusers folder")
-        module = WanTransformer3DModel.from_pretrained(folder, torch_dtype=torch.float32)
+        module = load_part(WanTransformer3DModel, folder, torch.float32)
         return module.to(self.device).train()
 
     def save_network(self, module: nn.Module, folder: Path) -> None:
@@ -149,6 +149,9 @@ class Wan:
 
     def feature_width(self, module: nn.Module) -> int:
         return module.get_parameter("patch_embedding.weight").shape[0]
+
+    def blocks(self, module: nn.Module) -> Sequence[nn.Module]:
+        return list(module.blocks)  # type: ignore[arg-type]
 
     def block_count(self, module: nn.Module) -> int:
         return len(module.blocks)  # type: ignore[arg-type]

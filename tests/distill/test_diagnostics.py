@@ -7,6 +7,7 @@ import torch
 from dfdbench.distill import diagnostics
 from dfdbench.distill.inputs import Generated
 from dfdbench.distill.nets import LossReport
+from dfdbench.distill.parallel import Group
 from dfdbench.distill.streams import Stream
 from dfdbench.files import trim_jsonl
 
@@ -18,7 +19,7 @@ def report(t, value):
 
 
 def test_bins_average_each_value_in_its_bin_of_t(tmp_path):
-    recorder = diagnostics.Recorder(tmp_path / "m.jsonl", 1.0, CPU)  # shift 1: tenths
+    recorder = diagnostics.Recorder(tmp_path / "m.jsonl", 1.0, Group())  # shift 1: tenths
     recorder.add_bins(report([0.05, 0.07, 0.95], [1.0, 3.0, 5.0]))
     recorder.add_bins(report([0.55], [7.0]))
     assert recorder.flush(4) == []
@@ -33,14 +34,14 @@ def test_bins_average_each_value_in_its_bin_of_t(tmp_path):
 def test_bins_are_filled_equally_by_the_score_times(tmp_path):
     from dfdbench.schedule import sample_t
 
-    recorder = diagnostics.Recorder(tmp_path / "m.jsonl", 5.0, CPU)
+    recorder = diagnostics.Recorder(tmp_path / "m.jsonl", 5.0, Group())
     t = sample_t(20000, torch.Generator().manual_seed(0), 5.0)
     counts = torch.bucketize(t, recorder.inner).bincount(minlength=10)
     assert counts.min() > 1800 and counts.max() < 2200
 
 
 def test_values_that_are_not_finite_are_named_and_written_as_null(tmp_path):
-    recorder = diagnostics.Recorder(tmp_path / "m.jsonl", 5.0, CPU)
+    recorder = diagnostics.Recorder(tmp_path / "m.jsonl", 5.0, Group())
     recorder.add_line("update", 3, {"matching": torch.tensor(float("nan")), "other": 1.0})
     assert recorder.flush(3) == ["matching at update 3"]
     assert json.loads((tmp_path / "m.jsonl").read_text())["matching"] is None

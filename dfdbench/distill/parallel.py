@@ -1,0 +1,241 @@
+"""One run on several processes: who they are, how networks are cut among them, how they end.
+
+Used by the loop, its checkpoints and its log. torchrun starts the processes, FSDP2 (`fully_shard`)
+cuts every network; started alone, all of this does nothing. Eight GPUs of one machine:
+
+    torchrun --nproc-per-node 8 -m dfdbench distill --recipe R --set optim.accumulate=8
+
+Several machines, on each of them (Slurm: `srun --ntasks-per-node 1` before it, and NODE the first
+host of `scontrol show hostnames $SLURM_JOB_NODELIST`; the run folder must be on a shared disk):
+
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint NODE:29500 \
+        -m dfdbench distill --recipe R --set optim.accumulate=16
+
+The batch stays what the recipe says: each process does its share of the accumulation rounds, and
+round i draws the same noise wherever it is done, so the number of processes changes no result.
+"""
+
+import copy
+import datetime
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dfdbench.errors import UserError
+
+T = TypeVar("T")
+TIMEOUT = datetime.timedelta(minutes=20)  # the longest that processes wait for one another
+GRACE_SECONDS = 1.0  # for the process that reports an error, before its end makes torchrun kill all
+PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "gloo")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of a run; with its defaults, the only one."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and talks."""
+        return self.rank == 0
+
+    def rounds(self, accumulate: int) -> range:
+        """The accumulation rounds of the global batch that this process does.
+
+        Raises:
+            UserError: the rounds cannot be shared equally.
+        """
+        if accumulate % self.size:
+            more = -(-accumulate // self.size) * self.size
+            raise UserError(
+                f"optim.accumulate = {accumulate} rounds cannot be shared by {self.size} "
+                f"processes; pass --set optim.accumulate={more} (it must divide optim.batch)"
+            )
+        share = accumulate // self.size
+        return range(self.rank * share, (self.rank + 1) * share)
+
+    def total(self, x: Tensor) -> Tensor:
+        """Sum over processes of tensors that have the same shape in each."""
+        if self.size > 1:
+            x = x.clone()
+            dist.all_reduce(x)
+        return x
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean over processes of tensors that have the same shape in each."""
+        return self.total(x) / self.size if self.size > 1 else x
+
+    def on_first(self, work: Callable[[], T]) -> T:
+        """Let the first process do `work` while the others wait; everyone gets its small result."""
+        if self.size == 1:
+            return work()
+        box: list[Any] = [work() if self.first else None]
+        dist.broadcast_object_list(box, device=torch.device("cpu"))
+        result: T = box[0]
+        return result
+
+    def agree(self, value: T) -> T:
+        """The first process's value, in all."""
+        return self.on_first(lambda: value)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first process goes through the body before the others, which find what it left."""
+        if not self.first:
+            self._wait()
+        yield
+        if self.first:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self.size > 1:
+            dist.all_reduce(torch.zeros(1))  # on the CPU: no GPU stands still for it
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[Group]:
+    """The group that torchrun started this process in, else this process alone.
+
+    A UserError is reported by one process only, the others end silently with the same exit code; a
+    process that lost another one ends with one line as well.
+
+    Args:
+        device: "cpu" or "cuda"; by default CUDA where there is one.
+
+    Raises:
+        UserError: more processes than GPUs, or another process of the run is gone.
+    """
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or not {"RANK", "MASTER_ADDR"} <= os.environ.keys():
+        yield Group(device=where)
+        return
+    if where.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise UserError(
+                f"{local + 1} processes on a machine with {torch.cuda.device_count()} GPUs; "
+                f"pass torchrun --nproc-per-node {torch.cuda.device_count()}"
+            )
+        where = torch.device("cuda", local)
+        torch.cuda.set_device(where)
+    if dist.is_initialized():  # a first stage within a run, or a run within the command
+        yield Group(dist.get_rank(), size, where)
+        return
+    store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    try:
+        yield Group(rank, size, where)
+    except (UserError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _lost_peer(error):
+            raise
+        _let_one_report(dist.PrefixStore("dfdbench", store), rank)
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            "another process of this run ended or hangs; start the same command again with --resume"
+        ) from None
+    dist.destroy_process_group()
+
+
+def _lost_peer(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or any(text in str(error) for text in PEER_GONE)
+
+
+def _let_one_report(store: dist.Store, rank: int) -> None:
+    """Return in the first process that gets here; end the others, after it had time to talk."""
+    try:
+        reports = store.add("reports", 1) == 1
+    except RuntimeError:  # the store ended with rank 0
+        reports = rank == 1
+    if reports:
+        if rank == 0:
+            time.sleep(GRACE_SECONDS)  # it may keep the store, which the others still ask
+        return
+    time.sleep(3 * GRACE_SECONDS)
+    raise SystemExit(2)
+
+
+def shard(
+    module: nn.Module, blocks: Iterable[nn.Module], group: Group, compute: torch.dtype | None
+) -> None:
+    """Cut a network among the processes, in place: each block is gathered only while it runs.
+
+    Autocast goes on to choose the dtype of every operation, as on one GPU; FSDP gathers trained
+    weights in `compute`, and reduces gradients and keeps the weights themselves in float32. It
+    must not cast inputs: bfloat16 cannot tell time 999 from 1000. Blocks are freed after a forward
+    pass and gathered again for the backward one; what lies outside of blocks stays gathered
+    between the two, as FSDP would not notice a backward pass that enters at a tapped block.
+
+    Args:
+        blocks: the transformer blocks within `module`.
+        compute: dtype that weights are gathered in; None as they are (the frozen teacher).
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    # Nothing here changes a network's output in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
+    policy = MixedPrecisionPolicy(
+        param_dtype=compute,
+        reduce_dtype=torch.float32 if compute else None,
+        cast_forward_inputs=False,
+    )
+    mesh = init_device_mesh(group.device.type, (group.size,))
+    for part in (*blocks, module):
+        fully_shard(part, mesh=mesh, mp_policy=policy)
+
+
+def put_back(module: nn.Module) -> None:
+    """Free what a pass left gathered, so that the parameters of `module` are the cut ones."""
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(module, FSDPModule):
+        module.reshard()
+
+
+def reduce_gradients(modules: Sequence[nn.Module | None], now: bool) -> None:
+    """Whether the coming backward pass averages gradients over processes or only keeps them."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in modules:
+        if isinstance(module, FSDPModule):
+            module.set_requires_gradient_sync(now)
+
+
+def local(x: Tensor) -> Tensor:
+    """A small value that belongs to all processes, such as a gradient norm, as a plain tensor."""
+    from torch.distributed.tensor import DTensor
+
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def skeleton(module: nn.Module) -> nn.Module:
+    """A copy without weights of a network that is about to be cut, for `whole` to fill."""
+    empty = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in module.parameters()}
+    return copy.deepcopy(module, empty)
+
+
+def whole(module: nn.Module, empty: nn.Module | None, group: Group) -> nn.Module:
+    """The uncut network, on the CPU of the first process; `module` itself if it was never cut."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    if empty is None:
+        return module
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(module, options=options)
+    if group.first:
+        empty.load_state_dict(weights, assign=True)
+    return empty

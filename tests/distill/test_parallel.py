@@ -1,0 +1,358 @@
+"""Training on two gloo processes on the CPU gives what one process gives, and ends cleanly."""
+
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dfdbench.distill import checkpoint, parallel
+from dfdbench.distill.data import Clips
+from dfdbench.distill.loop import Trainer, distill
+from dfdbench.distill.parallel import Group
+from dfdbench.distill.streams import Stream
+from dfdbench.errors import UserError
+from dfdbench.models import Conditioning, load_family
+from dfdbench.recipe import load_recipe
+from dfdbench.run import Run
+
+CPU = torch.device("cpu")
+LIMIT_SECONDS = 150
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.getbasetemp() / "parallel-cache"
+    monkeypatch.setenv("DFDBENCH_CACHE", str(folder))
+
+
+def settings(model, *more):
+    """`--set` values of a run of 4 updates of 3 iterations, each of 4 rounds of one clip."""
+    return [
+        f"model={model}", "data.count=8", "optim.batch=4", "optim.accumulate=4", "optim.lr=1e-3",
+        "optim.fake_lr=1e-3", "schedule.student_updates=4", "schedule.ratio=3", "log.every=1",
+        "log.probe_every=2", "log.decode_every=2", "init.updates=1", "checkpoint.every_updates=1",
+        *more,
+    ]  # fmt: skip
+
+
+def die_while_writing(rank):
+    from torch.distributed.checkpoint import HuggingFaceStorageWriter as Writer
+
+    write, calls = Writer.write_data, []
+
+    def dying(self, plan, planner):
+        calls.append(1)
+        if rank == 1 and len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(self, plan, planner)
+
+    Writer.write_data = dying
+
+
+def fill_the_disk(rank):
+    from torch.distributed.checkpoint import HuggingFaceStorageWriter as Writer
+
+    write, calls = Writer.write_data, []
+
+    def failing(self, plan, planner):
+        calls.append(1)
+        if rank == 1 and len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, plan, planner)
+
+    Writer.write_data = failing
+
+
+def _process(rank, port, log, work, arguments):
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
+                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
+    file = os.open(log, os.O_CREAT | os.O_WRONLY)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    work(rank, *arguments)
+
+
+def on_two(folder, work, *arguments):
+    """Run `work(rank, …)` in two processes; their exit codes and all that they printed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dfdbench.distill.loop", "dfdbench.models.wan", __name__])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = [folder / f"log-{rank}.txt" for rank in range(2)]
+    processes = [
+        context.Process(target=_process, args=(rank, port, logs[rank], work, arguments))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(LIMIT_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    text = "".join(log.read_text() for log in logs)
+    return SimpleNamespace(codes=[process.exitcode for process in processes], text=text)
+
+
+def command(rank, arguments, fault=None):
+    """`dfdbench distill …` as torchrun would start it."""
+    from dfdbench.cli import main
+
+    if fault:
+        fault(rank)
+    sys.argv = ["dfdbench", "distill", "--device", "cpu", *arguments]
+    main()
+
+
+def on_two_distill(out, recipe, values, *more, fault=None):
+    sets = [part for value in values for part in ("--set", value)]
+    arguments = ["--recipe", f"toy/{recipe}", "--out", str(out), *sets, *more]
+    return on_two(out.parent / f"{out.name}-logs", command, arguments, fault)
+
+
+def flat(line):
+    return {
+        f"{name} {i}": number
+        for name, value in line.items()
+        for i, number in enumerate(value if isinstance(value, list) else [value])
+    }
+
+
+def assert_same_run(one, two):
+    """Every logged value and every weight of two run folders agree."""
+    ours, theirs = (list(Run.open(path).metrics()) for path in (one, two))
+    assert len(ours) == len(theirs)
+    for line, other in zip(ours, theirs, strict=True):
+        assert flat(other) == pytest.approx(flat(line), rel=2e-5, abs=1e-6), line["update"]
+    for part in ("student/transformer", "critic"):
+        left, right = (
+            load_file(path / part / "diffusion_pytorch_model.safetensors") for path in (one, two)
+        )
+        assert left.keys() == right.keys()
+        for name, value in left.items():
+            torch.testing.assert_close(right[name], value, rtol=0, atol=1e-5)
+        config, other = (json.loads((p / part / "config.json").read_text()) for p in (one, two))
+        assert config == other
+
+
+CASES = {
+    "dmd2": ["dmd2.gan_weight=0.03", "dmd2.r1_weight=1", "optim.ema=0.5", "optim.clip=0.05",
+             "optim.gradient_checkpointing=true", "schedule.student_updates=2"],
+    "dp_dmd": ["dp_dmd.anchor_step=2", "schedule.student_updates=2"],
+    "dfd": ["dfd.gan=true", "dmd2.gan_weight=0.03", "dmd2.gan_features=teacher",
+            "student.input=backward_simulation", "optim.accumulate=2"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "method", ["dmd2", *(pytest.param(m, marks=pytest.mark.slow) for m in ("dp_dmd", "dfd"))]
+)
+def test_two_processes_train_what_one_does(tiny_checkpoint, tmp_path, method):
+    values = settings(tiny_checkpoint, *CASES[method])
+    one = distill(load_recipe(f"toy/{method}", values), tmp_path / "a" / "one", device="cpu")
+    done = on_two_distill(tmp_path / "b" / "two", method, values)
+    assert done.codes == [0, 0], done.text
+    assert done.text.count("run: ") == 1 and done.text.count(f"{method} seed 0: ") == 1
+    assert_same_run(one.path, tmp_path / "b" / "two")
+    assert Run.open(tmp_path / "b" / "two").info["processes"] == 2
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(tiny_checkpoint, tmp_path, monkeypatch):
+    values = settings(tiny_checkpoint, "dmd2.gan_weight=0.03", "optim.ema=0.5")
+    recipe = load_recipe("toy/dmd2", values)
+    distill(recipe, tmp_path / "whole", device="cpu")
+
+    killed = on_two_distill(tmp_path / "two", "dmd2", values, fault=die_while_writing)
+    assert killed.codes == [2, -signal.SIGKILL]
+    errors = [line for line in killed.text.splitlines() if "error" in line.lower()]
+    assert len(errors) == 1 and "another process of this run ended" in errors[0]
+    left = tmp_path / "two" / "checkpoints"
+    assert sorted(p.name for p in left.iterdir()) == ["step-1", "step-2"], "nothing half-written"
+    shutil.copytree(tmp_path / "two", tmp_path / "two-one")
+
+    again = on_two_distill(tmp_path / "two", "dmd2", values, "--resume")
+    assert again.codes == [0, 0], again.text
+    assert_same_run(tmp_path / "whole", tmp_path / "two")
+    distill(recipe, tmp_path / "two-one", resume=True, device="cpu")
+    assert_same_run(tmp_path / "whole", tmp_path / "two-one")
+
+    cycle = Trainer.cycle
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Trainer, "cycle", lambda self, n: cycle(self, n) if n < 3 else pytest.fail("stop")
+        )
+        with pytest.raises(pytest.fail.Exception):
+            distill(recipe, tmp_path / "one-two", device="cpu")
+    more = on_two_distill(tmp_path / "one-two", "dmd2", values, "--resume")
+    assert more.codes == [0, 0], more.text
+    assert_same_run(tmp_path / "whole", tmp_path / "one-two")
+
+
+def test_a_full_disk_of_one_process_ends_all_with_one_line(tiny_checkpoint, tmp_path):
+    values = settings(tiny_checkpoint, "log.probe_every=0", "log.decode_every=0")
+    full = on_two_distill(tmp_path / "run", "dmd2", values, fault=fill_the_disk)
+    assert full.codes == [2, 2]
+    errors = [line for line in full.text.splitlines() if "rror" in line]
+    assert len(errors) == 1 and "Traceback" not in full.text
+    assert "No space left on device" in errors[0] and "step-1 stays" in errors[0]
+    assert str(tmp_path / "run" / "checkpoints") in errors[0]
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-1"]
+
+
+def test_a_full_disk_keeps_the_older_checkpoint_of_a_single_process(tmp_path, monkeypatch):
+    net = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(net.parameters())
+    checkpoint.save(tmp_path, checkpoint.Position(1), {"net": net}, {"net": optimiser}, keep=1)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.distributed.checkpoint.HuggingFaceStorageWriter.write_data", full)
+    with pytest.raises(UserError, match=r"step-2 could not be written \(No space .*step-1 stays"):
+        checkpoint.save(tmp_path, checkpoint.Position(2), {"net": net}, {"net": optimiser}, keep=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_checkpoints_of_version_0_1_0_are_still_read(tmp_path):
+    from safetensors.torch import save_file
+
+    def trained(seed):
+        torch.manual_seed(seed)
+        net = torch.nn.Linear(2, 2)
+        optimiser = torch.optim.AdamW(net.parameters(), lr=0.1)
+        net(torch.ones(1, 2)).sum().backward()
+        optimiser.step()
+        return net, optimiser
+
+    net, optimiser = trained(0)
+    old = tmp_path / "step-7"
+    old.mkdir()
+    save_file(net.state_dict(), old / "net.safetensors")
+    torch.save(optimiser.state_dict(), old / "net.optimiser.pt")
+    (old / "state.json").write_text('{"updates": 7, "seconds": 1.5}')
+    other, its = trained(1)
+    at = checkpoint.restore(tmp_path, {"net": other}, {"net": its}, CPU)
+    assert at == checkpoint.Position(7, 1.5)
+    assert torch.equal(other.weight, net.weight)
+    moments = [o.state_dict()["state"][0]["exp_avg"] for o in (its, optimiser)]
+    assert torch.equal(*moments)
+
+
+def test_real_clips_that_are_not_finite_are_named(tiny_checkpoint, tmp_path, monkeypatch):
+    batch = Clips.batch
+
+    def broken(self, start, count):
+        made = batch(self, start, count)
+        return made._replace(latents=made.latents * float("nan")) if start >= 24 else made
+
+    monkeypatch.setattr(Clips, "batch", broken)
+    values = settings(tiny_checkpoint, "log.probe_every=0", "log.decode_every=0", "log.every=3")
+    with pytest.raises(UserError, match=r"data.source toy has latents with NaN.*\(update 3\)"):
+        distill(load_recipe("toy/dmd2", values), tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_processes_share_the_rounds_without_overlap(size):
+    shares = [Group(rank, size).rounds(8) for rank in range(size)]
+    assert [round_ for share in shares for round_ in share] == list(range(8))
+    assert len({len(share) for share in shares}) == 1
+
+
+def test_rounds_that_cannot_be_shared_are_refused_with_the_remedy():
+    with pytest.raises(UserError, match=r"optim\.accumulate=12"):
+        Group(0, 4).rounds(9)
+
+
+def test_processes_share_coin_and_exit_but_not_noise():
+    first, second = (
+        [Stream(3, iteration, Group(rank, 2).rounds(2)[0], CPU) for iteration in range(40)]
+        for rank in range(2)
+    )
+    coins = [[rng.coin("real_clip", 0.5) for rng in streams] for streams in (first, second)]
+    exits = [[rng.integer("exit", 4) for rng in streams] for streams in (first, second)]
+    assert coins[0] == coins[1] and {True, False} == set(coins[0])
+    assert exits[0] == exits[1] and set(exits[0]) == {0, 1, 2, 3}
+    like = torch.zeros(2, 3)
+    for a, b in zip(first, second, strict=True):
+        assert not torch.equal(a.normal("score_eps", like), b.normal("score_eps", like))
+
+
+def gradients_in_bfloat16(family, student, group=None):
+    """Gradients of a student pass under autocast, a guided teacher pass, times its network saw."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(2, *family.latent_shape(17, 64, 64), generator=g)
+    cond = Conditioning(torch.randn(2, 16, 64, generator=g))
+    seen = []
+    hook = student.condition_embedder.timesteps_proj.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].tolist())
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        v = family.predict(student, x, torch.tensor([0.999, 0.998]), cond)
+        with torch.no_grad():
+            scored = family.predict(family.teacher, x, torch.tensor([0.999, 0.998]), cond)
+    hook.remove()
+    (v**2).mean().backward()
+    return [parallel.local(p.grad) for p in student.parameters()], scored, seen
+
+
+def compare_bfloat16(rank, model):
+    def fresh():
+        family = load_family(model, torch.bfloat16)
+        return family, family.new_module()
+
+    family, student = fresh()
+    expected, scored, _ = gradients_in_bfloat16(family, student)
+    family, student = fresh()
+    with parallel.joined("cpu") as group:
+        parallel.shard(family.teacher, family.blocks(family.teacher), group, None)
+        parallel.shard(student, family.blocks(student), group, torch.bfloat16)
+        found, cut, seen = gradients_in_bfloat16(family, student)
+        assert torch.equal(cut, scored), "the frozen teacher gives the same, bit for bit"
+        assert all(g.dtype == p.dtype == torch.float32
+                   for g, p in zip(found, student.parameters(), strict=True))  # fmt: skip
+        assert abs(seen[0][0] - 999) < 1e-3 and abs(seen[0][1] - 998) < 1e-3
+        a, b = (torch.cat([g.flatten() for g in gradients]) for gradients in (expected, found))
+        cosine = torch.nn.functional.cosine_similarity(a, b, dim=0)
+        assert cosine > 0.999 and abs(b.norm() / a.norm() - 1) < 0.01, (cosine, a.norm(), b.norm())
+
+
+def test_bfloat16_gathering_keeps_float32_masters_exact_times_and_the_teacher(
+    tiny_checkpoint, tmp_path
+):
+    done = on_two(tmp_path, compare_bfloat16, tiny_checkpoint)
+    assert done.codes == [0, 0], done.text
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_command_and_one_process_talks(tiny_checkpoint, tmp_path):
+    def torchrun(*sets):
+        values = [part for value in settings(tiny_checkpoint, *sets) for part in ("--set", value)]
+        return subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+             "-m", "dfdbench", "distill", "--method", "dmd2", "--device", "cpu",
+             "--out", str(tmp_path / "run"), *values],
+            capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    refused = torchrun("optim.accumulate=1")
+    lines = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "--set optim.accumulate=2" in lines[0]
+    assert refused.returncode != 0 and not (tmp_path / "run").exists()
+    done = torchrun("schedule.student_updates=1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run: ") == 1 and Run.open(tmp_path / "run").finished
