@@ -15,18 +15,18 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from dfdbench.files import write_json
 from dfdbench.metrics import oracle as oracle_metrics
 from dfdbench.models import Defaults, read_defaults
+from dfdbench.models.cosmos import network_v
+from dfdbench.models.cosmos_text import chat_tokens, joined_states
 from dfdbench.progress import track
 from dfdbench.run import weights_sha256
 from dfdbench.sampling import batch_noise, sample_teacher
 from dfdbench.schedule import cfg_combine
 from dfdbench.toy import oracle, world
-from dfdbench.toy.checkpoint_i2v import TOY_I2V
+from dfdbench.toy.checkpoint_i2v import MAX_TOKENS, TOY_I2V
 from dfdbench.toy.continuation import continuations, direction_probabilities
 from dfdbench.toy.data import prompts_of
 from dfdbench.toy.quality import to_frames
-from dfdbench.toy.text_i2v import chat_tokens, joined_states
 from dfdbench.toy.train import held_out
-from dfdbench.toy.train_i2v import predict_v
 
 STEADY = 0.75  # pixels of wobble; 144 real clips through the VAE: .2 in the mean, .52 at most
 SPEEDS = (0.6, 2.0)  # pixels a frame; real sprites move at 0.9 to 1.5
@@ -108,7 +108,7 @@ class Teacher:
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
         encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder")
         texts = [caption.text for caption in world.captions()]
-        tokens = chat_tokens(tokenizer, [*texts, ""])
+        tokens = chat_tokens(tokenizer, [*texts, ""], MAX_TOKENS)
         self.prompts = joined_states(encoder.float(), tokens)  # 12 captions and the empty prompt
         shape = (1, -1, 1, 1, 1)
         self.mean = torch.tensor(self.vae.config.latents_mean).view(shape)
@@ -141,10 +141,10 @@ class Teacher:
         negative = self.prompts[-1:].expand(len(noise), -1, -1)
 
         def guided(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            v = predict_v(self.transformer, x_t, t, first, self.prompts[captions])
+            v = network_v(self.transformer, x_t, t, first, self.prompts[captions])
             if cfg == 1:
                 return v
-            return cfg_combine(v, predict_v(self.transformer, x_t, t, first, negative), cfg)
+            return cfg_combine(v, network_v(self.transformer, x_t, t, first, negative), cfg)
 
         x0, _ = sample_teacher(guided, noise, steps, shift)
         return torch.cat([first, x0[:, :, 1:]], 2)
