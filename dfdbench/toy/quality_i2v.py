@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from dfdbench.files import write_json
 from dfdbench.metrics import oracle as oracle_metrics
+from dfdbench.metrics.first_frame import psnr
 from dfdbench.models import Defaults, read_defaults
 from dfdbench.models.cosmos import network_v
 from dfdbench.models.cosmos_text import chat_tokens, joined_states
@@ -28,28 +29,7 @@ from dfdbench.toy.data import prompts_of
 from dfdbench.toy.quality import to_frames
 from dfdbench.toy.train import held_out
 
-STEADY = 0.75  # pixels of wobble; 144 real clips through the VAE: .2 in the mean, .52 at most
-SPEEDS = (0.6, 2.0)  # pixels a frame; real sprites move at 0.9 to 1.5
 FREE = {"direction": world.DIRECTIONS, "pan": len(world.PANS)}  # given the caption and the frame
-
-
-def psnr(frames: np.ndarray, given: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of two uint8 pictures; infinite if they are equal."""
-    error = np.mean((frames.astype(np.float64) - given) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
-
-
-def continues(reading: oracle.Reading, shape: int, hue: int) -> bool:
-    """Whether the sprite of the first frame stays itself and moves on steadily.
-
-    shape, hue: class indices of the first frame's sprite.
-    """
-    return (
-        reading.intact
-        and (reading.shape, reading.hue) == (shape, hue)
-        and reading.wobble <= STEADY
-        and SPEEDS[0] <= reading.speed <= SPEEDS[1]
-    )
 
 
 def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
@@ -74,12 +54,12 @@ def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
     entropies: dict[str, list[float]] = {name: [] for name in FREE}
     for clips, picture, shape, hue in zip(frames, pictures, shapes, hues, strict=True):
         readings = [oracle.read(clip) for clip in clips]
-        going = [continues(r, shape, hue) for r in readings]
+        going = [oracle.continues(r, shape, hue) for r in readings]
         rows["psnr"] += [psnr(clip[0], picture) for clip in clips]
         rows["intact"] += [r.intact for r in readings]
         rows["shape"] += [r.shape == shape for r in readings]
         rows["hue"] += [r.hue == hue for r in readings]
-        rows["steady"] += [r.wobble <= STEADY for r in readings]
+        rows["steady"] += [r.wobble <= oracle.STEADY for r in readings]
         rows["wobble"] += [r.wobble for r in readings]
         rows["continues"] += going
         if sum(going) >= oracle_metrics.MIN_CLIPS:
