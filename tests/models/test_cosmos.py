@@ -1,5 +1,6 @@
 """The Cosmos-Predict2.5 adapter against the plain diffusers pipeline, on a tiny checkpoint."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -19,13 +20,20 @@ from dfdbench.distill.loop import distill
 from dfdbench.distill.stages import first_stage_recipe, grid
 from dfdbench.errors import UserError
 from dfdbench.generate import Item, generate
-from dfdbench.models import Conditioning, load_family, resolve_folder, takes_image
+from dfdbench.models import (
+    Conditioning,
+    concatenate,
+    load_family,
+    resolve_folder,
+    takes_image,
+)
 from dfdbench.models.cosmos import COSMOS_DEFAULTS
 from dfdbench.models.shapes import real_config
 from dfdbench.recipe import Dmd2, load_recipe
 from dfdbench.run import Run
 from dfdbench.sampling import predictor, sample_student, sample_teacher
 from dfdbench.schedule import student_times, x0_from_v
+from dfdbench.study import jobs_of, load_study
 from dfdbench.suites import get_suite
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
@@ -352,6 +360,37 @@ def test_recipes_have_the_papers_values(name, iterations, gan):
     if name == "dfd":
         assert recipe.init.updates * s.ratio == 25_000
         assert first_stage_recipe(recipe).dmd2.gan_weight == 0.03
+
+
+@pytest.mark.parametrize("name", ["dmd2", "dmd2_control", "dfd", "dp_dmd", "dp_dmd_k1"])
+def test_toy_recipes_differ_from_those_of_toy_t2v_by_their_model_alone(name):
+    recipe = load_recipe(f"toy-i2v/{name}")
+    assert recipe.arm == name and (recipe.model, recipe.family) == ("toy-i2v", "cosmos")
+    assert recipe.init.recipe in ("", "toy-i2v/dmd2")
+    like = load_recipe(f"toy/{name.removesuffix('_k1')}")
+    anchor = dataclasses.replace(like.dp_dmd, anchor_step=1 if name == "dp_dmd_k1" else 5)
+    same = dataclasses.replace(
+        like, arm=name, model=recipe.model, family=recipe.family, init=recipe.init, dp_dmd=anchor
+    )
+    assert recipe == same
+
+
+def test_the_study_generates_and_scores_the_suite_of_its_model(tmp_path):
+    study = load_study("toy-i2v/main")
+    assert (study.name, study.suite, study.model) == ("toy-i2v-main", "toy-i2v", "toy-i2v")
+    jobs = jobs_of(study, tmp_path, (0,), study.model, 1)
+    assert {job.suite for job in jobs} == {"toy-i2v"} and len(jobs) == 2 + len(study.arms)
+    assert load_study("toy/main").suite == load_study("toy/main").model == "toy-t2v"
+
+
+def test_conditions_keep_their_picture_through_every_reshaping():
+    text, image = torch.arange(6.0).view(3, 2, 1), torch.arange(3.0).view(3, 1, 1, 1, 1)
+    both = Conditioning(text, image)
+    picked = both.select(torch.tensor([2, 0]))
+    assert picked.image_latents.flatten().tolist() == [2, 0]
+    assert concatenate([both, picked]).image_latents.flatten().tolist() == [0, 1, 2, 2, 0]
+    assert both.select(slice(1, 2)).repeat(2).image_latents.flatten().tolist() == [1, 1]
+    assert concatenate([Conditioning(text), Conditioning(text)]).image_latents is None
 
 
 def test_a_hub_id_may_name_a_branch(monkeypatch, tmp_path):
