@@ -13,7 +13,7 @@ help:
 	@echo "make test         the test suite (minutes)"
 	@echo "make test-all     the test suite with its slow tests and the regression check"
 	@echo "make lint         ruff (lint and format) and mypy"
-	@echo "make toy          train the toy's VAE and teacher from seeds (hours)"
+	@echo "make toy          train the toy's VAE and teachers from seeds (hours)"
 
 quickstart: .venv/.installed
 	@$(BIN)/dfdbench quickstart --out $(RUNS)

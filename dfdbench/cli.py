@@ -332,13 +332,15 @@ def toy_train(
     ),
     processes: Annotated[int, typer.Option(min=1, help="Share each batch; one a core.")] = 1,
 ) -> None:
-    """Train the toy's VAE and teacher from seeds; goes on where it was stopped. Takes hours.
+    """Train the toy's VAE and both teachers from seeds; goes on where it stopped. Takes hours.
 
     Example: dfdbench toy train --out runs/toy-train --processes 2
     """
     from dfdbench.toy.train import train
+    from dfdbench.toy.train_i2v import train_i2v
 
     typer.echo(f"model: {train(out, processes=processes)}")
+    typer.echo(f"model: {train_i2v(out, processes=processes)}")
 
 
 @toy_app.command("quality")
@@ -350,9 +352,12 @@ def toy_quality(
 
     Example: dfdbench toy quality --model runs/toy-train/toy-t2v --out quality.json
     """
-    from dfdbench.toy.quality import measure
+    from dfdbench.models import resolve_folder
+    from dfdbench.toy import quality, quality_i2v
 
-    measure(model, out)
+    folder = resolve_folder(model)
+    i2v = "Cosmos2_5" in (folder / "model_index.json").read_text(encoding="utf-8")
+    (quality_i2v if i2v else quality).measure(folder, out)
     typer.echo(f"quality: {out}")
 
 

@@ -192,7 +192,7 @@ def test_groups_and_names_are_expanded_once_in_order():
     assert fetch.expand(["brisque", "offline", "rife39"]) == [
         "brisque", "effnet_lite2", "rife39", "lpips_alexnet", "lpips_heads",
     ]  # fmt: skip
-    assert set(fetch.expand(["all"])) == set(ASSETS) - {"toy-t2v"}
+    assert set(fetch.expand(["all"])) == set(ASSETS) - {"toy-t2v", "toy-i2v"}
     with pytest.raises(UserError, match="unknown asset or group 'offlin'; did you mean offline"):
         fetch.expand(["brisque", "offlin"])
 

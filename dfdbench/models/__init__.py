@@ -26,7 +26,7 @@ __all__ = [
     "resolve_folder",
 ]
 
-PACKAGED = ("toy-t2v",)
+PACKAGED = ("toy-t2v", "toy-i2v")
 DEFAULTS_FILE = "dfdbench.json"
 
 

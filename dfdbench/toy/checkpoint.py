@@ -163,14 +163,14 @@ def write_checkpoint(
     staging = folder.with_name(folder.name + ".partial")
     shutil.rmtree(staging, ignore_errors=True)
     pipeline.save_pretrained(staging, safe_serialization=True)
-    _name_tokenizer_portably(staging)
+    name_tokenizer_portably(staging)
     write_json(staging / "dfdbench.json", spec.defaults)
     shutil.rmtree(folder, ignore_errors=True)
     staging.rename(folder)
     return folder
 
 
-def _name_tokenizer_portably(folder: Path) -> None:
+def name_tokenizer_portably(folder: Path) -> None:
     """Name the tokenizer's class as transformers 4 and 5 both know it."""
     index = json.loads((folder / "model_index.json").read_text())
     index["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]

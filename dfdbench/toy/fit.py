@@ -17,7 +17,7 @@ LOG_EVERY = 20
 WARM_UP = 100  # steps
 
 
-def _world() -> tuple[int, int]:
+def rank_and_processes() -> tuple[int, int]:
     """Rank and number of processes that share each batch; (0, 1) without torch.distributed."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
@@ -26,7 +26,7 @@ def _world() -> tuple[int, int]:
 
 def share_of_batch(size: int) -> slice:
     """The samples of a batch that this process computes."""
-    rank, world = _world()
+    rank, world = rank_and_processes()
     if size % world:
         raise ValueError(f"a batch of {size} cannot be shared by {world} processes")
     return slice(rank * size // world, (rank + 1) * size // world)
@@ -117,7 +117,7 @@ class Fit:
 
     def run(self, loss_of_step: Callable[[int], dict[str, torch.Tensor]]) -> None:
         """Train to `steps`; leaves the averaged weights in the module."""
-        rank, world = _world()
+        rank, world = rank_and_processes()
         if rank == 0:
             trim_jsonl(self.log, "step", self.step)
         started = time.monotonic() - self.seconds

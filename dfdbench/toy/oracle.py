@@ -31,8 +31,9 @@ class Reading(NamedTuple):
 
     shape, scene, hue (0..5), direction (0..7), pan (0 left, 1 none, 2 right): the class indices
     of dfdbench.toy.world. saturation: HSV, median of the sprite's inner pixels, 0..1.
-    area: pixels, mean over frames. speed: pixels a frame. likeness: correlation with the best
-    outline, mean over frames. intact: one sprite of known outline in at least 80 % of frames.
+    area: pixels, mean over frames. speed: pixels a frame. wobble: pixels, RMS distance of the
+    sprite's centre from steady motion. likeness: correlation with the best outline, mean over
+    frames. intact: one sprite of known outline in at least 80 % of frames.
     """
 
     shape: int
@@ -43,6 +44,7 @@ class Reading(NamedTuple):
     saturation: float
     area: float
     speed: float
+    wobble: float
     likeness: float
     intact: bool
 
@@ -162,7 +164,7 @@ def read(frames: np.ndarray) -> Reading:
     scene = _scene(video[background].mean(0)) if background.any() else -1
     pan = _pan(video @ LUMA, background)
     if seen.sum() < 2:
-        return Reading(-1, scene, -1, -1, pan, 0.0, float(areas.mean()), 0.0, 0.0, False)
+        return Reading(-1, scene, -1, -1, pan, 0.0, float(areas.mean()), 0.0, 0.0, 0.0, False)
     kept = masks[seen]
     grid_y, grid_x = np.mgrid[: masks.shape[1], : masks.shape[2]]
     area = areas[seen]
@@ -172,7 +174,9 @@ def read(frames: np.ndarray) -> Reading:
     sprites = np.stack([_centred(*pair) for pair in zip(cover[seen], kept, strict=True)])
     shape = int(_likeness(sprites.mean(0)).argmax())
     likeness = np.array([_likeness(sprite)[shape] for sprite in sprites])
-    velocity = np.polyfit(np.flatnonzero(seen), centroids, 1)[0]
+    times = np.flatnonzero(seen)
+    velocity, origin = np.polyfit(times, centroids, 1)
+    strayed = centroids - (origin + times[:, None] * velocity)
     turn = np.degrees(np.arctan2(velocity[1], velocity[0])) / (360 / DIRECTIONS)
     inner = ndimage.binary_erosion(masks, np.ones((1, 3, 3), bool)) & seen[:, None, None]
     hue, saturation = _hue_and_saturation(video[inner if inner.any() else masks])
@@ -187,6 +191,7 @@ def read(frames: np.ndarray) -> Reading:
         saturation=saturation,
         area=float(area.mean()),
         speed=float(np.hypot(*velocity)),
+        wobble=float(np.sqrt((strayed**2).sum(1).mean())),
         likeness=float(likeness.mean()),
         intact=bool((whole & single).mean() >= INTACT_SHARE),
     )

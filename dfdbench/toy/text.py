@@ -31,11 +31,13 @@ class CaptionEmbeddings:
         self.table = states * words.attention_mask[..., None]  # (4·3·phrasings + 1, L, D)
 
     def draw(
-        self, clips: world.Attributes, rng: torch.Generator, dropout: float = 0.0
+        self, captions: torch.Tensor, rng: torch.Generator, dropout: float = 0.0
     ) -> torch.Tensor:
-        """Embeddings (B L D) of a random phrasing per clip; with `dropout`, of the empty prompt."""
-        count, phrasings = len(clips), len(world.TEMPLATES)
-        phrasing = torch.randint(phrasings, (count,), generator=rng)
-        row = (clips.shape * len(world.SCENES) + clips.scene) * phrasings + phrasing
+        """Embeddings (B L D) of a random phrasing per clip; with `dropout`, of the empty prompt.
+
+        captions: int64 (B,), of each clip among the 12 (`data.prompts_of`).
+        """
+        count, phrasings = len(captions), len(world.TEMPLATES)
+        row = captions * phrasings + torch.randint(phrasings, (count,), generator=rng)
         row[torch.rand(count, generator=rng) < dropout] = len(self.table) - 1
         return self.table[row]

@@ -28,6 +28,7 @@ from dfdbench.toy.checkpoint import (
     build_vae,
     write_checkpoint,
 )
+from dfdbench.toy.data import prompts_of
 from dfdbench.toy.fit import Fit, share_of_batch
 from dfdbench.toy.text import CaptionEmbeddings
 
@@ -67,9 +68,9 @@ class Settings:
     ema: float = 0.998
 
 
-def _step_seed(stage: str, step: int) -> int:
+def step_seed(stage: str, step: int) -> int:
     """One seed a step; stages and held-out clips (see `held_out`) never share one."""
-    stages = ("vae", "clips", "teacher", "polish", "decoder", "narrow")
+    stages = ("vae", "clips", "teacher", "polish", "decoder", "narrow", "i2v", "i2v-clips")
     return stages.index(stage) * 10**7 + step
 
 
@@ -124,7 +125,7 @@ def _vae_loss(
 
     Nine frames of each clip, in every fourth step all 17 of half as many clips.
     """
-    seed, whole = _step_seed(stage, step), step % 4 == 3
+    seed, whole = step_seed(stage, step), step % 4 == 3
     clips = batch // 2 if whole else batch
     mine = share_of_batch(clips)
     video = world.render(world.sample_attributes(clips, seed)[mine]) * 2 - 1
@@ -167,7 +168,7 @@ def fold_vae(vae: Any, settings: Settings, spec: ToySpec) -> Any:
 
 def teacher_clips(settings: Settings) -> world.Attributes:
     """The teacher's training set."""
-    return world.sample_attributes(settings.clips, _step_seed("clips", 0))
+    return world.sample_attributes(settings.clips, step_seed("clips", 0))
 
 
 def encode_training_set(vae: Any, settings: Settings, out: Path) -> None:
@@ -186,7 +187,7 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     torch.manual_seed(settings.seed + 1)
     transformer = build_transformer(spec)
     latents = torch.load(out / LATENTS, weights_only=True)["latents"]
-    clips = teacher_clips(settings)
+    captions, _ = prompts_of(teacher_clips(settings))
     fit = Fit(
         "teacher",
         transformer,
@@ -199,10 +200,10 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     embeddings = CaptionEmbeddings(spec, settings.seed)
 
     def loss(step: int) -> dict[str, torch.Tensor]:
-        rng = torch.Generator().manual_seed(_step_seed("teacher", step))
+        rng = torch.Generator().manual_seed(step_seed("teacher", step))
         size = settings.teacher_batch
         index = torch.randint(len(latents), (size,), generator=rng)
-        prompt = embeddings.draw(clips[index], rng, settings.caption_dropout)
+        prompt = embeddings.draw(captions[index], rng, settings.caption_dropout)
         x0 = latents[index]
         noise = torch.randn(x0.shape, generator=rng)
         # Stratified times: one in each of `size` equal slices, which halves the loss's variance.
@@ -218,7 +219,7 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     return transformer.eval()
 
 
-Stage = Callable[[Settings, ToySpec, Path], Any]
+Stage = Callable[[Any, Any, Path], Any]  # of settings, spec and folder
 
 
 def _in_process(rank: int, processes: int, meeting: str, stage: Stage, *arguments: Any) -> None:
@@ -230,13 +231,25 @@ def _in_process(rank: int, processes: int, meeting: str, stage: Stage, *argument
     distributed.destroy_process_group()
 
 
-def shared(stage: Stage, settings: Settings, spec: ToySpec, out: Path, processes: int) -> Any:
+def shared(stage: Stage, settings: Any, spec: Any, out: Path, processes: int) -> Any:
     """Run a stage with each batch shared by `processes` (on a CPU faster than as many threads)."""
     if processes > 1:
         with tempfile.TemporaryDirectory() as folder:
             arguments = (processes, f"{folder}/meeting", stage, settings, spec, out)
             multiprocessing.spawn(_in_process, arguments, processes)
     return stage(settings, spec, out)  # alone: trains; after the others: loads what they wrote
+
+
+def record_settings(file: Path, settings: Any, spec: Any) -> None:
+    """Write what a folder is trained with.
+
+    Raises:
+        UserError: the folder holds a run with other settings.
+    """
+    record = json.loads(json.dumps({"settings": asdict(settings), "spec": asdict(spec)}))
+    if file.exists() and json.loads(file.read_text()) != record:
+        raise UserError(f"{file} has other settings; choose another --out or delete the folder")
+    write_json(file, record)
 
 
 def train(
@@ -256,11 +269,7 @@ def train(
     """
     settings, out = settings or Settings(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    record = json.loads(json.dumps({"settings": asdict(settings), "spec": asdict(spec)}))
-    file = out / "settings.json"
-    if file.exists() and json.loads(file.read_text()) != record:
-        raise UserError(f"{file} has other settings; choose another --out or delete the folder")
-    write_json(file, record)
+    record_settings(out / "settings.json", settings, spec)
     vae = shared(finish_vae, settings, spec, out, processes)
     encode_training_set(vae, settings, out)
     scale = torch.load(out / LATENTS, weights_only=True)

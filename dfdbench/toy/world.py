@@ -5,6 +5,7 @@ their entropy given the caption measures diversity exactly. Used by the teacher'
 `real` arm of `generate`, and (its shapes and ranges) by the oracle that reads clips back.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import tau
 
@@ -23,6 +24,12 @@ RADIUS = (8.5, 12.0)  # pixels
 PANS = ("left", "none", "right")
 PAN_SPEED = 1.0  # pixels a frame
 CELL = 11.0  # width of a house in the city, pixels
+PERIODS: dict[str, tuple[int, ...]] = {  # pixels, of the waves of three horizons
+    "desert": (47, 29, 37, 23, 31, 19),
+    "snow": (41, 25, 35, 21, 45, 27),
+}
+HOUSES = 14  # different ones in the city, then they repeat
+HOUSE_PHASE = HOUSES  # index in `texture` of where the first house begins
 
 SCENE_PHRASES = {"desert": "the desert", "city": "a city at dusk", "snow": "snowy hills"}
 TEMPLATES = (
@@ -163,7 +170,7 @@ def _edge(distance: torch.Tensor, width: float = 1.0) -> torch.Tensor:
     return (0.5 - distance / width).clamp(0, 1)
 
 
-def _waves(x: torch.Tensor, phases: torch.Tensor, periods: tuple[float, ...]) -> torch.Tensor:
+def _waves(x: torch.Tensor, phases: torch.Tensor, periods: Sequence[float]) -> torch.Tensor:
     """Mean of sines of world x (n T W) with per-clip phases (n, len(periods))."""
     parts = [(tau * (x / p + phases[:, i, None, None])).sin() for i, p in enumerate(periods)]
     return torch.stack(parts).mean(0)
@@ -174,28 +181,31 @@ def _background(scene: int, texture: torch.Tensor, camera: torch.Tensor) -> torc
     x = torch.arange(SIZE) + camera[:, :, None]  # world x (n T W)
     y = torch.arange(SIZE, dtype=torch.float32).view(1, 1, 1, SIZE, 1)
 
-    def line(level: float, height: float, phases: torch.Tensor, *periods: float) -> torch.Tensor:
-        """Coverage of the ground below a wavy horizon (n 1 T H W)."""
-        horizon = level + height * _waves(x, phases, periods)
+    def line(level: float, height: float, number: int) -> torch.Tensor:
+        """Coverage of the ground below the wavy horizon `number` (n 1 T H W)."""
+        pair = slice(2 * number, 2 * number + 2)
+        horizon = level + height * _waves(x, texture[:, pair], PERIODS[SCENES[scene]][pair])
         return _edge(horizon[:, None, :, None, :] - y, 2.0)
 
     if SCENES[scene] == "desert":
         picture = _mix(_colour(0.78, 0.77, 0.74), _colour(0.86, 0.83, 0.77), y / SIZE)
-        picture = _mix(picture, _colour(0.75, 0.70, 0.62), line(26, 7, texture[:, :2], 47, 29))
-        far = line(42, 8, texture[:, 2:4], 37, 23)
+        picture = _mix(picture, _colour(0.75, 0.70, 0.62), line(26, 7, 0))
+        far = line(42, 8, 1)
         picture = _mix(picture, _colour(0.66, 0.61, 0.53), far)
-        return _mix(picture, _colour(0.58, 0.53, 0.46), line(56, 5, texture[:, 4:6], 31, 19))
+        return _mix(picture, _colour(0.58, 0.53, 0.46), line(56, 5, 2))
     if SCENES[scene] == "snow":
         picture = _mix(_colour(0.72, 0.76, 0.80), _colour(0.82, 0.85, 0.88), y / SIZE)
-        picture = _mix(picture, _colour(0.86, 0.89, 0.92), line(24, 9, texture[:, :2], 41, 25))
-        picture = _mix(picture, _colour(0.77, 0.81, 0.85), line(42, 8, texture[:, 2:4], 35, 21))
-        return _mix(picture, _colour(0.93, 0.95, 0.97), line(56, 5, texture[:, 4:6], 45, 27))
+        picture = _mix(picture, _colour(0.86, 0.89, 0.92), line(24, 9, 0))
+        picture = _mix(picture, _colour(0.77, 0.81, 0.85), line(42, 8, 1))
+        return _mix(picture, _colour(0.93, 0.95, 0.97), line(56, 5, 2))
     picture = _mix(_colour(0.25, 0.27, 0.31), _colour(0.37, 0.37, 0.40), y / SIZE)
-    cell = (x / CELL + texture[:, 14, None, None]) + 2.0  # world x in houses, never negative
-    house = cell.floor().long() % 14
+    cell = (
+        x / CELL + texture[:, HOUSE_PHASE, None, None]
+    ) + 2.0  # world x in houses, never negative
+    house = cell.floor().long() % HOUSES
     edge = (cell - cell.floor() - 0.5).abs() * CELL - (CELL / 2 - 0.8)
     inside = _edge(edge, 1.6)[:, None, :, None, :]
-    random = texture[:, None, :14].expand(-1, x.shape[1], -1).gather(2, house)
+    random = texture[:, None, :HOUSES].expand(-1, x.shape[1], -1).gather(2, house)
     roof = (24 + 28 * random)[:, None, :, None, :]
     shade = (0.14 + 0.10 * ((random * 7.31) % 1))[:, None, :, None, :]
     walls = shade * _colour(0.95, 1.0, 1.12)
