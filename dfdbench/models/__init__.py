@@ -54,9 +54,14 @@ class Defaults:
 
 
 class Family(Protocol):
-    """One kind of video model. Latents are normalised (B C T H W) float32, t is (B,) in (0, 1]."""
+    """One kind of video model. Latents are normalised (B C T H W) float32, t is (B,) in (0, 1].
+
+    clean_frames: leading latent frames that conditioning.image_latents gives and `predict` keeps:
+    its v̂ leads there to these latents, and losses leave them out. 0: everything is generated.
+    """
 
     name: str
+    clean_frames: int
     path: Path
     device: torch.device
     defaults: Defaults
@@ -99,7 +104,7 @@ class Family(Protocol):
         conditioning: Conditioning,
         blocks: Sequence[int],
     ) -> list[Tensor]:
-        """Hidden states (B L D) after each of `blocks`."""
+        """Hidden states (B L D) after each of `blocks`, without the tokens of clean frames."""
         ...
 
     def feature_width(self, module: nn.Module) -> int:
@@ -165,7 +170,8 @@ def read_defaults(folder: Path, family: Defaults) -> Defaults:
 
 
 def resolve_folder(name_or_path: str | Path) -> Path:
-    """The checkpoint folder of a packaged name, a path or a hub id.
+    """The checkpoint folder of a packaged name, a path or a hub id, `owner/name` or with a branch
+    or tag `owner/name@revision`.
 
     Raises:
         UserError: nothing is there, or the hub cannot be reached.
@@ -183,7 +189,8 @@ def resolve_folder(name_or_path: str | Path) -> Path:
         return folder
     if folder.exists():
         raise UserError(f"{folder} has no model_index.json; give a diffusers checkpoint folder")
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    repository, _, revision = name.partition("@")
+    if repository.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(
             f"model folder {name} does not exist; give a diffusers folder, a hub id such as "
             f"Wan-AI/Wan2.1-T2V-1.3B-Diffusers, or {', '.join(PACKAGED)}"
@@ -192,11 +199,13 @@ def resolve_folder(name_or_path: str | Path) -> Path:
 
     from dfdbench.assets import find_repository
 
-    if here := find_repository(name):
+    if here := find_repository(repository):
         return here
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
+        )
     except Exception as error:
         raise UserError(
             f"model {name} is neither a folder nor reachable on the hub "
@@ -210,7 +219,16 @@ def _wan(folder: Path, dtype: torch.dtype, device: torch.device) -> Family:
     return Wan(folder, dtype, device)
 
 
-FAMILIES: dict[str, Callable[[Path, torch.dtype, torch.device], Family]] = {"WanPipeline": _wan}
+def _cosmos(folder: Path, dtype: torch.dtype, device: torch.device) -> Family:
+    from dfdbench.models.cosmos import Cosmos
+
+    return Cosmos(folder, dtype, device)
+
+
+FAMILIES: dict[str, Callable[[Path, torch.dtype, torch.device], Family]] = {
+    "WanPipeline": _wan,
+    "Cosmos2_5_PredictBasePipeline": _cosmos,
+}
 
 
 def load_family(

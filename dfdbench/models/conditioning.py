@@ -15,14 +15,21 @@ class Conditioning(NamedTuple):
     """Conditions of a batch; every field has the batch first.
 
     Attributes:
-        prompt_embeds: (B L D) text embeddings, zero after the last token.
+        prompt_embeds: (B L D) text embeddings, padded as the family's pipeline pads them.
+        image_latents: (B C K H W) normalised latents of the K given first frames; None for a
+            family that is given none.
     """
 
     prompt_embeds: Tensor
+    image_latents: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Conditioning":
         """The same conditioning with `function` applied to every tensor."""
-        return Conditioning(*(function(field) for field in self))
+        return Conditioning(*(None if field is None else function(field) for field in self))
+
+    def given(self, image_latents: Tensor | None) -> "Conditioning":
+        """The same text with these first frames (B C K H W)."""
+        return self._replace(image_latents=image_latents)
 
     def select(self, index: Tensor | slice) -> "Conditioning":
         """Rows `index` of the batch."""
@@ -39,4 +46,5 @@ class Conditioning(NamedTuple):
 
 def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
     """Several conditionings joined along the batch."""
-    return Conditioning(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    columns = zip(*parts, strict=True)
+    return Conditioning(*(None if column[0] is None else torch.cat(column) for column in columns))
