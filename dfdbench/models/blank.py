@@ -38,9 +38,12 @@ def _text_width(transformer: dict[str, Any]) -> int:
 
 
 def _shape_of(model: str) -> str | None:
-    """The name in models/configs of a shape or of a repository's id."""
-    names = known_shapes()
-    return next((n for n in names if model in (n, real_config(n)["repository"])), None)
+    """The name in models/configs of a shape or of a repository's id (with or without revision)."""
+    for name in known_shapes():
+        repository = real_config(name)["repository"]
+        if model in (name, repository, repository.partition("@")[0]):
+            return name
+    return None
 
 
 def _write_configs(model: str, folder: Path) -> tuple[int, int] | None:

@@ -6,15 +6,17 @@ FlopCounterMode, kept bytes the distinct storages that autograd saves. Two netwo
 blocks are traced; the others cost what the second did.
 """
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from dfdbench.distill.data import make_batch
@@ -56,9 +58,11 @@ def _values(cost: Cost) -> tuple[int, int, int, int]:
 class NetworkCost:
     """A transformer cut into its equal blocks and what is around them.
 
-    parameters: in all and in one block. parameter_bytes: likewise, in the dtypes they are held
-    in. boundary: bytes of the hidden states between two blocks, of one clip. tokens, width: (L, D)
-    of these.
+    parameters: in all; block_parameters: of one block. parameter_bytes: of all, in the dtypes they
+    are held in. boundary: bytes of the hidden states between two blocks, of one clip. working,
+    working_backward: the most bytes that a pass of a network of one block holds beside its
+    weights, without gradients, and forward and backward. tokens, width: (L, D) of the features
+    that a GAN looks at.
     """
 
     parameters: int
@@ -68,6 +72,8 @@ class NetworkCost:
     outside: Cost
     block: Cost
     boundary: int
+    working: int
+    working_backward: int
     tokens: int
     width: int
 
@@ -85,15 +91,20 @@ class NetworkCost:
 
 @dataclass(frozen=True)
 class Shape:
-    """The clips of a plan: latents (C T H W), and (L D) of the prompt embedding."""
+    """The clips of a plan: latents (C T H W), and (L D) of the prompt embedding.
+
+    clean_frames: first latent frames that the family is given.
+    """
 
     latents: tuple[int, int, int, int]
     text: tuple[int, int]
+    clean_frames: int = 0
 
     def batch(self, size: int, device: torch.device | str = "cpu") -> Batch:
         """Random clips and prompts of this shape, float32."""
         latents = torch.randn(size, *self.latents, device=device)
-        return make_batch(latents, Conditioning(torch.randn(size, *self.text, device=device)))
+        text = torch.randn(size, *self.text, device=device)
+        return make_batch(latents, Conditioning(text), self.clean_frames)
 
     @property
     def bytes(self) -> int:
@@ -103,6 +114,35 @@ class Shape:
 
 def _key(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
+
+
+class _Live(TorchDispatchMode):
+    """The most bytes that tensors made within it hold at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        old = {_key(a) for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)}
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and _key(tensor) not in self.known | old:
+                self._enter(tensor.untyped_storage())
+        self.peak = max(self.peak, self.bytes)
+        return out
+
+    def _enter(self, storage: torch.UntypedStorage) -> None:
+        self.known.add(storage._cdata)
+        self.bytes += storage.nbytes()
+        weakref.finalize(storage, self._leave, storage._cdata, storage.nbytes())
+
+    def _leave(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.bytes -= size
 
 
 class _Casts(TorchDispatchMode):
@@ -177,26 +217,43 @@ def measure(module: nn.Module, run: Any) -> Cost:
     return Cost(forward.get_total_flops(), backward, rest, copies)
 
 
+class Passed(NamedTuple):
+    """What `run_network` measures of a pass: see NetworkCost."""
+
+    cost: Cost
+    features: tuple[int, ...]
+    boundary: int
+    working: int
+    working_backward: int
+
+
 def run_network(
     family: Family, module: nn.Module, batch: Batch, frozen: bool, precision: torch.dtype | None
-) -> tuple[Cost, tuple[int, ...], int]:
-    """Cost of a pass of `module` over `batch`, and shape and bytes of its hidden states.
+) -> Passed:
+    """Measure passes of `module` over `batch`, with and without gradients.
 
     frozen: gradients go to the clip instead of the weights.
     """
     module.requires_grad_(not frozen)
     x = batch.latents.clone().requires_grad_(frozen)
     t = torch.full((len(x),), 0.5, device=x.device)
+    features: list[tuple[int, ...]] = []
+    sizes: list[int] = []
 
     def run() -> Tensor:
         with torch.autocast(x.device.type, dtype=precision, enabled=precision is not None):
-            out = family.predict_with_features(module, x, t, batch.conditioning, (0,))
-        hidden.append(out[1][0])
-        return out[0]
+            v, (tapped,) = family.predict_with_features(module, x, t, batch.conditioning, (0,))
+        features.append(tuple(tapped.shape))
+        return v
 
-    hidden: list[Tensor] = []
-    cost = measure(module, run)
-    return cost, tuple(hidden[0].shape), hidden[0].nbytes
+    note = lambda _module, _inputs, output: sizes.append(output.nbytes)  # noqa: E731
+    handle = family.blocks(module)[0].register_forward_hook(note)
+    with _Live() as live, torch.no_grad():
+        run()
+    with _Live() as both:
+        run().sum().backward()
+    handle.remove()
+    return Passed(measure(module, run), features[0], sizes[0], live.peak, both.peak)
 
 
 def _leave_meta(module: nn.Module) -> None:
@@ -231,33 +288,37 @@ def trace(model: str, shape: Shape, trained: bool, frozen: bool) -> NetworkCost:
             with FakeTensorMode():
                 _leave_meta(module)
                 ran = run_network(blank.family, module, shape.batch(1), frozen, torch.bfloat16)
-            parts.append((counts, *ran))
-    (few, one, hidden, boundary), (more, two, _, _) = parts
-    block = two - one
+            parts.append((counts, ran))
+    (few, one), (more, two) = parts
+    block = two.cost - one.cost
     return NetworkCost(
         parameters=whole[0],
         parameter_bytes=whole[1],
         block_parameters=more[0] - few[0],
         blocks=blocks,
-        outside=one - block,
+        outside=one.cost - block,
         block=block,
-        boundary=boundary,
-        tokens=hidden[1],
-        width=hidden[2],
+        boundary=one.boundary,
+        working=one.working,
+        working_backward=one.working_backward,
+        tokens=one.features[1],
+        width=one.features[2],
     )
 
 
 @cache
-def trace_heads(taps: int, tokens: int, width: int, frozen: bool) -> tuple[int, Cost]:
+def trace_heads(
+    taps: int, tokens: int, width: int, weights: bool, features: bool
+) -> tuple[int, Cost]:
     """Parameters of the discriminator's heads, and their cost on the features of one clip.
 
-    frozen: gradients go to the features instead of the weights.
+    weights, features: where gradients go.
     """
     with FakeTensorMode():
-        heads = Heads(taps, width).requires_grad_(not frozen)
-        features: Sequence[Tensor] = [
-            torch.empty(1, tokens, width, dtype=torch.bfloat16, requires_grad=frozen)
+        heads = Heads(taps, width).requires_grad_(weights)
+        hidden: Sequence[Tensor] = [
+            torch.empty(1, tokens, width, dtype=torch.bfloat16, requires_grad=features)
             for _ in range(taps)
         ]
-        cost = measure(heads, lambda: heads(features))
+        cost = measure(heads, lambda: heads(hidden))
     return sum(p.numel() for p in heads.parameters()), cost
