@@ -84,7 +84,7 @@ def study(
     name: Annotated[str, typer.Argument(help="Shipped name, such as toy/main, or TOML file.")],
     training_seeds: Annotated[str, typer.Option(help="Such as 0-2 or 0,1,5.")] = "0",
     out: Annotated[Path | None, typer.Option(help="Folder; else runs/study-NAME.")] = None,
-    model: Annotated[str, typer.Option(help=f"{MODEL_HELP}.")] = "toy-t2v",
+    model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}; else the study's.")] = None,
     processes: Processes = None,
     as_json: Json = False,
 ) -> None:

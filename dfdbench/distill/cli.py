@@ -70,7 +70,7 @@ def distill(
     show(
         {"run": str(run.path), "arm": run.arm, "student": str(run.student)},
         as_json,
-        f"run: {run.path}\nnext: dfdbench eval {run.path} --suite toy-t2v",
+        f"run: {run.path}\nnext: dfdbench eval {run.path}",
     )
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "load_family",
     "read_defaults",
     "resolve_folder",
+    "takes_image",
 ]
 
 PACKAGED = ("toy-t2v", "toy-i2v")
@@ -211,6 +212,20 @@ def resolve_folder(name_or_path: str | Path) -> Path:
             f"model {name} is neither a folder nor reachable on the hub "
             f"({type(error).__name__}); check the name, or give the folder of a download by --model"
         ) from None
+
+
+def takes_image(model: str) -> bool:
+    """Whether a model continues a given picture: by its pipeline's class, or by its hub id alone.
+
+    Args:
+        model: as in `load_family`; it need not be here.
+    """
+    try:
+        index = Path(model) if model not in PACKAGED else resolve_folder(model)
+        kind = json.loads((index / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, UserError):
+        return model == "toy-i2v" or model.startswith("nvidia/Cosmos-Predict2.5")
+    return bool(kind == "Cosmos2_5_PredictBasePipeline")
 
 
 def _wan(folder: Path, dtype: torch.dtype, device: torch.device) -> Family:
