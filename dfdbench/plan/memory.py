@@ -40,11 +40,12 @@ class Setup:
         """Student and fake score, when they are trained."""
         return trace(self.model, self.shape, True, False)
 
-    def network(self, name: str, frozen: bool) -> NetworkCost:
-        """A network as it is in a pass."""
-        if name == "teacher":
-            return trace(self.model, self.shape, False, True)
-        return trace(self.model, self.shape, True, frozen)
+    def network(self, one: Passes) -> NetworkCost:
+        """The network of a pass, as the pass uses it."""
+        trained = one.network != "teacher"
+        frozen = not trained or one.gradient.endswith("input")
+        tapped = one.gradient.startswith("features")
+        return trace(self.model, self.shape, trained, frozen, tapped)
 
     def heads(self, student: bool) -> tuple[int, Cost]:
         """The discriminator's parameters, and what one look costs in a step."""
@@ -61,7 +62,7 @@ class Setup:
 
     def cost(self, one: Passes) -> Cost:
         """Of one pass over one clip; forward only where nothing is kept."""
-        network = self.network(one.network, one.gradient.endswith("input"))
+        network = self.network(one)
         if one.gradient.startswith("features"):
             return network.upto(max(self.taps))
         whole = network.whole
@@ -71,7 +72,7 @@ class Setup:
         """FLOPs of the second forward pass that gradient checkpointing costs."""
         if one.gradient == "none" or not self.recipe.optim.gradient_checkpointing:
             return 0
-        network = self.network(one.network, False)
+        network = self.network(one)
         blocks = max(self.taps) + 1 if one.gradient.startswith("features") else network.blocks
         return blocks * network.block.forward
 
@@ -80,7 +81,7 @@ class Setup:
         if one.gradient == "none":
             return 0
         cost = self.cost(one)
-        network = self.network(one.network, one.gradient.endswith("input"))
+        network = self.network(one)
         if self.recipe.optim.gradient_checkpointing:
             clip = network.outside.kept + network.blocks * network.boundary
             copies = network.outside.copies
@@ -90,7 +91,7 @@ class Setup:
 
     def working(self, one: Passes) -> int:
         """Bytes that a pass over the micro-batch needs for a moment."""
-        network = self.network(one.network, one.gradient.endswith("input"))
+        network = self.network(one)
         forward = self.micro * one.together * network.working + self._casts(network)
         if one.gradient == "none":
             return forward
@@ -126,7 +127,7 @@ def lines(setup: Setup) -> dict[str, int]:
     """Bytes of one GPU by what they are for; their sum is the most that a step holds."""
     recipe, n, cut = setup.recipe, setup.trained, setup.gpus
     heads = setup.heads(False)[0]
-    teacher = setup.network("teacher", False)
+    teacher = trace(setup.model, setup.shape, False, True)
     trainable = 2 * n.parameters + heads
     steps: Sequence[tuple[int, int]] = [step_bytes(setup, student) for student in (True, False)]
     kept, working = max(steps, key=sum)

@@ -228,23 +228,30 @@ class Passed(NamedTuple):
 
 
 def run_network(
-    family: Family, module: nn.Module, batch: Batch, frozen: bool, precision: torch.dtype | None
+    family: Family,
+    module: nn.Module,
+    batch: Batch,
+    frozen: bool,
+    tapped: bool,
+    precision: torch.dtype | None,
 ) -> Passed:
     """Measure passes of `module` over `batch`, with and without gradients.
 
-    frozen: gradients go to the clip instead of the weights.
+    frozen: gradients go to the clip instead of the weights. tapped: they come from the features
+    of the last block instead of v̂.
     """
     module.requires_grad_(not frozen)
     x = batch.latents.clone().requires_grad_(frozen)
     t = torch.full((len(x),), 0.5, device=x.device)
+    last = family.block_count(module) - 1
     features: list[tuple[int, ...]] = []
     sizes: list[int] = []
 
     def run() -> Tensor:
         with torch.autocast(x.device.type, dtype=precision, enabled=precision is not None):
-            v, (tapped,) = family.predict_with_features(module, x, t, batch.conditioning, (0,))
-        features.append(tuple(tapped.shape))
-        return v
+            v, (hidden,) = family.predict_with_features(module, x, t, batch.conditioning, (last,))
+        features.append(tuple(hidden.shape))
+        return hidden.float() if tapped else v
 
     note = lambda _module, _inputs, output: sizes.append(output.nbytes)  # noqa: E731
     handle = family.blocks(module)[0].register_forward_hook(note)
@@ -268,13 +275,15 @@ def _leave_meta(module: nn.Module) -> None:
 
 
 @cache
-def trace(model: str, shape: Shape, trained: bool, frozen: bool) -> NetworkCost:
+def trace(
+    model: str, shape: Shape, trained: bool, frozen: bool, tapped: bool = False
+) -> NetworkCost:
     """The costs of a network of `model` for one clip on a GPU.
 
     Args:
         model: as `blank_family` takes it.
         trained: held in float32 and computing in bfloat16, else held in bfloat16 as the teacher.
-        frozen: gradients go to the clip instead of the weights.
+        frozen, tapped: see `run_network`.
     """
     parts = []
     for layers in (None, 1, 2):
@@ -287,7 +296,9 @@ def trace(model: str, shape: Shape, trained: bool, frozen: bool) -> NetworkCost:
         else:
             with FakeTensorMode():
                 _leave_meta(module)
-                ran = run_network(blank.family, module, shape.batch(1), frozen, torch.bfloat16)
+                ran = run_network(
+                    blank.family, module, shape.batch(1), frozen, tapped, torch.bfloat16
+                )
             parts.append((counts, ran))
     (few, one), (more, two) = parts
     block = two.cost - one.cost
