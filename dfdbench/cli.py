@@ -4,7 +4,6 @@
 2; Ctrl-C becomes one line and exit code 130.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +25,10 @@ from dfdbench.console import (
     show,
 )
 from dfdbench.data.cli import app as data_app
-from dfdbench.errors import UserError
+from dfdbench.distill.cli import distill
 from dfdbench.leaderboard.cli import app as leaderboard_app
 from dfdbench.vbench.export_cli import export
 
-METHODS = ("dmd2", "dp_dmd", "dfd")
 app = typer.Typer(
     cls=Commands,
     add_completion=False,
@@ -86,7 +84,7 @@ def study(
     name: Annotated[str, typer.Argument(help="Shipped name, such as toy/main, or TOML file.")],
     training_seeds: Annotated[str, typer.Option(help="Such as 0-2 or 0,1,5.")] = "0",
     out: Annotated[Path | None, typer.Option(help="Folder; else runs/study-NAME.")] = None,
-    model: Annotated[str, typer.Option(help=f"{MODEL_HELP}.")] = "toy-t2v",
+    model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}; else the study's.")] = None,
     processes: Processes = None,
     as_json: Json = False,
 ) -> None:
@@ -105,44 +103,7 @@ def study(
     show({"report": str(page)}, as_json, f"report: {page}")
 
 
-@app.command()
-def distill(
-    method: Annotated[str | None, typer.Option(help="dmd2, dp_dmd or dfd.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Shipped name or TOML file; else toy/METHOD.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}; else the recipe's.")] = None,
-    init: Annotated[Path | None, typer.Option(help="Finished DMD2 run to start from.")] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="Recipe value, such as dfd.p=0.3.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Training seed; else the recipe's.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; else runs/ARM-seedN.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Train a few-step student. Alone, `--method dfd` runs on the toy on a CPU.
-
-    On several GPUs: torchrun --nproc-per-node 8 -m dfdbench distill … --set optim.accumulate=8
-
-    Example: dfdbench distill --method dfd --set dfd.p=0.3 --seed 1 --out runs/dfd-seed1
-    """
-    from dfdbench.distill.loop import distill as work
-    from dfdbench.distill.parallel import joined
-    from dfdbench.recipe import load_recipe
-
-    with joined(None if device == "auto" else device) as group:
-        loaded = load_recipe(recipe_name(method, recipe), overrides(method, model, seed, changes))
-        folder = out or Path("runs") / f"{loaded.arm}-seed{loaded.seed}"
-        run = work(loaded, folder, resume, init, group.device.type)
-    if not group.first:
-        return
-    show(
-        {"run": str(run.path), "arm": run.arm, "student": str(run.student)},
-        as_json,
-        f"run: {run.path}\nnext: dfdbench eval {run.path} --suite toy-t2v",
-    )
+app.command()(distill)
 
 
 @app.command()
@@ -369,28 +330,6 @@ def pair_of_arms(text: str) -> tuple[str, str]:
     if len(arms) != 2 or not all(arms):
         raise UserError(f"--against {text} names no pair; write ARM:ARM, such as dfd_score:dfd")
     return arms[0], arms[1]
-
-
-def recipe_name(method: str | None, recipe: str | None) -> str:
-    """The recipe asked for; without one, the toy's of the method."""
-    from dfdbench.errors import unknown_name
-
-    if recipe:
-        return recipe
-    if method is None:
-        raise UserError("name what to train: --method dmd2, dp_dmd or dfd, or --recipe")
-    if method not in METHODS:
-        raise unknown_name("--method", method, METHODS)
-    return f"toy/{method}"
-
-
-def overrides(
-    method: str | None, model: str | None, seed: int | None, changes: list[str] | None
-) -> list[str]:
-    """The `--set` values with the options that are short for one."""
-    given = {"method": method, "model": model, "seed": seed}
-    short = [f"{k}={json.dumps(v)}" for k, v in given.items() if v is not None]
-    return short + (changes or [])
 
 
 def main() -> None:

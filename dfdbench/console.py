@@ -67,7 +67,7 @@ Images = Annotated[
     Path | None, typer.Option(help="First frames: VBench-I2V's folder, or pictures of your own.")
 ]
 SuiteName = Annotated[str, typer.Option("--suite", help="Prompts and metrics; see the README.")]
-MODEL_HELP = "toy-t2v, a diffusers folder, or a hub id"
+MODEL_HELP = "toy-t2v, toy-i2v, a diffusers folder, or a hub id"
 
 
 def show(value: Any, as_json: bool, text: str) -> None:

@@ -35,22 +35,24 @@ def evaluate(
 ) -> Summary:
     """Generate what the runs among `inputs` lack of the suite, then score everything.
 
-    The arguments are the options of `dfdbench eval`. Without `suite` runs are scored by toy-t2v,
-    and anything else by `clips`.
+    The arguments are the options of `dfdbench eval`. Without `suite` runs are scored by toy-t2v, or
+    toy-i2v if their models continue a picture, and anything else by `clips`.
 
     Raises:
         UserError: an option that names nothing, or what dfdbench.scoring.score raises.
     """
     part = parse_shard(shard) if shard else None
     runs = [path for path in inputs if (path / "run.json").is_file()]
-    name = suite or ("toy-t2v" if runs else "clips")
     if not runs:
-        chosen = choose_suite(name, prompts, images)
+        chosen = choose_suite(suite or "clips", prompts, images)
     else:
         from dfdbench.generate import complete, model_of, parse_seeds
+        from dfdbench.models import takes_image
         from dfdbench.run import Run
 
-        chosen = choose_suite(name, prompts, images, [model_of(Run.open(run)) for run in runs])
+        models = [model_of(Run.open(run)) for run in runs]
+        own = "toy-i2v" if all(takes_image(model) for model in models) else "toy-t2v"
+        chosen = choose_suite(suite or own, prompts, images, models)
     placed = device_of_models(device)
     bridge = open_bridge(vbench_python, official, chosen, placed)
     if runs:

@@ -24,11 +24,12 @@ from dfdbench.progress import Bar
 from dfdbench.recipe import recipe_from_dict
 from dfdbench.run import Run, weights_sha256
 from dfdbench.sampling import batch_noise, predictor, sample_student, sample_teacher
-from dfdbench.suites import Prompt, Suite
+from dfdbench.suites import TOY_PICTURE, Prompt, Suite
 from dfdbench.suites.images import crop, nearest_ratio
 from dfdbench.suites.vbench import TOY
-from dfdbench.toy.real import real_clip, write_first_frame
-from dfdbench.video import write_video
+from dfdbench.toy.real import opening, real_clip, real_continuation, write_first_frame
+from dfdbench.toy.world import render
+from dfdbench.video import read_image, write_video
 
 UNTRAINED = ("teacher", "real")
 """Arms that need no training; `reference_run` makes their run folders."""
@@ -101,24 +102,47 @@ def _items(
         image = prompt.image
         if suite.images:
             image = crop(suite.images, prompt, nearest_ratio(width, height))
+        if suite.conditions == TOY_PICTURE:
+            image = folder / prompt.id / "first.png"
+            write_first_frame(image, render(opening(prompt)))
         for seed in seeds or suite.seeds_of(prompt):
             if suite.conditions == TOY:
                 image = folder / prompt.id / f"{seed}.png"
-                write_first_frame(image, prompt, seed)
+                write_first_frame(image, real_clip(prompt, seed))
             items.append(Item(prompt, seed, image))
     return items
 
 
-def _conditions(family: Family) -> Callable[[Sequence[Item]], Conditioning]:
-    """Encodes the prompts of items, each distinct text once."""
+def _conditions(
+    family: Family, shape: tuple[int, int, int]
+) -> Callable[[Sequence[Item]], Conditioning]:
+    """Encodes the prompts of items, each distinct text once, and the first frames of their clips.
+
+    shape: frames, height and width of the clips.
+    """
     known: dict[str, Conditioning] = {}
 
     def encode(items: Sequence[Item]) -> Conditioning:
         for text in {item.prompt.text for item in items} - set(known):
             known[text] = family.encode_prompt([text])
-        return concatenate([known[item.prompt.text] for item in items])
+        both = concatenate([known[item.prompt.text] for item in items])
+        return both.given(_first_latents(family, items, shape)) if family.clean_frames else both
 
     return encode
+
+
+def _first_latents(
+    family: Family, items: Sequence[Item], shape: tuple[int, int, int]
+) -> Tensor | None:
+    """Latents (B C 1 H W) of the items' first frames, each fitted to the clip's size."""
+    from dfdbench.data.sources import fit
+
+    pictures = [read_image(item.image) for item in items]
+    found = [fit(picture[None], *shape[1:]) for picture in pictures if picture is not None]
+    if len(found) < len(items):
+        return None
+    pixels = torch.from_numpy(np.stack(found)).permute(0, 4, 1, 2, 3)
+    return family.encode_video(pixels.float() / 127.5 - 1)
 
 
 def _student_maker(run: Run, family: Family) -> Maker:
@@ -133,8 +157,8 @@ def _student_maker(run: Run, family: Family) -> Maker:
         "sampler": recipe.student.sampler,
     }
     module = family.load_student(run.student).eval().requires_grad_(False)
-    shape = family.latent_shape(*_shape(run, family))
-    encode = _conditions(family)
+    clip = _shape(run, family)
+    shape, encode = family.latent_shape(*clip), _conditions(family, clip)
 
     def make(items: Sequence[Item]) -> Tensor:
         ids, seeds = [item.prompt.id for item in items], [item.seed for item in items]
@@ -159,7 +183,8 @@ def _teacher_maker(run: Run, family: Family) -> Maker:
         "shift": d.shift,
         "cfg": cfg,
     }
-    encode, shape = _conditions(family), family.latent_shape(*_shape(run, family))
+    clip = _shape(run, family)
+    shape, encode = family.latent_shape(*clip), _conditions(family, clip)
     negative = family.encode_prompt([d.negative_prompt])
 
     def make(items: Sequence[Item]) -> Tensor:
@@ -172,11 +197,12 @@ def _teacher_maker(run: Run, family: Family) -> Maker:
     return Maker(settings, make, d.fps)
 
 
-def _real_maker(family: Family) -> Maker:
+def _real_maker(family: Family, suite: Suite) -> Maker:
     """Rendered toy clips through the family's autoencoder, as every other arm's pixels are."""
+    rendered = real_continuation if suite.conditions == TOY_PICTURE else real_clip
 
     def make(items: Sequence[Item]) -> Tensor:
-        clips = torch.cat([real_clip(item.prompt, item.seed) for item in items])
+        clips = torch.cat([rendered(item.prompt, item.seed) for item in items])
         return family.decode_latents(family.encode_video(clips * 2 - 1))
 
     return Maker({}, make, family.defaults.fps)
@@ -279,7 +305,7 @@ def generate(
     if family is None:
         family = open_family(model_of(run), device)
     if run.arm == "real":
-        maker = _real_maker(family)
+        maker = _real_maker(family, suite)
     else:
         maker = (_teacher_maker if run.arm == "teacher" else _student_maker)(run, family)
     maker.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip

@@ -57,6 +57,7 @@ def guided_v(
     """
     if negative is None or (isinstance(cfg, float | int) and cfg == 1):
         return family.predict(module, x_t, t, conditioning)
+    negative = negative.given(conditioning.image_latents)  # guidance is on the text alone
     if passes == "sequential":
         conditional, unconditional = (
             family.predict(module, x_t, t, branch) for branch in (conditioning, negative)

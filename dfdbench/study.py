@@ -1,6 +1,7 @@
 """A study: several arms over several training seeds, from training to a report.
 
-Behind `dfdbench study` and `dfdbench quickstart`. A study is a TOML file with a table per arm:
+Behind `dfdbench study` and `dfdbench quickstart`. A study is a TOML file with a table per arm, and
+above them `suite` and `model` if they are not toy-t2v:
 
     [arms.dfd_score]
     recipe = "toy/dfd"
@@ -26,8 +27,6 @@ from dfdbench.errors import UserError, unknown_name
 from dfdbench.generate import UNTRAINED
 from dfdbench.recipe import STUDIES, baselines_folder
 
-SUITE = "toy-t2v"
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -48,12 +47,15 @@ class Study:
     """Arms in an order in which each comes after the one it starts from.
 
     changes: recipe values for every arm, before the arm's own. seeds: clips a prompt.
+    suite: what is generated and scored. model: what is distilled unless a call names another.
     """
 
     name: str
     arms: tuple[Arm, ...]
     changes: tuple[str, ...] = ()
     seeds: int = 16
+    suite: str = "toy-t2v"
+    model: str = "toy-t2v"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Job:
     model: str
     seeds: int
     threads: int
+    suite: str
     recipe: str = ""
     changes: tuple[str, ...] = ()
     parent: Path | None = field(default=None)
@@ -88,15 +91,17 @@ def load_study(name: str | Path) -> Study:
     if str(name) in shipped_studies():
         family, _, stem = str(name).rpartition("/")
         path = baselines_folder() / family / STUDIES / f"{stem}.toml"
+        known_as = stem if family == "toy" else f"{family}-{stem}"
     elif Path(name).is_file():
         path = Path(name)
+        known_as = path.stem
     else:
         raise unknown_name("study", str(name), shipped_studies())
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"study {path} is not valid TOML: {error}") from None
-    _only_keys(table, ("arms", "set", "seeds"), str(path))
+    _only_keys(table, ("arms", "set", "seeds", "suite", "model"), str(path))
     arms: list[Arm] = []
     for arm, values in table.get("arms", {}).items():
         _only_keys(values, ("recipe", "init", "set", "against"), f"{path}, arm {arm}")
@@ -115,7 +120,8 @@ def load_study(name: str | Path) -> Study:
     if not arms:
         raise UserError(f"study {path} has no arms; add a table [arms.NAME]")
     changes = tuple(table.get("set", ()))
-    return Study(path.stem, tuple(arms), changes, int(table.get("seeds", 16)))
+    named = {key: table[key] for key in ("seeds", "suite", "model") if key in table}
+    return Study(known_as, tuple(arms), changes, **named)
 
 
 def _only_keys(table: dict[str, Any], known: Sequence[str], where: str) -> None:
@@ -129,14 +135,15 @@ def jobs_of(
 ) -> list[Job]:
     """All runs of a study, parents before children."""
     runs = out / "runs"
-    jobs = [Job(name, runs / name, model, study.seeds, threads) for name in reversed(UNTRAINED)]
+    shared = (model, study.seeds, threads, study.suite)
+    jobs = [Job(name, runs / name, *shared) for name in reversed(UNTRAINED)]
     for seed in training_seeds:
         for arm in study.arms:
             own = (f"arm='{arm.name}'", f"seed={seed}", f"model='{model}'")
             jobs.append(
                 Job(
-                    arm.name, runs / f"{arm.name}-seed{seed}", model, study.seeds, threads,
-                    arm.recipe, (*study.changes, *arm.changes, *own),
+                    arm.name, runs / f"{arm.name}-seed{seed}", *shared, arm.recipe,
+                    (*study.changes, *arm.changes, *own),
                     runs / f"{arm.init}-seed{seed}" if arm.init else None,
                 )
             )  # fmt: skip
@@ -159,7 +166,7 @@ def run_job(job: Job) -> float:
         run = reference_run(job.arm, job.path, job.model)
     else:
         run = distill(load_recipe(job.recipe, job.changes), job.path, resume=True, init=job.parent)
-    suite = get_suite(SUITE)
+    suite = get_suite(job.suite)
     generate(run, suite, range(1, job.seeds + 1), family=open_family(job.model))
     score([run.path], suite)
     return time.monotonic() - start
@@ -169,12 +176,13 @@ def run_study(
     study: Study,
     out: Path,
     training_seeds: Sequence[int] = (0,),
-    model: str = "toy-t2v",
+    model: str | None = None,
     processes: int | None = None,
 ) -> Path:
     """Run what is missing of a study under `out`; returns the report's index.html.
 
     Args:
+        model: instead of the study's own.
         processes: runs at a time, by default one a core, at most 4; threads are shared out.
 
     Raises:
@@ -182,6 +190,7 @@ def run_study(
     """
     from dfdbench.report.page import report
 
+    model = model or study.model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     processes = processes or min(cores, 4)
     jobs = jobs_of(study, out, training_seeds, model, max(1, cores // processes))

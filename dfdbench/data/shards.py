@@ -58,6 +58,7 @@ class LatentSet:
         device: where batches go; latents and embeddings get there as bfloat16 and become float32.
         period: positions after which the caller's steps repeat (its global batch): what is read
             ahead is what came next a period ago, so a rank's jumps over the others' are foreseen.
+        clean_frames: see `make_batch`.
 
     Raises:
         UserError: the folder is no latent set, or a shard is missing or has another size.
@@ -70,7 +71,9 @@ class LatentSet:
         device: torch.device | str = "cpu",
         period: int = 1,
         window: int = WINDOW,
+        clean_frames: int = 0,
     ) -> None:
+        self.clean_frames = clean_frames
         self.folder, self.index, self.seed = folder, read_index(folder), seed
         self.device, self.period, self.window = torch.device(device), period, window
         for shard in self.index.shards:
@@ -154,7 +157,7 @@ class LatentSet:
         length, width = self.index.prompt_embeds
         embeds = torch.zeros(count, length, width, device=self.device)
         embeds[:, : cut.shape[1]] = cut.to(self.device, non_blocking=True)
-        return make_batch(latents, Conditioning(embeds))
+        return make_batch(latents, Conditioning(embeds), self.clean_frames)
 
     def _pass(self, number: int) -> Tensor:
         if number not in self._passes:

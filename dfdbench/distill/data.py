@@ -40,11 +40,14 @@ class Clips(Protocol):
         ...
 
 
-def make_batch(latents: Tensor, conditioning: Conditioning) -> Batch:
+def make_batch(latents: Tensor, conditioning: Conditioning, clean_frames: int = 0) -> Batch:
     """The batch of clips (B C T H W) and their prompts: the one place where every source's is made.
 
-    What a family takes from the clip itself (a given first frame) joins the conditioning here.
+    clean_frames: the family's; so many first latent frames of the clip itself are what it is given.
+    The autoencoder is causal: they are those of the clip's beginning encoded alone.
     """
+    if clean_frames:
+        conditioning = conditioning.given(latents[:, :, :clean_frames])
     return Batch(latents, conditioning)
 
 
@@ -54,6 +57,7 @@ class ClipsInMemory:
 
     Attributes:
         latents: (N C T H W) float32 on the CPU. prompt_index: (N,) rows of `embedded`.
+        clean_frames: see `make_batch`.
     """
 
     latents: Tensor
@@ -61,6 +65,7 @@ class ClipsInMemory:
     embedded: Conditioning
     seed: int
     device: torch.device
+    clean_frames: int = 0
 
     def __post_init__(self) -> None:
         self._cached: tuple[int, Tensor] = (-1, torch.empty(0))
@@ -80,7 +85,8 @@ class ClipsInMemory:
             start, count = start + len(part), count - len(part)
         rows = torch.cat(parts)
         index = self.prompt_index[rows].to(self.device)
-        return make_batch(self.latents[rows].to(self.device), self.embedded.select(index))
+        latents = self.latents[rows].to(self.device)
+        return make_batch(latents, self.embedded.select(index), self.clean_frames)
 
     def _order(self, epoch: int) -> Tensor:
         if self._cached[0] != epoch:
@@ -106,7 +112,13 @@ def load_clips(recipe: Recipe, family: Family) -> Clips:
     if data.source != "toy":
         from dfdbench.data.shards import LatentSet
 
-        clips = LatentSet(Path(data.source), recipe.seed, family.device, recipe.optim.batch)
+        clips = LatentSet(
+            Path(data.source),
+            recipe.seed,
+            family.device,
+            recipe.optim.batch,
+            clean_frames=family.clean_frames,
+        )
         clips.check(family, data.frames, data.height, data.width)
         return clips
     from dfdbench.toy.data import real_latents
@@ -114,7 +126,12 @@ def load_clips(recipe: Recipe, family: Family) -> Clips:
     latents, prompt_index, prompts = real_latents(family, data.count, data.seed)
     embedded = family.encode_prompt(prompts)
     return ClipsInMemory(
-        latents.cpu().float(), prompt_index.cpu(), embedded, recipe.seed, family.device
+        latents.cpu().float(),
+        prompt_index.cpu(),
+        embedded,
+        recipe.seed,
+        family.device,
+        family.clean_frames,
     )
 
 

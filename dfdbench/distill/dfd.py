@@ -54,7 +54,7 @@ def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> L
         step = gap(rng.coin("real_clip", options.p))
     else:
         step = losses.mix(gap(False), gap(True), options.w)
-    return matching.student_report(recipe, batch, made, fake, draw, step)
+    return matching.student_report(nets, recipe, batch, made, fake, draw, step)
 
 
 def critic_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:

@@ -141,12 +141,12 @@ def discrepancy(
             v = predictor(family, teacher, batch.conditioning)(x_t, draw.t)
             free.append(score_from_v(x_t, v, draw.t))
             if nets.cfg != 1:
-                negative = nets.negative.repeat(len(x_t))
+                negative = nets.negative.repeat(len(x_t)).given(batch.conditioning.image_latents)
                 v = cfg_combine(v, predictor(family, teacher, negative)(x_t, draw.t), nets.cfg)
             guided.append(score_from_v(x_t, v, draw.t))
-    values = {"distance2": per_sample((batch.latents - made.x0) ** 2)}
+    values = {"distance2": per_sample(nets.free(batch.latents - made.x0) ** 2)}
     for name, (real, generated) in (("delta", free), ("delta_guided", guided)):
-        square = per_sample((real - generated) ** 2)
+        square = per_sample(nets.free(real - generated) ** 2)
         values |= {name: square.sqrt(), f"{name}2": square}
     return {f"probe_{name}": (draw.t, value) for name, value in values.items()}, made.x0
 

@@ -28,7 +28,7 @@ def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> L
     draw = rng.score_draw(made.x0, recipe.schedule)
     fake = matching.fake_score(nets, batch, made, draw, uses_gan(recipe))
     step = matching.gap(nets, batch, made, fake, draw, made.x0.detach(), nets.cfg)
-    return matching.student_report(recipe, batch, made, fake, draw, step)
+    return matching.student_report(nets, recipe, batch, made, fake, draw, step)
 
 
 def critic_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:

@@ -112,8 +112,9 @@ def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> L
     draw = rng.score_draw(made.x0, recipe.schedule)
     fake = matching.fake_score(nets, batch, made, draw, gan=False)
     step = matching.gap(nets, batch, made, fake, draw, made.x0.detach(), nets.cfg)
-    report = matching.student_report(recipe, batch, made, fake, draw, step)
-    diversity = F.mse_loss(first_v, anchor_velocity(batch, nets, recipe, noise))
+    report = matching.student_report(nets, recipe, batch, made, fake, draw, step)
+    anchor = anchor_velocity(batch, nets, recipe, noise)
+    diversity = F.mse_loss(nets.free(first_v), nets.free(anchor))
     parts = report.parts | {"diversity": diversity.detach()}
     return LossReport(report.loss + recipe.dp_dmd.weight * diversity, parts, report.bins)
 

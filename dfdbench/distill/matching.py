@@ -49,25 +49,32 @@ def gap(
     space: str = "x0",
     normalise_by: str = "generated",
 ) -> Gap:
-    """Gradient on G with the teacher looking at `scored`, noised by the same t and ε as G."""
+    """Gradient on G's free frames, the teacher looking at `scored`, noised by G's own t and ε."""
     with torch.no_grad():
         x_t = add_noise(scored, draw.eps, draw.t)
         real = nets.teacher_x0(x_t, draw.t, batch.conditioning, cfg)
-        return losses.score_gap(made.x0, fake.x0, real, scored, space, normalise_by)
+        parts = (nets.free(x) for x in (made.x0, fake.x0, real, scored))
+        return losses.score_gap(*parts, space, normalise_by)
 
 
 def student_report(
-    recipe: Recipe, batch: Batch, made: Generated, fake: FakeScore, draw: Draw, step: Gap
+    nets: Networks,
+    recipe: Recipe,
+    batch: Batch,
+    made: Generated,
+    fake: FakeScore,
+    draw: Draw,
+    step: Gap,
 ) -> LossReport:
     """The student's loss from its gap and, where logits are given, the generator's GAN loss."""
-    loss = losses.matching_loss(made.x0, step.direction)
+    loss = losses.matching_loss(nets.free(made.x0), step.direction)
     parts = {"matching": loss.detach()}
     if fake.logits is not None:
         adversarial = recipe.dmd2.gan_weight * losses.generator_gan_loss(fake.logits)
         parts["gan"] = adversarial.detach()
         loss = loss + adversarial
     with torch.no_grad():
-        distance = per_sample((batch.latents - made.x0) ** 2)
+        distance = per_sample(nets.free(batch.latents - made.x0) ** 2)
         bins = {
             "direction2": (draw.t, per_sample(step.raw**2)),  # mean (f − r)² before n
             "normaliser": (draw.t, step.normaliser),
@@ -96,9 +103,10 @@ def critic_report(
             _, logits = discriminator.logits(nets, x_t, draw.t, batch)
         terms = discriminator.critic_parts(nets, batch, draw, logits, options, rng)
     if options.critic_loss == "x0":
-        error = losses.denoising_error(x0_from_v(x_t, v, draw.t), generated)
+        prediction, target = x0_from_v(x_t, v, draw.t), generated
     else:
-        error = losses.denoising_error(v, velocity(generated, draw.eps))
+        prediction, target = v, velocity(generated, draw.eps)
+    error = losses.denoising_error(nets.free(prediction), nets.free(target))
     terms["fake_score"] = error.mean()
     parts = {f"critic_{name}": term.detach() for name, term in terms.items()}
     loss = torch.stack(list(terms.values())).sum()

@@ -77,6 +77,11 @@ class Networks:
             self.device.type, dtype=self.autocast, enabled=self.autocast is not None
         )
 
+    def free(self, x: Tensor) -> Tensor:
+        """The latent frames (B C T' H W) that are generated: all but the family's clean ones."""
+        clean = self.family.clean_frames
+        return x[:, :, clean:] if clean else x
+
     def student_v(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """v̂ of the student; it runs without guidance."""
         with self.precision():

@@ -48,6 +48,8 @@ FAMILY_NAMES = (
     "vbench_imaging_quality",
     "vbench_camera_motion",
     "vbench_bridge",
+    "first_frame",
+    "oracle_i2v",
 )
 
 Direction = Literal["higher", "lower", "nearest_reference"]

@@ -24,6 +24,7 @@ __all__ = [
     "load_family",
     "read_defaults",
     "resolve_folder",
+    "takes_image",
 ]
 
 PACKAGED = ("toy-t2v", "toy-i2v")
@@ -54,9 +55,14 @@ class Defaults:
 
 
 class Family(Protocol):
-    """One kind of video model. Latents are normalised (B C T H W) float32, t is (B,) in (0, 1]."""
+    """One kind of video model. Latents are normalised (B C T H W) float32, t is (B,) in (0, 1].
+
+    clean_frames: leading latent frames that conditioning.image_latents gives and `predict` keeps:
+    its v̂ leads there to these latents, and losses leave them out. 0: everything is generated.
+    """
 
     name: str
+    clean_frames: int
     path: Path
     device: torch.device
     defaults: Defaults
@@ -99,7 +105,7 @@ class Family(Protocol):
         conditioning: Conditioning,
         blocks: Sequence[int],
     ) -> list[Tensor]:
-        """Hidden states (B L D) after each of `blocks`."""
+        """Hidden states (B L D) after each of `blocks`, without the tokens of clean frames."""
         ...
 
     def feature_width(self, module: nn.Module) -> int:
@@ -165,7 +171,8 @@ def read_defaults(folder: Path, family: Defaults) -> Defaults:
 
 
 def resolve_folder(name_or_path: str | Path) -> Path:
-    """The checkpoint folder of a packaged name, a path or a hub id.
+    """The checkpoint folder of a packaged name, a path or a hub id, `owner/name` or with a branch
+    or tag `owner/name@revision`.
 
     Raises:
         UserError: nothing is there, or the hub cannot be reached.
@@ -183,7 +190,8 @@ def resolve_folder(name_or_path: str | Path) -> Path:
         return folder
     if folder.exists():
         raise UserError(f"{folder} has no model_index.json; give a diffusers checkpoint folder")
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    repository, _, revision = name.partition("@")
+    if repository.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(
             f"model folder {name} does not exist; give a diffusers folder, a hub id such as "
             f"Wan-AI/Wan2.1-T2V-1.3B-Diffusers, or {', '.join(PACKAGED)}"
@@ -192,16 +200,32 @@ def resolve_folder(name_or_path: str | Path) -> Path:
 
     from dfdbench.assets import find_repository
 
-    if here := find_repository(name):
+    if here := find_repository(repository):
         return here
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
+        )
     except Exception as error:
         raise UserError(
             f"model {name} is neither a folder nor reachable on the hub "
             f"({type(error).__name__}); check the name, or give the folder of a download by --model"
         ) from None
+
+
+def takes_image(model: str) -> bool:
+    """Whether a model continues a given picture: by its pipeline's class, or by its hub id alone.
+
+    Args:
+        model: as in `load_family`; it need not be here.
+    """
+    try:
+        index = Path(model) if model not in PACKAGED else resolve_folder(model)
+        kind = json.loads((index / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, UserError):
+        return model == "toy-i2v" or model.startswith("nvidia/Cosmos-Predict2.5")
+    return bool(kind == "Cosmos2_5_PredictBasePipeline")
 
 
 def _wan(folder: Path, dtype: torch.dtype, device: torch.device) -> Family:
@@ -210,7 +234,16 @@ def _wan(folder: Path, dtype: torch.dtype, device: torch.device) -> Family:
     return Wan(folder, dtype, device)
 
 
-FAMILIES: dict[str, Callable[[Path, torch.dtype, torch.device], Family]] = {"WanPipeline": _wan}
+def _cosmos(folder: Path, dtype: torch.dtype, device: torch.device) -> Family:
+    from dfdbench.models.cosmos import Cosmos
+
+    return Cosmos(folder, dtype, device)
+
+
+FAMILIES: dict[str, Callable[[Path, torch.dtype, torch.device], Family]] = {
+    "WanPipeline": _wan,
+    "Cosmos2_5_PredictBasePipeline": _cosmos,
+}
 
 
 def load_family(

@@ -15,14 +15,24 @@ class Conditioning(NamedTuple):
     """Conditions of a batch; every field has the batch first.
 
     Attributes:
-        prompt_embeds: (B L D) text embeddings, zero after the last token.
+        prompt_embeds: (B L D) text embeddings, padded as the family's pipeline pads them.
+        image_latents: (B C K H W) normalised latents of the K given first frames; None for a
+            family that is given none.
     """
 
     prompt_embeds: Tensor
+    image_latents: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Conditioning":
         """The same conditioning with `function` applied to every tensor."""
-        return Conditioning(*(function(field) for field in self))
+        image = self.image_latents
+        return Conditioning(
+            function(self.prompt_embeds), None if image is None else function(image)
+        )
+
+    def given(self, image_latents: Tensor | None) -> "Conditioning":
+        """The same text with these first frames (B C K H W)."""
+        return self._replace(image_latents=image_latents)
 
     def select(self, index: Tensor | slice) -> "Conditioning":
         """Rows `index` of the batch."""
@@ -39,4 +49,6 @@ class Conditioning(NamedTuple):
 
 def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
     """Several conditionings joined along the batch."""
-    return Conditioning(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    images = [part.image_latents for part in parts if part.image_latents is not None]
+    texts = torch.cat([part.prompt_embeds for part in parts])
+    return Conditioning(texts, torch.cat(images) if images else None)

@@ -7,6 +7,7 @@ warn; here every weight comes from safetensors, or the part is refused.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,34 @@ def loading(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder} cannot be loaded ({_first_line(error)}); {MEND}") from None
 
 
+_random: ContextVar[torch.device | None] = ContextVar("random", default=None)
+
+
+@contextmanager
+def random_weights(device: torch.device | str) -> Iterator[None]:
+    """Within, `load_part` reads config.json only and draws the weights anew on `device`.
+
+    For networks whose size matters and whose values do not: plans and benches.
+    """
+    token = _random.set(torch.device(device))
+    try:
+        yield
+    finally:
+        _random.reset(token)
+
+
+def _draw_part(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    """An untrained network of class `cls`, in the dtypes that loading its weights would give."""
+    config = read_config(folder, cls)
+    with device:
+        module = cls.from_config(config)
+    kept = tuple(cls._keep_in_fp32_modules or ()) if dtype is not torch.float32 else ()
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_floating_point() and not set(kept) & set(name.split(".")):
+            tensor.data = tensor.data.to(dtype)
+    return module
+
+
 def load_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """The network of class `cls` in `folder`, on the CPU, in `dtype`, with all weights its own.
 
@@ -73,6 +102,8 @@ def load_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
         UserError: the folder lacks its config or weights, is damaged or of another class.
     """
     native = issubclass(cls, ModelMixin)
+    if native and (device := _random.get()):
+        return _draw_part(cls, folder, dtype, device)
     if native:
         read_config(folder, cls)
         options = {"torch_dtype": dtype, "low_cpu_mem_usage": True}

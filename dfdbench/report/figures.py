@@ -45,6 +45,8 @@ CELL_INCHES = 0.8
 DIVERSITY_LABELS = {
     "hue_entropy": "hue entropy given the caption (1 = uniform)",
     "joint_coverage": "joint coverage of hue, direction, pan",
+    "direction_entropy_given_image": "direction entropy given the picture (1 = uniform)",
+    "pan_entropy_given_image": "pan entropy given the picture (1 = uniform)",
     "clip_vit_l14_diversity": "CLIP ViT-L/14 diversity over seeds",
     "dinov2_l_diversity": "DINOv2-L diversity over seeds",
     "dinov3_l_diversity": "DINOv3-L diversity over seeds",

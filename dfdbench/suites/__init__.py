@@ -8,7 +8,7 @@ VBench's own suites are in vbench.py.
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ VBENCH = (
 FLICKERING = "temporal_flickering"
 FILTERED_SEEDS = tuple(range(25))  # of its prompts in VBench, whose static filter keeps five
 WITH_IMAGES = ("vbench-i2v", "vbench-custom")  # suites that first frames may be given to
+TOY_PICTURE = "toy-i2v-picture"  # conditions: one first frame a prompt, for all its clips
 STAND_INS = ("rife39", "dis_flow", "brisque")  # beside them, in columns of their own
 
 
@@ -74,7 +75,8 @@ class Suite:
     prompts: empty where they come with the videos (a manifest). reference: a JSON file of
     published or known values that the scores are compared with (dfdbench.released). protocol:
     "t2v" or "i2v" where VBench's totals of it are wanted (dfdbench.vbench.totals). conditions:
-    whose first frames condition the clips: "vbench-i2v", "toy-i2v", "custom", or "" where none do.
+    whose first frames condition the clips: "vbench-i2v", "toy-i2v", "toy-i2v-picture", "custom", or
+    "" where none do.
     static_filter: VBench's temporal_flickering counts static clips only. info_sha256: of VBench's
     info file where the prompts are VBench's own. images: the folder of first frames. notes: what a
     reader of the scores must know, a line each.
@@ -151,6 +153,16 @@ def _toy_t2v() -> Suite:
         ),
         seeds=tuple(range(1, 17)),
         metrics=("oracle", "colour", "flicker"),
+    )
+
+
+def _toy_i2v() -> Suite:
+    return replace(
+        _toy_t2v(),
+        name="toy-i2v",
+        description="toy-t2v's captions, each with one first frame; direction and pan are free",
+        metrics=("oracle_i2v", "first_frame", "colour", "flicker"),
+        conditions=TOY_PICTURE,
     )
 
 
@@ -241,6 +253,7 @@ def _vbench_i2v() -> Suite:
 
 SUITES: dict[str, Callable[[], Suite]] = {
     "toy-t2v": _toy_t2v,
+    "toy-i2v": _toy_i2v,
     "clips": _clips,
     "vbench": _vbench,
     "vbench-i2v": _vbench_i2v,

@@ -101,6 +101,7 @@ def with_images(name: str, images: Path | None, models: Sequence[str]) -> Suite:
     Raises:
         UserError: a folder or info file that is not there, images for a toy, or toys beside others.
     """
+    from dfdbench.models import takes_image
     from dfdbench.suites import get_suite
 
     if name == "vbench-custom":
@@ -111,6 +112,7 @@ def with_images(name: str, images: Path | None, models: Sequence[str]) -> Suite:
     unseen = tuple(
         f"{model} takes no image: i2v_* compare its clips with a first frame that it never saw."
         for model in dict.fromkeys(models)
+        if not takes_image(model)
     )
     if toys := [model for model in models if _is_toy(model)]:
         if len(toys) < len(models):

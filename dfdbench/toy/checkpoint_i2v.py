@@ -26,15 +26,11 @@ from transformers import (
 )
 
 from dfdbench.files import write_json
+from dfdbench.models.cosmos_text import SYSTEM
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint import clip_defaults, name_tokenizer_portably
 
-# What Cosmos2_5_PredictBasePipeline puts before every prompt.
-SYSTEM = "You are a helpful assistant who will provide prompts to an image generator."
 MAX_TOKENS = 32  # the system message takes 17, the longest caption 14; the real model pads to 512
-# The pipeline's conditional_frame_timestep: the time the transformer is told of the given frame.
-# To the time embedding it is the 0 of the papers (cosines and sines of at most 0.0001 radian).
-CONDITION_TIME = 1e-4
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"

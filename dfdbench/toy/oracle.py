@@ -24,6 +24,8 @@ INTACT_LIKENESS = 0.9  # correlation with the best outline; real sprites after t
 WINDOW = 40  # pixels around the sprite's centroid
 RADII = tuple(float(r) for r in np.arange(5.0, 16.1, 0.5))  # real sprites have 8.5 to 12
 BLURS = (0.5, 1.0, 1.5, 2.0)  # pixels
+STEADY = 0.75  # pixels of wobble; 144 real clips through the VAE: .2 in the mean, .52 at most
+SPEEDS = (0.6, 2.0)  # pixels a frame; real sprites move at 0.9 to 1.5
 
 
 class Reading(NamedTuple):
@@ -47,6 +49,19 @@ class Reading(NamedTuple):
     wobble: float
     likeness: float
     intact: bool
+
+
+def continues(reading: Reading, shape: int, hue: int) -> bool:
+    """Whether the sprite of the first frame stays itself and moves on steadily.
+
+    shape, hue: class indices of the first frame's sprite.
+    """
+    return (
+        reading.intact
+        and (reading.shape, reading.hue) == (shape, hue)
+        and reading.wobble <= STEADY
+        and SPEEDS[0] <= reading.speed <= SPEEDS[1]
+    )
 
 
 def _segment(frames_THWC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

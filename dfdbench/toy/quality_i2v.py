@@ -14,42 +14,22 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from dfdbench.files import write_json
 from dfdbench.metrics import oracle as oracle_metrics
+from dfdbench.metrics.first_frame import psnr
 from dfdbench.models import Defaults, read_defaults
+from dfdbench.models.cosmos import network_v
+from dfdbench.models.cosmos_text import chat_tokens, joined_states
 from dfdbench.progress import track
 from dfdbench.run import weights_sha256
 from dfdbench.sampling import batch_noise, sample_teacher
 from dfdbench.schedule import cfg_combine
 from dfdbench.toy import oracle, world
-from dfdbench.toy.checkpoint_i2v import TOY_I2V
+from dfdbench.toy.checkpoint_i2v import MAX_TOKENS, TOY_I2V
 from dfdbench.toy.continuation import continuations, direction_probabilities
 from dfdbench.toy.data import prompts_of
 from dfdbench.toy.quality import to_frames
-from dfdbench.toy.text_i2v import chat_tokens, joined_states
 from dfdbench.toy.train import held_out
-from dfdbench.toy.train_i2v import predict_v
 
-STEADY = 0.75  # pixels of wobble; 144 real clips through the VAE: .2 in the mean, .52 at most
-SPEEDS = (0.6, 2.0)  # pixels a frame; real sprites move at 0.9 to 1.5
 FREE = {"direction": world.DIRECTIONS, "pan": len(world.PANS)}  # given the caption and the frame
-
-
-def psnr(frames: np.ndarray, given: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of two uint8 pictures; infinite if they are equal."""
-    error = np.mean((frames.astype(np.float64) - given) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
-
-
-def continues(reading: oracle.Reading, shape: int, hue: int) -> bool:
-    """Whether the sprite of the first frame stays itself and moves on steadily.
-
-    shape, hue: class indices of the first frame's sprite.
-    """
-    return (
-        reading.intact
-        and (reading.shape, reading.hue) == (shape, hue)
-        and reading.wobble <= STEADY
-        and SPEEDS[0] <= reading.speed <= SPEEDS[1]
-    )
 
 
 def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
@@ -74,12 +54,12 @@ def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
     entropies: dict[str, list[float]] = {name: [] for name in FREE}
     for clips, picture, shape, hue in zip(frames, pictures, shapes, hues, strict=True):
         readings = [oracle.read(clip) for clip in clips]
-        going = [continues(r, shape, hue) for r in readings]
+        going = [oracle.continues(r, shape, hue) for r in readings]
         rows["psnr"] += [psnr(clip[0], picture) for clip in clips]
         rows["intact"] += [r.intact for r in readings]
         rows["shape"] += [r.shape == shape for r in readings]
         rows["hue"] += [r.hue == hue for r in readings]
-        rows["steady"] += [r.wobble <= STEADY for r in readings]
+        rows["steady"] += [r.wobble <= oracle.STEADY for r in readings]
         rows["wobble"] += [r.wobble for r in readings]
         rows["continues"] += going
         if sum(going) >= oracle_metrics.MIN_CLIPS:
@@ -108,7 +88,7 @@ class Teacher:
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
         encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder")
         texts = [caption.text for caption in world.captions()]
-        tokens = chat_tokens(tokenizer, [*texts, ""])
+        tokens = chat_tokens(tokenizer, [*texts, ""], MAX_TOKENS)
         self.prompts = joined_states(encoder.float(), tokens)  # 12 captions and the empty prompt
         shape = (1, -1, 1, 1, 1)
         self.mean = torch.tensor(self.vae.config.latents_mean).view(shape)
@@ -141,10 +121,10 @@ class Teacher:
         negative = self.prompts[-1:].expand(len(noise), -1, -1)
 
         def guided(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            v = predict_v(self.transformer, x_t, t, first, self.prompts[captions])
+            v = network_v(self.transformer, x_t, t, first, self.prompts[captions])
             if cfg == 1:
                 return v
-            return cfg_combine(v, predict_v(self.transformer, x_t, t, first, negative), cfg)
+            return cfg_combine(v, network_v(self.transformer, x_t, t, first, negative), cfg)
 
         x0, _ = sample_teacher(guided, noise, steps, shift)
         return torch.cat([first, x0[:, :, 1:]], 2)

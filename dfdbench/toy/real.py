@@ -1,20 +1,25 @@
-"""Real toy clips and their first frames, from (prompt id, seed) alone.
+"""Real toy clips and the pictures that toy image-to-video starts from, from prompt and seed alone.
 
-Used by generate.py: the `real` arm's clips, and the first frames that stand for VBench-I2V's
-images where a toy run is scored by `vbench-i2v`.
+Used by generate.py: the `real` arm's clips, and the first frames that condition the suites toy-i2v
+(one picture a prompt, so that its clips show what the picture leaves open) and, where a toy run is
+scored, vbench-i2v (one a clip).
 """
 
 import hashlib
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dfdbench.errors import UserError
 from dfdbench.files import atomic_path
 from dfdbench.suites import Prompt
 from dfdbench.toy import world
+from dfdbench.toy.continuation import continuations, direction_probabilities
 from dfdbench.video import read_image
+
+DRAWN = 32  # clips of which a prompt's picture is chosen
 
 
 def attribute_seed(prompt_id: str, seed: int) -> int:
@@ -23,8 +28,7 @@ def attribute_seed(prompt_id: str, seed: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def real_clip(prompt: Prompt, seed: int) -> Tensor:
-    """The rendered clip (1 3 T H W) in [0, 1]; UserError for a prompt without shape and scene."""
+def _attributes(prompt: Prompt, seed: int, count: int = 1) -> world.Attributes:
     fixed = prompt.attributes
     if not {"shape", "scene"} <= set(fixed):
         raise UserError(
@@ -32,14 +36,35 @@ def real_clip(prompt: Prompt, seed: int) -> Tensor:
             "shape and scene; use --suite toy-t2v"
         )
     drawn = attribute_seed(prompt.id, seed)
-    return world.render(world.sample_attributes(1, drawn, fixed["shape"], fixed["scene"]))
+    return world.sample_attributes(count, drawn, fixed["shape"], fixed["scene"])
 
 
-def write_first_frame(path: Path, prompt: Prompt, seed: int) -> None:
-    """Write the first frame of `real_clip` to `path` (.png), unless these pixels are there."""
+def real_clip(prompt: Prompt, seed: int) -> Tensor:
+    """The rendered clip (1 3 T H W) in [0, 1]; UserError for a prompt without shape and scene."""
+    return world.render(_attributes(prompt, seed))
+
+
+def opening(prompt: Prompt) -> world.Attributes:
+    """The clip whose first frame is the prompt's picture.
+
+    Of 32 drawn it is the one that leaves the direction most open: a sprite at an edge can only go
+    back.
+    """
+    drawn = _attributes(prompt, 0, DRAWN)
+    best = int(torch.special.entr(direction_probabilities(drawn)).sum(1).argmax())
+    return drawn[slice(best, best + 1)]
+
+
+def real_continuation(prompt: Prompt, seed: int) -> Tensor:
+    """A clip (1 3 T H W) in [0, 1] that begins with the prompt's picture, of their distribution."""
+    return world.render(continuations(opening(prompt), 1, attribute_seed(prompt.id, seed)))
+
+
+def write_first_frame(path: Path, clip: Tensor) -> None:
+    """Write the first frame of a clip (1 3 T H W) to `path` (.png), unless it is there."""
     from PIL import Image
 
-    frame = (real_clip(prompt, seed)[0, :, 0].permute(1, 2, 0) * 255).round().byte().numpy()
+    frame = (clip[0, :, 0].permute(1, 2, 0) * 255).round().byte().numpy()
     try:
         known = read_image(path)
     except UserError:

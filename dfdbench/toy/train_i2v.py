@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dfdbench.files import atomic_path
+from dfdbench.models.cosmos import network_v
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint_i2v import (
-    CONDITION_TIME,
     TOY_I2V,
     ToyI2VSpec,
     build_transformer,
@@ -85,32 +85,6 @@ def training_set(settings: I2VSettings, out: Path) -> tuple[Tensor, Tensor]:
     return torch.cat([t2v, *own]), torch.cat([prompts_of(clips)[0] for clips in sets])
 
 
-def predict_v(
-    transformer: Any, x_t: Tensor, t: Tensor, first: Tensor, prompt_embeds: Tensor
-) -> Tensor:
-    """v̂ (B C T H W); what it says of the first latent frame means nothing.
-
-    Args:
-        x_t: (B C T H W); its first frame is replaced by the given one.
-        t: (B,) in (0, 1], the time of the other frames and, as it is, the transformer's.
-        first: (B C 1 H W), clean latent of the given frame.
-        prompt_embeds: (B L D).
-    """
-    batch, _, frames, height, width = x_t.shape
-    given = torch.zeros(batch, 1, frames, height, width)
-    given[:, :, 0] = 1
-    times = t.view(-1, 1, 1, 1, 1).repeat(1, 1, frames, 1, 1)
-    times[:, :, 0] = CONDITION_TIME
-    return transformer(
-        hidden_states=torch.cat([first, x_t[:, :, 1:]], 2),
-        timestep=times,
-        encoder_hidden_states=prompt_embeds,
-        condition_mask=given,
-        padding_mask=torch.zeros(1, 1, height, width),
-        return_dict=False,
-    )[0]
-
-
 def train_teacher(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> Any:
     """Flow matching on all but the given frame, at t = shift(U[0, 1], settings.shift)."""
     torch.manual_seed(settings.seed + 2)
@@ -135,7 +109,7 @@ def train_teacher(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> Any:
         x0 = latents[index]
         x_t, t, target = flow_draw(x0, settings.shift, rng)
         mine = share_of_batch(size)
-        v = predict_v(transformer, x_t[mine], t[mine], x0[mine, :, :1], prompt[mine])
+        v = network_v(transformer, x_t[mine], t[mine], x0[mine, :, :1], prompt[mine])
         return {"loss": F.mse_loss(v[:, :, 1:], target[mine, :, 1:])}
 
     fit.run(loss)

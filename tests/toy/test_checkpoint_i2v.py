@@ -13,11 +13,18 @@ from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTra
 from PIL import Image
 
 from dfdbench.errors import UserError
+from dfdbench.models.cosmos import network_v
+from dfdbench.models.cosmos_text import chat_tokens
 from dfdbench.toy import fit, train, train_i2v, world
 from dfdbench.toy.checkpoint import TINY, write_checkpoint
-from dfdbench.toy.checkpoint_i2v import TINY_I2V, build_transformer, write_checkpoint_i2v
+from dfdbench.toy.checkpoint_i2v import (
+    MAX_TOKENS,
+    TINY_I2V,
+    build_transformer,
+    write_checkpoint_i2v,
+)
 from dfdbench.toy.quality import to_frames
-from dfdbench.toy.text_i2v import I2VCaptionEmbeddings, chat_tokens
+from dfdbench.toy.text_i2v import I2VCaptionEmbeddings
 
 SHORT = train_i2v.I2VSettings(clips=6, steps=6, batch=4)
 TEXT = "a ball moving over the desert"
@@ -107,7 +114,7 @@ def test_our_prediction_is_the_pipelines(pipeline, picture):
     table = I2VCaptionEmbeddings(TINY_I2V, seed=3).table
     sigma = pipeline.scheduler.sigmas[0]
     conditional, negative = (
-        train_i2v.predict_v(pipeline.transformer, noise, sigma.view(1), first, table[[row]])
+        network_v(pipeline.transformer, noise, sigma.view(1), first, table[[row]])
         for row in (0, -1)
     )
     v = negative + 3.0 * (conditional - negative)
@@ -128,7 +135,7 @@ def test_embeddings_of_training_are_those_of_the_pipeline(pipeline):
 def test_no_word_of_a_chat_is_unknown(pipeline):
     tokenizer = pipeline.tokenizer
     texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
-    tokens = chat_tokens(tokenizer, texts)
+    tokens = chat_tokens(tokenizer, texts, MAX_TOKENS)
     assert not (tokens == tokenizer.unk_token_id).any()
     ends = (tokens == tokenizer.eos_token_id).sum(1)
     assert (ends == 2).all(), "no caption is cut"
@@ -163,12 +170,12 @@ def test_the_prediction_sees_the_given_frame_and_not_its_noise():
     transformer = build_transformer(TINY_I2V).eval()
     x_t, first = torch.randn(2, 6, 5, 8, 8), torch.randn(2, 6, 1, 8, 8)
     t, prompt = torch.tensor([0.3, 0.8]), torch.randn(2, 32, 64)
-    v = train_i2v.predict_v(transformer, x_t, t, first, prompt)
+    v = network_v(transformer, x_t, t, first, prompt)
     other = x_t.clone()
     other[:, :, 0] += 1
-    assert torch.equal(v, train_i2v.predict_v(transformer, other, t, first, prompt))
-    assert not torch.allclose(v, train_i2v.predict_v(transformer, x_t, t, first + 1, prompt))
-    assert not torch.allclose(v, train_i2v.predict_v(transformer, x_t, t.flip(0), first, prompt))
+    assert torch.equal(v, network_v(transformer, other, t, first, prompt))
+    assert not torch.allclose(v, network_v(transformer, x_t, t, first + 1, prompt))
+    assert not torch.allclose(v, network_v(transformer, x_t, t.flip(0), first, prompt))
 
 
 @pytest.fixture(scope="module")

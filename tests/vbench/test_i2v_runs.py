@@ -13,7 +13,7 @@ from dfdbench.cli import app
 from dfdbench.scores import Store
 from dfdbench.suites import get_suite
 from dfdbench.toy import world
-from dfdbench.toy.real import attribute_seed, write_first_frame
+from dfdbench.toy.real import attribute_seed, real_clip, write_first_frame
 from dfdbench.video import read_image
 
 QUICK = "flicker,dis_flow,vbench_i2v_subject"
@@ -86,14 +86,14 @@ def test_a_toy_run_is_compared_with_toy_first_frames_and_says_so(
 
 def test_a_first_frame_is_written_again_only_if_its_pixels_are_not_there(tmp_path: Path) -> None:
     prompt, path = get_suite("toy-t2v").prompts[0], tmp_path / "1.png"
-    write_first_frame(path, prompt, 1)
+    write_first_frame(path, real_clip(prompt, 1))
     before, stamp = path.read_bytes(), path.stat().st_mtime_ns
-    write_first_frame(path, prompt, 1)
+    write_first_frame(path, real_clip(prompt, 1))
     assert path.stat().st_mtime_ns == stamp
     path.write_bytes(b"damaged")
-    write_first_frame(path, prompt, 1)
+    write_first_frame(path, real_clip(prompt, 1))
     assert path.read_bytes() == before
-    write_first_frame(path, prompt, 2)
+    write_first_frame(path, real_clip(prompt, 2))
     assert path.read_bytes() != before
 
 
