@@ -11,6 +11,7 @@ import typer
 
 from dfdbench import __version__
 from dfdbench.assets_cli import app as assets_app
+from dfdbench.bench.cli import app as bench_app
 from dfdbench.console import (
     MODEL_HELP,
     Batch,
@@ -39,6 +40,7 @@ app = typer.Typer(
 toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
 app.add_typer(toy_app, name="toy")
 app.add_typer(assets_app, name="assets")
+app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
 app.add_typer(leaderboard_app, name="leaderboard")
 

@@ -275,6 +275,7 @@ def _leave_meta(module: nn.Module) -> None:
 
 
 @cache
+@torch.enable_grad()
 def trace(
     model: str, shape: Shape, trained: bool, frozen: bool, tapped: bool = False
 ) -> NetworkCost:
@@ -318,6 +319,7 @@ def trace(
 
 
 @cache
+@torch.enable_grad()
 def trace_heads(
     taps: int, tokens: int, width: int, weights: bool, features: bool
 ) -> tuple[int, Cost]:
