@@ -137,9 +137,9 @@ def _load(newest: Path, modules: Modules, optimisers: Optimisers, group: Group) 
 def _load_first_format(
     newest: Path, modules: Modules, optimisers: Optimisers, device: torch.device, group: Group
 ) -> None:
-    """What version 0.1.0 wrote, always by one process: a file a network, torch's a optimiser."""
+    """The older format, always of one process: safetensors a network, torch.save an optimiser."""
     if group.size > 1:
-        raise ValueError("it is of version 0.1.0, which only one process can resume")
+        raise ValueError("it has the older format, which only one process can resume")
     for name, module in modules.items():
         module.load_state_dict(load_file(newest / f"{name}.safetensors"))
     for name, optimiser in optimisers.items():

@@ -84,7 +84,7 @@ def _process(rank, port, log, work, arguments):
 
 
 def on_two(folder, work, *arguments):
-    """Run `work(rank, …)` in two processes; their exit codes and all that they printed."""
+    """Run `work(rank, …)` in two processes; their exit codes and what they printed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["dfdbench.distill.loop", "dfdbench.models.wan", __name__])
     with socket.socket() as free:
@@ -103,8 +103,9 @@ def on_two(folder, work, *arguments):
         if process.is_alive():
             process.kill()
             process.join()
-    text = "".join(log.read_text() for log in logs)
-    return SimpleNamespace(codes=[process.exitcode for process in processes], text=text)
+    texts = [log.read_text() for log in logs]
+    codes = [process.exitcode for process in processes]
+    return SimpleNamespace(codes=codes, logs=texts, text="".join(texts))
 
 
 def command(rank, arguments, fault=None):
@@ -125,8 +126,9 @@ def on_two_distill(out, recipe, values, *more, fault=None):
 
 def flat(line):
     return {
-        f"{name} {i}": number
+        f"{name} {i}": -1.0 if number is None else number  # an empty bin
         for name, value in line.items()
+        if name != "kind"
         for i, number in enumerate(value if isinstance(value, list) else [value])
     }
 
@@ -136,7 +138,9 @@ def assert_same_run(one, two):
     ours, theirs = (list(Run.open(path).metrics()) for path in (one, two))
     assert len(ours) == len(theirs)
     for line, other in zip(ours, theirs, strict=True):
-        assert flat(other) == pytest.approx(flat(line), rel=2e-5, abs=1e-6), line["update"]
+        assert other["kind"] == line["kind"]
+        exact = {"rel": 1e-5, "abs": 1e-9} if line["kind"] == "update" else {"rel": 1e-4}
+        assert flat(other) == pytest.approx(flat(line), **exact), line["update"]
     for part in ("student/transformer", "critic"):
         left, right = (
             load_file(path / part / "diffusion_pytorch_model.safetensors") for path in (one, two)
@@ -150,7 +154,8 @@ def assert_same_run(one, two):
 
 CASES = {
     "dmd2": ["dmd2.gan_weight=0.03", "dmd2.r1_weight=1", "optim.ema=0.5", "optim.clip=0.05",
-             "optim.gradient_checkpointing=true", "schedule.student_updates=2"],
+             "optim.gradient_checkpointing=true", "schedule.student_updates=2", "schedule.ratio=2",
+             "checkpoint.every_updates=0", "log.decode_every=0"],
     "dp_dmd": ["dp_dmd.anchor_step=2", "schedule.student_updates=2"],
     "dfd": ["dfd.gan=true", "dmd2.gan_weight=0.03", "dmd2.gan_features=teacher",
             "student.input=backward_simulation", "optim.accumulate=2"],
@@ -165,7 +170,7 @@ def test_two_processes_train_what_one_does(tiny_checkpoint, tmp_path, method):
     one = distill(load_recipe(f"toy/{method}", values), tmp_path / "a" / "one", device="cpu")
     done = on_two_distill(tmp_path / "b" / "two", method, values)
     assert done.codes == [0, 0], done.text
-    assert done.text.count("run: ") == 1 and done.text.count(f"{method} seed 0: ") == 1
+    assert "run: " in done.logs[0] and done.logs[1] == "", "one process talks"
     assert_same_run(one.path, tmp_path / "b" / "two")
     assert Run.open(tmp_path / "b" / "two").info["processes"] == 2
 
@@ -227,7 +232,7 @@ def test_a_full_disk_keeps_the_older_checkpoint_of_a_single_process(tmp_path, mo
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
 
 
-def test_checkpoints_of_version_0_1_0_are_still_read(tmp_path):
+def test_checkpoints_in_the_older_format_are_still_read(tmp_path):
     from safetensors.torch import save_file
 
     def trained(seed):
