@@ -51,13 +51,13 @@ def encode(
 
     target = Target(frames, height, width, fps)
     part = parse_shard(shard) if shard else None
-    done = work(
-        inputs, model, out, target, shard_size, workers, device, negative, resume, part
-    )  # fmt: skip
+    done = work(inputs, model, out, target, shard_size, workers, device, negative, resume, part)
     lines = [f"left out: {reason}" for _, reason in done.left_out]
     lines.append(f"{done.samples} samples in {done.folder}, {len(done.left_out)} clips left out")
     if done.finished:
-        lines.append(f"next: dfdbench distill --method dmd2 --set data.source={done.folder}")
+        lines.append(
+            f"next: dfdbench distill --method dmd2 --model {model} --set data.source={done.folder}"
+        )
     else:
         lines.append("other parts are to come; the last one writes index.json")
     value = {

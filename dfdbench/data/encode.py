@@ -101,7 +101,7 @@ def encode(
                 raise UserError(f"no clip could be used; the first: {left_out[0][1]}")
             prompt_embeds = _write_negative(out, family, negative)
             index = SetIndex(
-                model=family.path.name,
+                model=Path(model).name,
                 latents=latents,
                 prompt_embeds=prompt_embeds,
                 negative_prompt=negative,

@@ -25,7 +25,10 @@ class Conditioning(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Conditioning":
         """The same conditioning with `function` applied to every tensor."""
-        return Conditioning(*(None if field is None else function(field) for field in self))
+        image = self.image_latents
+        return Conditioning(
+            function(self.prompt_embeds), None if image is None else function(image)
+        )
 
     def given(self, image_latents: Tensor | None) -> "Conditioning":
         """The same text with these first frames (B C K H W)."""
@@ -46,5 +49,6 @@ class Conditioning(NamedTuple):
 
 def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
     """Several conditionings joined along the batch."""
-    columns = zip(*parts, strict=True)
-    return Conditioning(*(None if column[0] is None else torch.cat(column) for column in columns))
+    images = [part.image_latents for part in parts if part.image_latents is not None]
+    texts = torch.cat([part.prompt_embeds for part in parts])
+    return Conditioning(texts, torch.cat(images) if images else None)

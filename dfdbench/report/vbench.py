@@ -16,7 +16,7 @@ from dfdbench.report.collect import Collected
 from dfdbench.report.summary import best_of
 from dfdbench.suites import Suite
 from dfdbench.vbench.export import dimensions_of
-from dfdbench.vbench.protocol import completeness
+from dfdbench.vbench.protocol import part
 from dfdbench.vbench.totals import DIMENSIONS, PROTOCOLS, Total, dimension_scores, totals
 
 Scores = dict[str, dict[str, float]]
@@ -87,8 +87,9 @@ def section(collected: Collected, scores: Scores) -> Section | None:
 
 def _part(values: pd.DataFrame, suite: Suite, dimension: str) -> str:
     """`37/360` where an arm's runs lack clips of a dimension, else empty."""
-    counts = [completeness(rows, suite, dimension) for _, rows in values.groupby("training_seed")]
-    found, expected = sum(n for n, _ in counts), sum(wanted or n for n, wanted in counts)
+    parts = [part(rows, suite, dimension) for _, rows in values.groupby("training_seed")]
+    found = sum(each.found for each in parts)
+    expected = sum(each.expected or each.found for each in parts)
     return f"{found}/{expected}" if found < expected else ""
 
 

@@ -4,9 +4,10 @@ Used by `dfdbench eval --vbench-python PATH [--official DIM,...]`, after the met
 dimension is one run of the package (official.py) on the clips that lack its value. Its values are
 stored as soon as it ends, so that a killed call redoes the dimension under way and no other.
 
-What has been run: the package itself for dimensions that work on a CPU without detectron2.
-object_class, multiple_objects, color and spatial_relationship need detectron2, which no package
-index has; only a stand-in of the package was run for them.
+What has been run with the package itself: temporal_flickering, and scene with random weights in the
+stack that vbench pins (transformers 4.33.2, numpy 1.26, on a CPU). object_class, multiple_objects,
+color and spatial_relationship need detectron2, which no package index has: for them only a stand-in
+of the package was run, and the error without it.
 """
 
 import sys
@@ -89,9 +90,9 @@ class Bridge(NamedTuple):
         values = ask(self.python, dimension, asked, files, self.device, log)
         shapes = store.shapes()
         for (own, rows, _), value in zip(clips, values, strict=True):
-            scores, shape = {own: value}, shapes.get(own.sha256)
+            shape = shapes.get(own.sha256) or _shape(folder / rows[0].path)
+            scores = {own: value}
             if dimension in COUNTED:
-                shape = shape or _shape(folder / rows[0].path)
                 # The two consistencies compare each frame with the one before.
                 frames = shape.frames - (dimension != "appearance_style")
                 scores[own._replace(metric=frames_key.metric)] = float(frames)
