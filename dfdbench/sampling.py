@@ -75,6 +75,13 @@ def compute_precision(device: torch.device) -> AbstractContextManager[None]:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
+def compile_blocks(family: Family, *modules: nn.Module) -> None:
+    """torch.compile each transformer block where it stands; equal ones share their code."""
+    for module in modules:
+        for block in family.blocks(module):
+            block.compile()
+
+
 def predictor(
     family: Family,
     module: nn.Module,

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 
 from dfdbench.bench.device import describe, peak_memory, reset_peak, spread, times
-from dfdbench.bench.train import compile_blocks
 from dfdbench.distill.stages import grid
 from dfdbench.models.blank import blank_family
 from dfdbench.plan import setup_for
 from dfdbench.recipe import Recipe
-from dfdbench.sampling import compute_precision, predictor, sample_student
+from dfdbench.sampling import compile_blocks, compute_precision, predictor, sample_student
 
 
 @torch.no_grad()

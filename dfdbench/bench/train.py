@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from dfdbench.bench.device import describe, peak_memory, peak_tflops, reset_peak, spread, times
 from dfdbench.distill.loop import Trainer, build_networks
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.nets import Batch
 from dfdbench.distill.parallel import Group
-from dfdbench.models import Conditioning, Family
+from dfdbench.models import Conditioning
 from dfdbench.models.blank import blank_family
 from dfdbench.plan import flops, setup_for
 from dfdbench.plan.memory import lines
 from dfdbench.plan.trace import Shape
 from dfdbench.recipe import Recipe
 from dfdbench.run import Run
+from dfdbench.sampling import compile_blocks
 
 
 class RandomClips:
@@ -48,13 +48,6 @@ class RandomClips:
 
     def negative(self, prompt: str) -> Conditioning:
         return self.held.conditioning.select(slice(0, 1))
-
-
-def compile_blocks(family: Family, *modules: nn.Module) -> None:
-    """torch.compile each transformer block where it stands; equal ones share their code."""
-    for module in modules:
-        for block in family.blocks(module):
-            block.compile()
 
 
 def bench_train(
