@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from dfdbench.distill import checkpoint, parallel
-from dfdbench.distill.data import Clips
+from dfdbench.distill.data import ClipsInMemory
 from dfdbench.distill.loop import Trainer, distill
 from dfdbench.distill.parallel import Group
 from dfdbench.distill.streams import Stream
@@ -258,13 +258,13 @@ def test_checkpoints_in_the_older_format_are_still_read(tmp_path):
 
 
 def test_real_clips_that_are_not_finite_are_named(tiny_checkpoint, tmp_path, monkeypatch):
-    batch = Clips.batch
+    batch = ClipsInMemory.batch
 
     def broken(self, start, count):
         made = batch(self, start, count)
         return made._replace(latents=made.latents * float("nan")) if start >= 24 else made
 
-    monkeypatch.setattr(Clips, "batch", broken)
+    monkeypatch.setattr(ClipsInMemory, "batch", broken)
     values = settings(tiny_checkpoint, "log.probe_every=0", "log.decode_every=0", "log.every=3")
     with pytest.raises(UserError, match=r"data.source toy has latents with NaN.*\(update 3\)"):
         distill(load_recipe("toy/dmd2", values), tmp_path / "run", device="cpu")

@@ -17,6 +17,7 @@ from dfdbench.distill import loop
 from dfdbench.distill.loop import Trainer, build_networks, distill
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.nets import Batch
+from dfdbench.distill.parallel import Group
 from dfdbench.errors import UserError
 from dfdbench.models import load_family
 from dfdbench.models.shapes import known_shapes, real_config
@@ -269,7 +270,9 @@ def test_guidance_passes_agree_batched_and_one_after_the_other(family, encoded, 
 def test_a_recipe_chooses_the_guidance_passes(checkpoint, encoded, monkeypatch, passes, rows):
     family = load_family(checkpoint)
     recipe = small(checkpoint, "dp_dmd", f"teacher.guidance_passes={passes}")
-    nets = build_networks(recipe, family, get_method("dp_dmd"), None, torch.device("cpu"))
+    nets = build_networks(
+        recipe, family, get_method("dp_dmd"), None, Group(), family.encode_prompt([""])
+    )
     seen = []
     predict = family.predict
     monkeypatch.setattr(
@@ -288,7 +291,7 @@ def test_checkpointed_gradients_are_the_plain_ones_through_the_teachers_features
         family = load_family(checkpoint)
         recipe = small(checkpoint, "dmd2", f"optim.gradient_checkpointing={saving}")
         method = get_method("dmd2")
-        nets = build_networks(recipe, family, method, None, torch.device("cpu"))
+        nets = build_networks(recipe, family, method, None, Group(), family.encode_prompt([""]))
         for module in (nets.student, nets.critic, family.teacher):
             assert module.is_gradient_checkpointing is (saving == "true")
         nets.train_only(nets.student)
