@@ -20,8 +20,9 @@ from dfdbench.errors import UserError
 from dfdbench.models import load_family
 from dfdbench.models.shapes import real_config
 from dfdbench.plan import GIB, Gpu, advice, choose_gpu, flops, make_plan, setup_for, text
+from dfdbench.plan.measure import Live
 from dfdbench.plan.memory import lines
-from dfdbench.plan.trace import Shape, _Live, trace
+from dfdbench.plan.trace import Shape, trace
 from dfdbench.recipe import load_recipe, recipe_from_dict
 from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
 
@@ -84,7 +85,7 @@ def test_kept_bytes_are_what_autograd_saves_for_one_clip_more(tiny_checkpoint, t
 
 
 def test_live_bytes_are_the_most_held_at_a_time():
-    with _Live() as live:
+    with Live() as live:
         a = torch.ones(1000)  # 4000 bytes
         b = a * 2
         del a

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from dfdbench.plan.measure import Cost
 from dfdbench.plan.passes import Passes, critic_passes, head_passes, student_passes
-from dfdbench.plan.trace import Cost, NetworkCost, Shape, trace, trace_heads
+from dfdbench.plan.trace import NetworkCost, Shape, trace, trace_heads
 from dfdbench.recipe import Recipe
 
 FLOAT32 = 4
