@@ -6,13 +6,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 RUNS ?= runs/quickstart
 
-.PHONY: quickstart test test-all lint format toy clean help
+.PHONY: quickstart test test-all lint format toy gpu-bench clean help
 
 help:
 	@echo "make quickstart   train DMD2, control, DP-DMD and DFD on the toy, score them, write a report"
 	@echo "make test         the test suite (minutes)"
 	@echo "make test-all     the test suite with its slow tests and the regression check"
 	@echo "make lint         ruff (lint and format) and mypy"
+	@echo "make gpu-bench    times and memory at the shapes of Wan and Cosmos on this machine's GPU"
 	@echo "make toy          train the toy's VAE and teachers from seeds (hours)"
 
 quickstart: .venv/.installed
@@ -34,6 +35,9 @@ lint: .venv/.installed-dev
 format: .venv/.installed-dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+gpu-bench: .venv/.installed
+	@benchmarks/gpu_suite.sh results/gpu $(BIN)/python
 
 toy: .venv/.installed
 	@$(BIN)/dfdbench toy train

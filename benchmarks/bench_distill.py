@@ -23,6 +23,7 @@ from dfdbench.distill import stages
 from dfdbench.distill.data import ClipsInMemory, negative_embedding
 from dfdbench.distill.loop import Trainer, build_networks
 from dfdbench.distill.methods import get_method
+from dfdbench.distill.parallel import Group
 from dfdbench.models import load_family
 from dfdbench.recipe import load_recipe
 from dfdbench.run import Run
@@ -79,10 +80,11 @@ def measure(
         device,
     )
     negative = negative_embedding(recipe, clips, family)
-    nets = build_networks(recipe, family, method, None, device, negative)
+    group = Group(device=device)
+    nets = build_networks(recipe, family, method, None, group, negative)
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(folder, {"arm": recipe.arm, "method": recipe.method})
-        trainer = Trainer(recipe, method, nets, clips, run, None)
+        trainer = Trainer(recipe, method, nets, clips, run, None, group)
         trainer.cycle(1)  # first calls allocate; not measured
         clock, backward = Clock(device, cpu_time), torch.Tensor.backward
         for pass_ in ("predict", "decode_latents"):

@@ -11,6 +11,7 @@ import typer
 
 from dfdbench import __version__
 from dfdbench.assets_cli import app as assets_app
+from dfdbench.bench.cli import app as bench_app
 from dfdbench.console import (
     MODEL_HELP,
     Batch,
@@ -39,6 +40,7 @@ app = typer.Typer(
 toy_app = typer.Typer(help="The toy world and its teacher.", rich_markup_mode=None)
 app.add_typer(toy_app, name="toy")
 app.add_typer(assets_app, name="assets")
+app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
 app.add_typer(leaderboard_app, name="leaderboard")
 
@@ -120,22 +122,31 @@ def generate(
     model: Annotated[str, typer.Option(help=f"Of --arm: {MODEL_HELP}.")] = "toy-t2v",
     cfg: Annotated[float | None, typer.Option(help="Guidance of --arm teacher.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder of --arm; else runs/ARM.")] = None,
+    shard: Annotated[str | None, typer.Option(help="Part such as 1/8, or auto.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the network; worth it on a GPU.")
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Make the clips of a suite that a run lacks.
+    """Make the clips of a suite that a run lacks. With --shard, several processes share the work.
 
     Example: dfdbench generate runs/dfd-seed1 --suite toy-t2v --seeds 1-8
     """
     from dfdbench.generate import generate as work
-    from dfdbench.generate import model_of, open_run, parse_seeds
+    from dfdbench.generate import model_of, open_run, parse_seeds, rates
+    from dfdbench.shards import local_device, parse_shard
     from dfdbench.suites import choose_suite
 
     wanted = parse_seeds(seeds) if seeds else None
+    part = parse_shard(shard or "1/1")
     chosen = open_run(run, arm, out, model, cfg)
     made = choose_suite(suite, prompts, images, [model_of(chosen)])
-    listing = work(chosen, made, wanted, batch, device)
-    show({"samples": str(listing)}, as_json, f"clips: {listing}")
+    placed = local_device(device) if shard == "auto" else device
+    listing = work(chosen, made, wanted, batch, placed, shard=part, compiled=compiled)
+    speed = rates(listing.parent, part)
+    line = f"\n{speed['fps']:.3g} frames/s, {speed['fps_with_vae']:.3g} with VAE" if speed else ""
+    show({"samples": str(listing), "speed": speed}, as_json, f"clips: {listing}{line}")
 
 
 @app.command("eval")

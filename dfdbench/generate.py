@@ -1,14 +1,13 @@
 """`dfdbench generate`: a suite's prompts × seeds become clips under RUN/videos/<suite>/.
 
-Used by cli.py, study.py and regress.py; scoring reads what it writes. Every clip starts from
-noise drawn from (prompt id, seed) alone, so neither batch size nor order nor a resume changes it
-(but for the last bit of batched matrix products, which moves few pixels by one grey level).
+Used by cli.py, study.py and regress.py; scoring reads what it writes. makers.py says how latents
+are made, listing.py how samples.jsonl is kept by one process or many.
 """
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +15,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfdbench.distill.stages import grid
+from dfdbench.bench.device import describe, now
 from dfdbench.errors import UserError, unknown_name
-from dfdbench.files import sha256_file, write_text
-from dfdbench.models import Conditioning, Family, concatenate, load_family
+from dfdbench.files import sha256_file, write_json
+from dfdbench.listing import Listing, Row
+from dfdbench.makers import (
+    Item,
+    Maker,
+    Sampler,
+    clip_shape,
+    real_maker,
+    student_maker,
+    teacher_maker,
+)
+from dfdbench.models import Family, load_family
 from dfdbench.progress import Bar
-from dfdbench.recipe import recipe_from_dict
 from dfdbench.run import Run, weights_sha256
-from dfdbench.sampling import batch_noise, predictor, sample_student, sample_teacher
-from dfdbench.suites import TOY_PICTURE, Prompt, Suite
+from dfdbench.shards import WHOLE, Shard
+from dfdbench.suites import TOY_PICTURE, Suite
 from dfdbench.suites.images import crop, nearest_ratio
 from dfdbench.suites.vbench import TOY
-from dfdbench.toy.real import opening, real_clip, real_continuation, write_first_frame
+from dfdbench.toy.real import opening, real_clip, write_first_frame
 from dfdbench.toy.world import render
-from dfdbench.video import read_image, write_video
+from dfdbench.video import write_video
 
 UNTRAINED = ("teacher", "real")
 """Arms that need no training; `reference_run` makes their run folders."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One clip to make; `seed` is its generation seed, not a training seed.
-
-    image: the first frame that it should continue, where the suite has one.
-    """
-
-    prompt: Prompt
-    seed: int
-    image: Path | None = None
-
-    @property
-    def path(self) -> str:
-        """Where the clip lies, relative to samples.jsonl."""
-        return f"{self.prompt.id}/{self.seed}.mp4"
-
-
-class Maker:
-    """One arm's way from items to clips.
-
-    make: items to float clips (B 3 T H W) in [-1, 1]. settings: what the clips depend on beside
-    prompt and seed; a clip made with other settings is stale.
-    """
-
-    def __init__(
-        self, settings: dict[str, Any], make: Callable[[Sequence[Item]], Tensor], fps: int
-    ) -> None:
-        self.settings, self.make, self.fps = settings, make, fps
+WRITERS = 4  # threads that encode clips while the next batch is sampled
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -85,13 +64,6 @@ def to_uint8(video: Tensor) -> np.ndarray:
     return np.ascontiguousarray(scaled.permute(1, 2, 3, 0).cpu().numpy())
 
 
-def _shape(run: Run, family: Family) -> tuple[int, int, int]:
-    """Frames, height and width of the run's clips: its recipe's, else the model's own."""
-    d, data = family.defaults, run.info.get("recipe", {}).get("data", {})
-    frames, height, width = (data.get(name) for name in ("frames", "height", "width"))
-    return frames or d.frames, height or d.height, width or d.width
-
-
 def _items(
     suite: Suite, seeds: Sequence[int] | None, folder: Path, shape: tuple[int, int, int]
 ) -> list[Item]:
@@ -111,101 +83,6 @@ def _items(
                 write_first_frame(image, real_clip(prompt, seed))
             items.append(Item(prompt, seed, image))
     return items
-
-
-def _conditions(
-    family: Family, shape: tuple[int, int, int]
-) -> Callable[[Sequence[Item]], Conditioning]:
-    """Encodes the prompts of items, each distinct text once, and the first frames of their clips.
-
-    shape: frames, height and width of the clips.
-    """
-    known: dict[str, Conditioning] = {}
-
-    def encode(items: Sequence[Item]) -> Conditioning:
-        for text in {item.prompt.text for item in items} - set(known):
-            known[text] = family.encode_prompt([text])
-        both = concatenate([known[item.prompt.text] for item in items])
-        return both.given(_first_latents(family, items, shape)) if family.clean_frames else both
-
-    return encode
-
-
-def _first_latents(
-    family: Family, items: Sequence[Item], shape: tuple[int, int, int]
-) -> Tensor | None:
-    """Latents (B C 1 H W) of the items' first frames, each fitted to the clip's size."""
-    from dfdbench.data.sources import fit
-
-    pictures = [read_image(item.image) for item in items]
-    found = [fit(picture[None], *shape[1:]) for picture in pictures if picture is not None]
-    if len(found) < len(items):
-        return None
-    pixels = torch.from_numpy(np.stack(found)).permute(0, 4, 1, 2, 3)
-    return family.encode_video(pixels.float() / 127.5 - 1)
-
-
-def _student_maker(run: Run, family: Family) -> Maker:
-    """The student of a finished run, sampled as its recipe says."""
-    if not (run.student / "transformer").is_dir():
-        raise UserError(f"{run.path}: no student in it; finish it: dfdbench distill --resume")
-    recipe = recipe_from_dict(run.info["recipe"], str(run.path))
-    times = grid(recipe)
-    settings = {
-        "student_sha256": weights_sha256(run.student / "transformer"),
-        "times": times.tolist(),
-        "sampler": recipe.student.sampler,
-    }
-    module = family.load_student(run.student).eval().requires_grad_(False)
-    clip = _shape(run, family)
-    shape, encode = family.latent_shape(*clip), _conditions(family, clip)
-
-    def make(items: Sequence[Item]) -> Tensor:
-        ids, seeds = [item.prompt.id for item in items], [item.seed for item in items]
-
-        def noise(step: int) -> Tensor:
-            return batch_noise(ids, seeds, shape, step).to(family.device)
-
-        predict = predictor(family, module, encode(items))
-        x0 = sample_student(predict, noise(0), times, recipe.student.sampler, noise)
-        return family.decode_latents(x0)
-
-    return Maker(settings, make, family.defaults.fps)
-
-
-def _teacher_maker(run: Run, family: Family) -> Maker:
-    """The teacher at its recommended steps, shift, guidance and negative prompt."""
-    d = family.defaults
-    cfg = float(run.info.get("cfg", d.cfg))
-    settings = {
-        "teacher_sha256": weights_sha256(family.path / "transformer"),
-        "steps": d.steps,
-        "shift": d.shift,
-        "cfg": cfg,
-    }
-    clip = _shape(run, family)
-    shape, encode = family.latent_shape(*clip), _conditions(family, clip)
-    negative = family.encode_prompt([d.negative_prompt])
-
-    def make(items: Sequence[Item]) -> Tensor:
-        noise = batch_noise([i.prompt.id for i in items], [i.seed for i in items], shape)
-        repeated = negative.repeat(len(items))
-        predict = predictor(family, family.teacher, encode(items), repeated, cfg)
-        latents, _ = sample_teacher(predict, noise.to(family.device), d.steps, d.shift)
-        return family.decode_latents(latents)
-
-    return Maker(settings, make, d.fps)
-
-
-def _real_maker(family: Family, suite: Suite) -> Maker:
-    """Rendered toy clips through the family's autoencoder, as every other arm's pixels are."""
-    rendered = real_continuation if suite.conditions == TOY_PICTURE else real_clip
-
-    def make(items: Sequence[Item]) -> Tensor:
-        clips = torch.cat([rendered(item.prompt, item.seed) for item in items])
-        return family.decode_latents(family.encode_video(clips * 2 - 1))
-
-    return Maker({}, make, family.defaults.fps)
 
 
 def model_of(run: Run) -> str:
@@ -255,26 +132,47 @@ def complete(
             generate(run, suite, seeds, batch_size, family=families[model])
 
 
-def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rows of samples.jsonl whose clip is there, intact and made with these settings."""
-    manifest = folder / "samples.jsonl"
-    lines = manifest.read_text(encoding="utf-8").splitlines() if manifest.exists() else []
-    rows = [json.loads(line) for line in lines]  # written whole, so never cut short
-    return {
-        row["path"]: row
-        for row in rows
-        if row.get("settings") == settings
-        and (folder / row["path"]).is_file()
-        and sha256_file(folder / row["path"]) == row["sha256"]
-    }
+class Speed:
+    """Seconds of sampling and decoding, batch by batch; each ends when the device is done."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int, float, float]] = []
+
+    def add(self, clips: int, frames: int, sampling: float, decoding: float) -> None:
+        """Count a batch of `clips` with `frames` frames in all."""
+        self.batches.append((clips, frames, sampling, decoding))
+
+    def record(self) -> dict[str, Any]:
+        """Frames of video a second, without and with the autoencoder.
+
+        The first batch, which compiles and allocates, counts only where it is the only one.
+        """
+        counted = self.batches[1:] or self.batches
+        clips, frames, sampling, decoding = (sum(column) for column in zip(*counted, strict=True))
+        return {
+            "clips": sum(row[0] for row in self.batches),
+            "timed_clips": clips,
+            "timed_frames": frames,
+            "sampling_seconds": sampling,
+            "decoding_seconds": decoding,
+            "fps": frames / sampling,
+            "fps_with_vae": frames / (sampling + decoding),
+        }
 
 
-def _write_manifest(folder: Path, items: Sequence[Item], rows: dict[str, dict[str, Any]]) -> None:
-    """Rewrite samples.jsonl: `items` in order, then rows of earlier calls with other seeds."""
-    paths = [item.path for item in items]
-    order = [p for p in paths if p in rows] + sorted(set(rows) - set(paths))
-    lines = (json.dumps(rows[path], ensure_ascii=False) for path in order)
-    write_text(folder / "samples.jsonl", "".join(f"{line}\n" for line in lines))
+def speed_file(folder: Path, shard: Shard) -> Path:
+    """Where the last call (of this part) that made clips left its frame rate."""
+    plain = folder / "speed.json"
+    return plain if shard == WHOLE else shard.store(plain)
+
+
+def rates(folder: Path, shard: Shard) -> dict[str, Any] | None:
+    """What `speed_file` holds, if it is there."""
+    path = speed_file(folder, shard)
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def generate(
@@ -284,6 +182,8 @@ def generate(
     batch_size: int = 16,
     device: str = "auto",
     family: Family | None = None,
+    shard: Shard = WHOLE,
+    compiled: bool = False,
 ) -> Path:
     """Make what is missing of the suite's clips of one run; returns the path of samples.jsonl.
 
@@ -292,10 +192,13 @@ def generate(
         seeds: generation seeds; the suite's own if None.
         batch_size: clips sampled at once.
         family: the run's model, to share a loaded one.
+        shard: which part of the clips is this process's; others may make theirs at the same time.
+        compiled: torch.compile the network's blocks.
 
     A clip that is there with the right hash and settings is never made again; one of an older
-    student or autoencoder is. After every batch samples.jsonl is rewritten, so a killed call loses
-    one batch.
+    student or autoencoder is. Each batch is noted when its files are whole, so a killed call loses
+    two batches at most, and nothing is loaded where nothing is missing. Clips are encoded while
+    the next batch is sampled; frames a second are left in speed.json beside them.
 
     Raises:
         UserError: a suite without prompts, or a run without a student.
@@ -305,45 +208,95 @@ def generate(
     if family is None:
         family = open_family(model_of(run), device)
     if run.arm == "real":
-        maker = _real_maker(family, suite)
+        maker = real_maker(family, suite)
     else:
-        maker = (_teacher_maker if run.arm == "teacher" else _student_maker)(run, family)
+        make = teacher_maker if run.arm == "teacher" else student_maker
+        maker = make(run, family, compiled)
     maker.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip
     folder = run.path / "videos" / suite.name
-    items = _items(suite, seeds, folder, _shape(run, family))
-    rows = _finished(folder, maker.settings)
-    todo = [item for item in items if item.path not in rows]
-    with Bar(len(items), f"generating {run.arm}", done=len(items) - len(todo)) as bar:
+    everything = _items(suite, seeds, folder, clip_shape(run, family))
+    items = shard.of(everything)
+    listing = Listing(folder, shard, maker.settings)
+    known = listing.intact([item.path for item in items])
+    todo = [item for item in items if item.path not in known]
+    speed = Speed()
+    with (
+        listing.kept(
+            [item.path for item in everything], {i.path: _image(folder, i) for i in items}
+        ),
+        Bar(len(items), f"generating {run.arm}", done=len(items) - len(todo)) as bar,
+        torch.no_grad(),
+        _Writer(folder, maker, run, family.defaults.fps, listing) as writer,
+    ):
+        sample = maker.prepare(todo) if todo else None
         for start in range(0, len(todo), batch_size):
+            assert sample is not None
             batch = todo[start : start + batch_size]
-            with torch.no_grad():
-                clips = maker.make(batch)
-            for item, clip in zip(batch, clips, strict=True):
-                rows[item.path] = _write_clip(folder, item, clip, maker, run)
-            _write_manifest(folder, items, rows)
+            clips = _make(sample, family, batch, speed)
+            writer.submit(batch, clips)
             bar.step(len(batch))
-    for item in items:
-        rows[item.path] |= _image(folder, item)  # of earlier calls, the images may have moved
-    _write_manifest(folder, items, rows)
+    if todo:
+        about = {"batch": batch_size, "compile": compiled, **describe(family.device)}
+        write_json(speed_file(folder, shard), speed.record() | about)
     return folder / "samples.jsonl"
 
 
-def _write_clip(folder: Path, item: Item, clip: Tensor, maker: Maker, run: Run) -> dict[str, Any]:
-    frames = to_uint8(clip)
-    write_video(folder / item.path, frames, maker.fps)
-    return {
-        "path": item.path,
-        "prompt_id": item.prompt.id,
-        "prompt": item.prompt.text,
-        "seed": item.seed,
-        "method": run.arm,
-        "sha256": sha256_file(folder / item.path),
-        "frames": len(frames),
-        "fps": maker.fps,
-        "model": model_of(run),
-        "student_sha256": maker.settings.get("student_sha256"),
-        "settings": maker.settings,
-    } | _image(folder, item)
+def _make(sample: Sampler, family: Family, batch: Sequence[Item], speed: Speed) -> Tensor:
+    """Clips (B 3 T H W) in [-1, 1] of a batch."""
+    start = now(family.device)
+    latents = sample(batch)
+    middle = now(family.device)
+    clips = family.decode_latents(latents)
+    speed.add(len(batch), len(batch) * clips.shape[2], middle - start, now(family.device) - middle)
+    return clips
+
+
+class _Writer:
+    """Encodes the clips of one batch in threads while the next is made, then notes them."""
+
+    def __init__(self, folder: Path, maker: Maker, run: Run, fps: int, listing: Listing) -> None:
+        self.folder, self.maker, self.run, self.fps = folder, maker, run, fps
+        self.listing = listing
+        self.pool = ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1))
+        self.pending: list[Future[Row]] = []
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.flush()
+        finally:
+            self.pool.shutdown()
+
+    def submit(self, items: Sequence[Item], clips: Tensor) -> None:
+        """Begin with a batch when the one before it is finished."""
+        self.flush()
+        for item, clip in zip(items, clips, strict=True):
+            self.pending.append(self.pool.submit(self.write, item, to_uint8(clip)))
+
+    def flush(self) -> None:
+        """Wait for the batch and note it."""
+        rows, self.pending = [future.result() for future in self.pending], []
+        if rows:
+            self.listing.append(rows)
+
+    def write(self, item: Item, frames: np.ndarray) -> Row:
+        """One clip's file and its row of samples.jsonl."""
+        write_video(self.folder / item.path, frames, self.fps)
+        return {
+            "path": item.path,
+            "prompt_id": item.prompt.id,
+            "prompt": item.prompt.text,
+            "seed": item.seed,
+            "method": self.run.arm,
+            "sha256": sha256_file(self.folder / item.path),
+            "frames": len(frames),
+            "fps": self.fps,
+            "model": model_of(self.run),
+            "student_sha256": self.maker.settings.get("student_sha256"),
+            "settings": self.maker.settings,
+        } | _image(self.folder, item)
 
 
 def _image(folder: Path, item: Item) -> dict[str, Any]:

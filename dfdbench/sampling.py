@@ -6,6 +6,7 @@ Used by generation, by backward simulation and by DP-DMD's anchor. A predictor i
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -67,6 +68,18 @@ def guided_v(
     v = family.predict(module, torch.cat([x_t, x_t]), torch.cat([t, t]), both)
     conditional, unconditional = v.chunk(2)
     return cfg_combine(conditional, unconditional, cfg)
+
+
+def compute_precision(device: torch.device) -> AbstractContextManager[None]:
+    """bfloat16 on CUDA, as in training, whatever the weights are held in; float32 on a CPU."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def compile_blocks(family: Family, *modules: nn.Module) -> None:
+    """torch.compile each transformer block where it stands; equal ones share their code."""
+    for module in modules:
+        for block in family.blocks(module):
+            block.compile()
 
 
 def predictor(

@@ -19,6 +19,7 @@ from dfdbench.suites import Suite, stored_suite
 
 T = TypeVar("T")
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Shard:
         return path.with_name(f"{path.stem}.shard-{self.index}-of-{self.count}{path.suffix}")
 
 
+WHOLE = Shard(1, 1)
+
+
 def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard:
     """`2/3`, or `auto`: the rank and number of processes that torchrun or Slurm set.
 
@@ -53,6 +57,17 @@ def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard
     if shard is None or not 1 <= shard.index <= shard.count:
         raise UserError(f"--shard {text}: write PART/COUNT such as 1/3, or auto")
     return shard
+
+
+def local_device(device: str, environment: Mapping[str, str] = os.environ) -> str:
+    """`device`, or for "auto" and "cuda" the GPU of this process among those of its machine."""
+    local = next((environment[name] for name in LOCAL_RANKS if name in environment), None)
+    if device not in ("auto", "cuda") or local is None:
+        return device
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{int(local) % count}" if count else device
 
 
 def _summary(store: Path, suite: Suite) -> list[Path]:

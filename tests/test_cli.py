@@ -22,6 +22,8 @@ COMMANDS = [
     "assets",
     "assets list",
     "assets get",
+    "bench train",
+    "bench sample",
     "data encode",
     "toy train",
     "toy quality",

@@ -284,9 +284,9 @@ def test_generation_continues_the_suites_picture(folder, family, tmp_path, monke
     manifest = generate(run, suite, [1, 2], family=family)
     pictures = {path.parent.name: path for path in manifest.parent.rglob("*.png")}
     assert set(pictures) == {"ball-desert", "box-snow"}, "one a prompt"
-    from dfdbench.generate import _conditions
+    from dfdbench.makers import Conditions
 
-    encode = _conditions(family, (17, 64, 64))
+    encode = Conditions(family, (17, 64, 64))
     items = [Item(prompt, 1, pictures[prompt.id]) for prompt in suite.prompts]
     latents = encode(items).image_latents
     pixels = torch.from_numpy(np.array(Image.open(pictures["box-snow"]))).permute(2, 0, 1)
