@@ -12,16 +12,19 @@ from typer.testing import CliRunner
 
 from dfdbench.cli import app
 from dfdbench.distill.discriminator import Heads
+from dfdbench.distill.loop import build_networks
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.nets import Networks
+from dfdbench.distill.parallel import Group
 from dfdbench.distill.stages import grid
 from dfdbench.distill.streams import Stream
 from dfdbench.errors import UserError
 from dfdbench.models import load_family
+from dfdbench.models.blank import blank_family
 from dfdbench.models.shapes import real_config
 from dfdbench.plan import GIB, Gpu, advice, choose_gpu, flops, make_plan, setup_for, text
 from dfdbench.plan.measure import Live
-from dfdbench.plan.memory import lines
+from dfdbench.plan.memory import lines, step_bytes
 from dfdbench.plan.trace import Shape, trace
 from dfdbench.recipe import load_recipe, recipe_from_dict
 from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
@@ -242,3 +245,49 @@ def test_a_gpu_of_ones_own_needs_both_numbers():
     assert choose_gpu("h100", 48, 100) == Gpu("own", 48, 100)
     with pytest.raises(UserError, match="belong together"):
         choose_gpu("h100", None, 100)
+
+
+PEAKS = {
+    "checkpointing": ("dmd2", {}, True),
+    "no checkpointing": ("dmd2", {}, False),
+    "gan of the teacher": ("dmd2", {"dmd2": GAN | {"gan_features": "teacher"}}, False),
+    "gan of the fake score": ("dmd2", {"dmd2": GAN}, True),
+    "dp_dmd": ("dp_dmd", {}, True),
+}
+
+
+@pytest.mark.parametrize("name", PEAKS)
+def test_a_step_holds_at_its_peak_what_the_plan_says(name):
+    """All that the real losses allocate in two rounds, in bfloat16, beside the networks."""
+    method, sections, checkpointing = PEAKS[name]
+    optim = {"batch": 2, "gradient_checkpointing": checkpointing}
+    data = {"frames": 17, "height": 192, "width": 192}
+    recipe, setup = setup_for(
+        recipe_from_dict(
+            {"method": method, "model": "toy-t2v", "data": data, "optim": optim, **sections}
+        )
+    )
+    batch, rng = setup.shape.batch(2), Stream(0, 0, 0, torch.device("cpu"))
+    with blank_family("toy-t2v", torch.bfloat16) as blank:
+        nets = build_networks(
+            recipe,
+            blank.family,
+            get_method(method),
+            None,
+            Group(),
+            setup.shape.batch(1).conditioning,
+        )
+        nets.autocast = torch.bfloat16
+        for student in (True, False):
+            if nets.heads is not None:
+                nets.train_only(*((nets.student,) if student else (nets.critic, nets.heads)))
+            loss = get_method(method).student_loss if student else get_method(method).critic_loss
+            with Live() as live:
+                for _ in range(2):
+                    loss(batch, nets, recipe, rng).loss.backward()
+            nets.student.zero_grad()
+            nets.critic.zero_grad()
+            kept, working = step_bytes(setup, student)
+            gradients = lines(setup)["gradients of one network (float32)"]
+            ratio = (kept + working + gradients) / live.peak
+            assert 0.95 <= ratio <= 1.35

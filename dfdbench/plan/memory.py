@@ -1,7 +1,8 @@
 """Memory of one GPU in training, line by line, from traced networks and the passes of a step.
 
 Used by the training plan. What the loop holds is counted (weights, gradients, AdamW, what autograd
-keeps); only the allocator's fragmentation is not.
+keeps) and a test compares it with real steps; the allocator's fragmentation is not in it. Gradients
+and activations are added up, as they are both there from the second accumulation round on.
 """
 
 from collections.abc import Sequence
