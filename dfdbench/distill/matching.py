@@ -53,8 +53,8 @@ def gap(
     with torch.no_grad():
         x_t = add_noise(scored, draw.eps, draw.t)
         real = nets.teacher_x0(x_t, draw.t, batch.conditioning, cfg)
-        parts = (nets.free(x) for x in (made.x0, fake.x0, real, scored))
-        return losses.score_gap(*parts, space, normalise_by)
+        g, f, r, y = (nets.free(x) for x in (made.x0, fake.x0, real, scored))
+        return losses.score_gap(g, f, r, y, space, normalise_by)
 
 
 def student_report(

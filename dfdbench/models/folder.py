@@ -33,8 +33,8 @@ class FolderFamily:
     blocks and of the first weight inside the transformer.
     """
 
-    name: ClassVar[str]
-    clean_frames: ClassVar[int] = 0
+    name: str
+    clean_frames: int = 0
     own_defaults: ClassVar[Defaults]
     network: ClassVar[Any]
     encoder: ClassVar[str]
