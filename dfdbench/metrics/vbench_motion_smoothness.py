@@ -95,10 +95,9 @@ def load(setting: Setting) -> Compute:
     """The family's function, with the network on the setting's device."""
     import torch
 
-    from dfdbench.vbench.pairs import batches, is_large_enough, keep_memory, pixels
+    from dfdbench.vbench.pairs import batches, is_large_enough, pixels
 
     network, device = load_network(setting.device), setting.device
-    keep_memory(device)
 
     @torch.inference_mode()
     def compute(clip: Clip) -> dict[str, float]:

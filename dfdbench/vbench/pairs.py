@@ -3,8 +3,6 @@
 Used by the families of motion_smoothness (AMT-S) and dynamic_degree and the static filter (RAFT).
 """
 
-import ctypes
-import platform
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,22 +14,6 @@ from torch import Tensor
 VOLUMES, BUDGET = 4, {"cpu": 2**27, "cuda": 2**32}  # bytes
 MOST = 8  # more would be computed in vain where a few pairs settle a clip
 COARSEST = 16  # least side of the feature maps: their pyramid ends at 1/8 of it, 2 × 2
-TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # of glibc's mallopt
-
-
-def keep_memory(device: str) -> None:
-    """Let this process keep, for the next layer, the memory that networks on the CPU free.
-
-    glibc hands blocks of over 32 MB back at once, and the kernel clears each page again when the
-    next layer asks for them: 20 % of AMT-S's time and 3 % of RAFT's. Threads' own heaps end at
-    64 MB, so all share the main one. Nothing happens where the C library is another one.
-    """
-    if device == "cpu" and platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in (
-            (MMAP_THRESHOLD, 2**30), (TRIM_THRESHOLD, 2**31 - 1), (ARENA_MAX, 1),
-        ):  # fmt: skip
-            mallopt(parameter, value)
 
 
 def pixels(frames: np.ndarray, device: str) -> Tensor:

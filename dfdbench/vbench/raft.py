@@ -19,7 +19,7 @@ from torchvision.models.optical_flow import RAFT, raft_large
 from torchvision.models.optical_flow.raft import upsample_flow
 
 from dfdbench.vbench.correlation import Correlation, grid
-from dfdbench.vbench.pairs import batches, keep_memory, padded, pixels
+from dfdbench.vbench.pairs import batches, padded, pixels
 from dfdbench.vbench.weights import read_state, vbench_file, vbench_unusable
 
 UPDATES = 20
@@ -77,7 +77,6 @@ def load_raft(device: str) -> RAFT:
     except (RuntimeError, TypeError) as error:
         raise vbench_unusable(file, f"the checkpoint of {WHAT}") from error
     network.eval().requires_grad_(False).to(device)
-    keep_memory(device)
     for part in (network.context_encoder, network.update_block, network.mask_predictor):
         part.to(memory_format=LAST)  # CPU convolutions take 13 % less time; instance norms more
     return network
