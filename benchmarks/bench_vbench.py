@@ -1,10 +1,10 @@
 """Five of VBench's dimensions by the official package and by one scoring call, on a CPU.
 
-    DFDBENCH_VBENCH_SITE=FOLDER python benchmarks/bench_vbench.py [--repeats 3] [--frames 17]
+    DFDBENCH_VBENCH_SITE=FOLDER python benchmarks/bench_vbench.py [--threads N]
 
 FOLDER holds vbench 0.1.5 and what it imports (tests/vbench/official.py says how it is made). Both
 sides read the same clips and the same random checkpoints of the published architectures (those of
-tests/vbench/), each in a process of its own with the thread count that it chooses by itself:
+tests/vbench/), each in a process of its own with as many threads as it chooses, or N:
 
 - official: `VBench.evaluate`, which takes one dimension after the other;
 - ours: `dfdbench.scoring.score` with the same five families.
@@ -119,7 +119,11 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     scoring.read_video = clock.timed("decoding", scoring.read_video)  # type: ignore[attr-defined]
     run = Stopwatch(time.process_time)
     run.timed("score", scoring.score)(
-        [job["videos"]], "clips", Path(job["out"]) / "s.sqlite", families=list(metrics)
+        [job["videos"]],
+        "clips",
+        Path(job["out"]) / "s.sqlite",
+        families=list(metrics),
+        workers=job["threads"] or None,
     )
     with Store(Path(job["out"]) / "s.sqlite") as store:
         table = store.values("clips", FAMILIES)
@@ -130,11 +134,11 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         "dimensions": clock.seconds,
         "loop": [a - b for a, b in zip(score, load, strict=True)],
         "scores": scores,
-        "threads": min(os.cpu_count() or 1, scoring.MOST_WORKERS),
+        "threads": job["threads"] or min(os.cpu_count() or 1, scoring.MOST_WORKERS),
     }
 
 
-def run(side: str, site: str, cache: Path, videos: Path) -> dict[str, Any]:
+def run(side: str, site: str, cache: Path, videos: Path, threads: int) -> dict[str, Any]:
     """One side in a process of its own, with seconds and CPU seconds of the whole process."""
     with tempfile.TemporaryDirectory() as out:
         path = [site, str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -142,10 +146,12 @@ def run(side: str, site: str, cache: Path, videos: Path) -> dict[str, Any]:
             "VBENCH_CACHE_DIR": str(cache),
             "PYTHONPATH": os.pathsep.join(filter(None, path)),
         }
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
         start, before = time.perf_counter(), os.times()
         done = subprocess.run(
             [sys.executable, __file__, "--side", side],
-            input=json.dumps({"videos": str(videos), "out": out}),
+            input=json.dumps({"videos": str(videos), "out": out, "threads": threads}),
             capture_output=True,
             text=True,
             env=environment,
@@ -255,7 +261,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measure(repeats: int, frames: int, site: str) -> dict[str, Any]:
+def measure(repeats: int, frames: int, threads: int, site: str) -> dict[str, Any]:
     """All sets, the two sides in turn; prints each pair of runs as it comes."""
     import random_features
     from official import run_official
@@ -274,7 +280,10 @@ def measure(repeats: int, frames: int, site: str) -> dict[str, Any]:
         for kind, (clips, weights) in sets.items():
             pairs = list[tuple[dict[str, Any], dict[str, Any]]]()
             for _ in range(repeats):
-                sides = [run(side, site, weights, folder / clips) for side in ("official", "ours")]
+                sides = [
+                    run(side, site, weights, folder / clips, threads)
+                    for side in ("official", "ours")
+                ]
                 pairs.append((sides[0], sides[1]))
                 print(kind, [s["process"] + s["loop"] for s in sides], os.getloadavg(), flush=True)
             result[kind] = compare(pairs)
@@ -286,7 +295,8 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=17, help="of each large clip")
+    parser.add_argument("--frames", type=int, default=9, help="of each large clip")
+    parser.add_argument("--threads", type=int, default=0, help="of both; 0: what each chooses")
     parser.add_argument("--out", type=Path, default=ROOT / "results/vbench-speed/summary.json")
     parser.add_argument("--side", choices=("official", "ours"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -298,7 +308,8 @@ def main() -> None:
     from dfdbench.files import write_json
 
     sys.path.insert(0, str(TESTS))
-    result = measure(given.repeats, given.frames, os.environ.get("DFDBENCH_VBENCH_SITE", ""))
+    site = os.environ.get("DFDBENCH_VBENCH_SITE", "")
+    result = measure(given.repeats, given.frames, given.threads, site)
     write_json(given.out, result)
     print(f"written: {given.out}")
 
