@@ -9,19 +9,23 @@ features are computed once, not once a pair, and only the last flow is brought t
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 from torchvision.models.optical_flow import RAFT, raft_large
-from torchvision.models.optical_flow.raft import CorrBlock, make_coords_grid, upsample_flow
+from torchvision.models.optical_flow.raft import upsample_flow
 
+from dfdbench.vbench.correlation import Correlation, grid
 from dfdbench.vbench.pairs import batches, padded, pixels
 from dfdbench.vbench.weights import read_state, vbench_file, vbench_unusable
 
 UPDATES = 20
 MULTIPLE = 8  # sides are padded to it
 LEVELS, RADIUS = 4, 4  # of the correlation pyramid
+LAST = torch.channels_last
 WHAT = "RAFT trained on FlyingChairs and FlyingThings3D"
 
 # From the authors' names to torchvision's, one after the other. norm3 is downsample.1 again.
@@ -72,7 +76,39 @@ def load_raft(device: str) -> RAFT:
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
         raise vbench_unusable(file, f"the checkpoint of {WHAT}") from error
-    return network.eval().requires_grad_(False).to(device)
+    network.eval().requires_grad_(False).to(device)
+    for part in (network.context_encoder, network.update_block, network.mask_predictor):
+        part.to(memory_format=LAST)  # CPU convolutions take 13 % less time; instance norms more
+    return network
+
+
+class _Gru:
+    """A convolutional GRU of the network for one pair of frames.
+
+    Every gate convolves (state, context, motion). The context is the same in all updates, so its
+    part is computed once, and the gates z and r in one convolution: 0.39 of 2.68 billion products
+    an update less.
+    """
+
+    def __init__(self, cell: Any, context: Tensor) -> None:
+        """cell: torchvision's ConvGRU. context: (B 128 h w)."""
+        gates, size = (cell.convz, cell.convr, cell.convq), context.shape[1]
+        state, constant, motion = torch.cat([g.weight for g in gates]).split(size, 1)
+        self.padding = cell.convz.padding
+        bias = torch.cat([g.bias for g in gates])
+        fixed = conv2d(context, constant.contiguous(memory_format=LAST), bias, 1, self.padding)
+        self.fixed_zr, self.fixed_q = fixed.split((2 * size, size), 1)
+        varying = torch.cat((state, motion), 1)
+        self.zr, self.q = (
+            w.contiguous(memory_format=LAST) for w in varying.split((2 * size, size))
+        )
+
+    def __call__(self, state: Tensor, motion: Tensor) -> Tensor:
+        """The next state (B 128 h w)."""
+        zr = conv2d(torch.cat((state, motion), 1), self.zr, None, 1, self.padding)
+        z, r = zr.add_(self.fixed_zr).sigmoid_().chunk(2, 1)
+        q = conv2d(torch.cat((r * state, motion), 1), self.q, None, 1, self.padding)
+        return state.lerp(q.add_(self.fixed_q).tanh_(), z)
 
 
 def flow(network: RAFT, before: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -83,19 +119,19 @@ def flow(network: RAFT, before: Tensor, first: Tensor, second: Tensor) -> Tensor
         first: their features (B 256 H/8 W/8) by `network.feature_encoder`. second: those of the
             later frames.
     """
-    # The network's own block keeps the pyramid of its last call, so threads cannot share it.
-    correlation = CorrBlock(num_levels=LEVELS, radius=RADIUS)
-    correlation.build_pyramid(first, second)
-    size = network.update_block.hidden_state_size
-    state, context = network.context_encoder(before).tensor_split([size], 1)
+    correlation, block = Correlation(first, second, LEVELS, RADIUS), network.update_block
+    encoded = network.context_encoder(before)
+    state, context = encoded.tensor_split([block.hidden_state_size], 1)
     state, context = state.tanh(), context.relu()
-    start = make_coords_grid(len(before), *first.shape[-2:], device=str(before.device))
-    coordinates = start
+    cells = [_Gru(c, context) for c in block.recurrent_block.children()]
+    start = grid(first.shape[2], first.shape[3], first.device)
+    moved = torch.zeros_like(start).repeat(len(before), 1, 1, 1)
     for _ in range(UPDATES):
-        found = correlation.index_pyramid(coordinates)
-        state, change = network.update_block(state, context, found, coordinates - start)
-        coordinates = coordinates + change
-    return upsample_flow(coordinates - start, network.mask_predictor(state))
+        motion = block.motion_encoder(moved, correlation(start + moved))
+        for cell in cells:
+            state = cell(state, motion)
+        moved = moved + block.flow_head(state)
+    return upsample_flow(moved, network.mask_predictor(state))
 
 
 def magnitudes(
