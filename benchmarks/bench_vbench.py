@@ -164,7 +164,8 @@ def run(side: str, site: str, cache: Path, videos: Path, threads: int) -> dict[s
         before.children_user + before.children_system
     )
     loop = found.get("loop") or [sum(v[i] for v in found["dimensions"].values()) for i in (0, 1)]
-    return found | {"process": [used, wall], "loop": loop}
+    load = round(os.getloadavg()[0], 2)
+    return found | {"process": [used, wall], "loop": loop, "load": load}
 
 
 def scaled(cache: Path, target: Path, factor: float) -> Path:
@@ -242,6 +243,8 @@ def compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any
         "largest difference of a score": apart,
         "dynamic_degree": pairs[0][0]["scores"]["dynamic_degree"],
         "threads": {"official": pairs[0][0]["threads"], "ours": pairs[0][1]["threads"]},
+        "pairs of runs": len(pairs),
+        "load after each": [our["load"] for _, our in pairs],
     }
 
 
@@ -257,16 +260,18 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")},
         "official": "vbench 0.1.5",
-        "load at start": os.getloadavg(),
     }
 
 
-def measure(repeats: int, frames: int, threads: int, site: str) -> dict[str, Any]:
-    """All sets, the two sides in turn; prints each pair of runs as it comes."""
+def measure(repeats: int, frames: int, threads: int, out: Path) -> None:
+    """All sets, the two sides in turn; writes what is known after each pair of runs."""
     import random_features
     from official import run_official
 
-    result: dict[str, Any] = {"machine": machine(), "repeats": repeats}
+    from dfdbench.files import write_json
+
+    site = os.environ.get("DFDBENCH_VBENCH_SITE", "")
+    result: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cache = folder / "still"
@@ -280,15 +285,14 @@ def measure(repeats: int, frames: int, threads: int, site: str) -> dict[str, Any
         for kind, (clips, weights) in sets.items():
             pairs = list[tuple[dict[str, Any], dict[str, Any]]]()
             for _ in range(repeats):
-                sides = [
+                theirs, our = (
                     run(side, site, weights, folder / clips, threads)
                     for side in ("official", "ours")
-                ]
-                pairs.append((sides[0], sides[1]))
-                print(kind, [s["process"] + s["loop"] for s in sides], os.getloadavg(), flush=True)
-            result[kind] = compare(pairs)
-        result["machine"]["load at end"] = os.getloadavg()
-    return result
+                )
+                pairs.append((theirs, our))
+                result[kind] = compare(pairs)
+                write_json(out, result)
+                print(kind, [s["process"] + s["loop"] for s in (theirs, our)], flush=True)
 
 
 def main() -> None:
@@ -305,12 +309,8 @@ def main() -> None:
             found = (official if given.side == "official" else ours)(json.load(sys.stdin))
         print(json.dumps(found))
         return
-    from dfdbench.files import write_json
-
     sys.path.insert(0, str(TESTS))
-    site = os.environ.get("DFDBENCH_VBENCH_SITE", "")
-    result = measure(given.repeats, given.frames, given.threads, site)
-    write_json(given.out, result)
+    measure(given.repeats, given.frames, given.threads, given.out)
     print(f"written: {given.out}")
 
 
