@@ -303,16 +303,22 @@ def toy_train(
         "runs/toy-train"
     ),
     processes: Annotated[int, typer.Option(min=1, help="Share each batch; one a core.")] = 1,
+    t2v: Annotated[
+        str | None,
+        typer.Option(help="Model such as toy-t2v: train toy-i2v alone, on its autoencoder."),
+    ] = None,
 ) -> None:
     """Train the toy's VAE and both teachers from seeds; goes on where it stopped. Takes hours.
 
-    Example: dfdbench toy train --out runs/toy-train --processes 2
+    Example: dfdbench toy train --t2v toy-t2v --out runs/toy-train --processes 2
     """
+    from dfdbench.models import resolve_folder
     from dfdbench.toy.train import train
     from dfdbench.toy.train_i2v import train_i2v
 
-    typer.echo(f"model: {train(out, processes=processes)}")
-    typer.echo(f"model: {train_i2v(out, processes=processes)}")
+    folder = resolve_folder(t2v) if t2v else train(out, processes=processes)
+    typer.echo(f"autoencoder of: {folder}")
+    typer.echo(f"model: {train_i2v(out, processes=processes, t2v=folder)}")
 
 
 @toy_app.command("quality")

@@ -234,7 +234,8 @@ def test_the_command_prints_json_and_says_what_is_wrong():
     for arguments, says in [
         (["--gpu", "h10"], "did you mean h100"),
         (["--gpu-memory", "80"], "--gpu-memory and --tflops belong together"),
-        (["--gpus", "3"], "--set optim.accumulate=3"),
+        (["--gpus", "4"], "--set optim.accumulate=4"),
+        (["--gpus", "3"], "divides optim.batch = 16"),
         (["--model", "someone/model"], "unknown model without its weights"),
     ]:
         failed = runner.invoke(app, ["distill", "--method", "dfd", "--plan", *arguments])

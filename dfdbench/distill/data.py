@@ -102,6 +102,18 @@ class ClipsInMemory:
         return joint.hexdigest()
 
 
+def check_source(recipe: Recipe) -> None:
+    """Refuse a folder that is no latent set, before a model is fetched for it.
+
+    Raises:
+        UserError: as `load_clips`, of what the folder's index alone shows.
+    """
+    if recipe.data.source != "toy":
+        from dfdbench.data.format import read_index
+
+        read_index(Path(recipe.data.source))
+
+
 def load_clips(recipe: Recipe, family: Family) -> Clips:
     """The recipe's real clips: a folder of latents, or the toy's, encoded once and cached.
 

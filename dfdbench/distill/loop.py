@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dfdbench.distill import checkpoint, diagnostics, parallel, stages
 from dfdbench.distill.checkpoint import Position
-from dfdbench.distill.data import Clips, load_clips, negative_embedding
+from dfdbench.distill.data import Clips, check_source, load_clips, negative_embedding
 from dfdbench.distill.discriminator import Heads, tapped_blocks
 from dfdbench.distill.methods import Method, get_method
 from dfdbench.distill.nets import Batch, LossReport, Networks
@@ -59,7 +59,12 @@ def distill(
 
 def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: Group) -> Run:
     where, method = group.device, get_method(recipe.method)
-    group.rounds(recipe.optim.accumulate)  # refuses what cannot be shared
+    group.rounds(recipe.optim.accumulate, recipe.optim.batch)  # refuses what cannot be shared
+    existing = Run.open(out) if (out / "run.json").is_file() else None
+    if existing and not resume:
+        raise UserError(f"{out} already holds a run; pass --resume or another --out")
+    if not (existing and existing.finished):
+        check_source(recipe)
     with group.in_turn():
         family = load_family(
             recipe.model, torch.float32 if where.type == "cpu" else torch.bfloat16, where
@@ -67,10 +72,6 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
     stages.check_family(recipe, family)
     recipe = stages.resolve(recipe, family.defaults)
     method.record(recipe, family)  # refuses what cannot work before anything is trained
-
-    existing = Run.open(out) if (out / "run.json").is_file() else None
-    if existing and not resume:
-        raise UserError(f"{out} already holds a run; pass --resume or another --out")
     parent = stages.parent_run(
         recipe,
         out,
@@ -245,7 +246,7 @@ class Trainer:
         if nets.heads is not None:
             nets.train_only(*trained)
         size = o.batch // o.accumulate
-        rounds = self.group.rounds(o.accumulate)
+        rounds = self.group.rounds(o.accumulate, o.batch)
         parts: dict[str, Tensor] = {}
         for round_ in rounds:
             parallel.reduce_gradients(trained, now=round_ == rounds[-1])

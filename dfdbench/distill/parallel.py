@@ -37,6 +37,27 @@ GRACE_SECONDS = 1.0  # for the process that reports an error, before its end mak
 PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "gloo")
 
 
+def rounds_each(accumulate: int, batch: int, processes: int) -> int:
+    """Accumulation rounds of each process in an update on `batch` clips.
+
+    Raises:
+        UserError: the rounds cannot be shared equally; names the next number that can.
+    """
+    if accumulate % processes == 0:
+        return accumulate // processes
+    more = (n for n in range(accumulate, batch + 1) if n % processes == batch % n == 0)
+    fits = next(more, None)
+    remedy = (
+        f"take a number of processes that divides optim.batch = {batch}"
+        if fits is None
+        else f"pass --set optim.accumulate={fits}"
+    )
+    raise UserError(
+        f"optim.accumulate = {accumulate} rounds cannot be shared by {processes} processes, one a "
+        f"GPU; {remedy}"
+    )
+
+
 @dataclass(frozen=True)
 class Group:
     """The processes of a run; with its defaults, the only one."""
@@ -50,19 +71,13 @@ class Group:
         """Whether this is the process that writes files and talks."""
         return self.rank == 0
 
-    def rounds(self, accumulate: int) -> range:
+    def rounds(self, accumulate: int, batch: int) -> range:
         """The accumulation rounds of the global batch that this process does.
 
         Raises:
             UserError: the rounds cannot be shared equally.
         """
-        if accumulate % self.size:
-            more = -(-accumulate // self.size) * self.size
-            raise UserError(
-                f"optim.accumulate = {accumulate} rounds cannot be shared by {self.size} "
-                f"processes; pass --set optim.accumulate={more} (it must divide optim.batch)"
-            )
-        share = accumulate // self.size
+        share = rounds_each(accumulate, batch, self.size)
         return range(self.rank * share, (self.rank + 1) * share)
 
     def total(self, x: Tensor) -> Tensor:

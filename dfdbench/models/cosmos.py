@@ -5,8 +5,6 @@ its latent is pasted into the input under a mask channel, its tokens have a time
 the velocity there is the one that leads to it. Guidance is on the text alone.
 """
 
-import warnings
-
 import torch
 from diffusers import CosmosTransformer3DModel
 from torch import Tensor, nn
@@ -104,10 +102,5 @@ class Cosmos(FolderFamily):
     def encode_prompt(self, prompts: list[str]) -> Conditioning:
         tokenizer, encoder = self.text_encoder
         tokens = chat_tokens(tokenizer, prompts, self.defaults.max_sequence_length)
-        if tokenizer.unk_token_id is not None:
-            unknown = (tokens == tokenizer.unk_token_id).any(dim=1).tolist()
-            for prompt in (p for p, bad in zip(prompts, unknown, strict=True) if bad):
-                warnings.warn(
-                    f"{self.path.name} does not know every word of {prompt!r}", stacklevel=2
-                )
+        self._warn_of_unknown_words(prompts, tokens)
         return Conditioning(joined_states(encoder, tokens.to(self.device)))

@@ -7,6 +7,7 @@ statistics in the autoencoder's config.
 
 import json
 import shutil
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +80,15 @@ class FolderFamily:
         dtype = torch.float32 if self.device.type == "cpu" else self.dtype
         encoder = load_part(getattr(transformers, self.encoder), self.path / "text_encoder", dtype)
         return tokenizer, nn.Module.to(encoder, self.device).eval().requires_grad_(False)
+
+    def _warn_of_unknown_words(self, prompts: list[str], tokens: Tensor) -> None:
+        """Name each prompt whose tokens (B L) hold the tokenizer's <unk>; some have none."""
+        unknown = self.text_encoder[0].unk_token_id
+        if unknown is None:
+            return
+        bad = (tokens == unknown).any(dim=1).tolist()
+        for prompt in (p for p, unclear in zip(prompts, bad, strict=True) if unclear):
+            warnings.warn(f"{self.path.name} does not know every word of {prompt!r}", stacklevel=3)
 
     def release(self, *parts: str) -> None:
         for part in parts:

@@ -4,8 +4,6 @@ Behind `load_family`. Follows WanPipeline of diffusers wherever a pixel could de
 a student saved here samples the same in the plain pipeline.
 """
 
-import warnings
-
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
@@ -68,12 +66,7 @@ class Wan(FolderFamily):
             truncation=True,
             return_tensors="pt",
         ).to(self.device)
-        if tokenizer.unk_token_id is not None:
-            unknown = (tokens.input_ids == tokenizer.unk_token_id).any(dim=1).tolist()
-            for prompt in (p for p, bad in zip(prompts, unknown, strict=True) if bad):
-                warnings.warn(
-                    f"{self.path.name} does not know every word of {prompt!r}", stacklevel=2
-                )
+        self._warn_of_unknown_words(prompts, tokens.input_ids)
         embeds = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
         # WanPipeline cuts each prompt to its own tokens and pads with zeros again.
         return Conditioning(embeds * tokens.attention_mask.unsqueeze(-1).to(embeds.dtype))

@@ -12,6 +12,7 @@ import torch
 
 from dfdbench.distill.discriminator import tapped_blocks
 from dfdbench.distill.methods import get_method
+from dfdbench.distill.parallel import rounds_each
 from dfdbench.distill.stages import first_stage_recipe, resolve
 from dfdbench.errors import UserError, unknown_name
 from dfdbench.models.blank import blank_family
@@ -37,6 +38,7 @@ GPUS = {
     gpu.name: gpu
     for gpu in (
         Gpu("h100", 79, 989),
+        Gpu("h100-pcie", 79, 756),
         Gpu("h200", 140, 989),
         Gpu("b200", 179, 2250),
         Gpu("a100-80g", 80, 312),
@@ -78,12 +80,7 @@ def setup_for(recipe: Recipe, gpus: int = 1) -> tuple[Recipe, Setup]:
         taps: tuple[int, ...] = ()
         if method.uses_gan(recipe):
             taps = tapped_blocks(recipe.dmd2, family.block_count(family.teacher))
-    if recipe.optim.accumulate % gpus:
-        more = -(-recipe.optim.accumulate // gpus) * gpus
-        raise UserError(
-            f"--gpus {gpus}: optim.accumulate = {recipe.optim.accumulate} rounds cannot be shared; "
-            f"pass --set optim.accumulate={more} (it must divide optim.batch)"
-        )
+    rounds_each(recipe.optim.accumulate, recipe.optim.batch, gpus)
     return recipe, Setup(recipe, recipe.model, shape, taps, gpus)
 
 

@@ -6,7 +6,6 @@ adapter and diffusers.WanPipeline cannot tell them apart.
 """
 
 import json
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any  # diffusers and transformers classes are untyped
@@ -22,6 +21,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from dfdbench.files import write_json
+from dfdbench.folders import atomic_folder
 from dfdbench.toy import world
 
 MAX_WORDS = 16  # text tokens; Wan2.1 pads to 512, which the toy has no use for
@@ -149,7 +149,6 @@ def write_checkpoint(
 
     The text encoder always comes from `seed`, so one seed gives one text embedding for good.
     """
-    folder = Path(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = build_tokenizer()
@@ -163,13 +162,16 @@ def write_checkpoint(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=spec.defaults["shift"]),
         transformer=transformer.to(dtype),
     )
-    staging = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    pipeline.save_pretrained(staging, safe_serialization=True)
-    name_tokenizer_portably(staging)
-    write_json(staging / "dfdbench.json", spec.defaults)
-    shutil.rmtree(folder, ignore_errors=True)
-    staging.rename(folder)
+    return write_folder(folder, pipeline, spec.defaults)
+
+
+def write_folder(folder: str | Path, pipeline: Any, defaults: dict[str, Any]) -> Path:
+    """Write a pipeline's folder with its `dfdbench.json`, whole or not at all; returns it."""
+    folder = Path(folder)
+    with atomic_folder(folder) as temporary:
+        pipeline.save_pretrained(temporary, safe_serialization=True)
+        name_tokenizer_portably(temporary)
+        write_json(temporary / "dfdbench.json", defaults)
     return folder
 
 

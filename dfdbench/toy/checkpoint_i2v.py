@@ -6,7 +6,6 @@ those that diffusers' scripts/convert_cosmos_to_diffusers.py writes for Cosmos-2
 and the prompt goes through a chat template into a Qwen2.5-VL, all of whose layers are joined.
 """
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any  # diffusers and transformers classes are untyped
@@ -25,10 +24,9 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from dfdbench.files import write_json
 from dfdbench.models.cosmos_text import SYSTEM
 from dfdbench.toy import world
-from dfdbench.toy.checkpoint import clip_defaults, name_tokenizer_portably
+from dfdbench.toy.checkpoint import clip_defaults, write_folder
 
 MAX_TOKENS = 32  # the system message takes 17, the longest caption 14; the real model pads to 512
 CHAT_TEMPLATE = (
@@ -184,7 +182,6 @@ def write_checkpoint_i2v(
     The text encoder always comes from `seed`, so one seed gives one text embedding for good. The
     safety checker is none, as far as the folder goes: diffusers wants one at load time.
     """
-    folder = Path(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = build_tokenizer()
@@ -200,11 +197,4 @@ def write_checkpoint_i2v(
         safety_checker=_NoChecker(),
     )
     pipeline.register_modules(safety_checker=None)
-    staging = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    pipeline.save_pretrained(staging, safe_serialization=True)
-    name_tokenizer_portably(staging)
-    write_json(staging / "dfdbench.json", spec.defaults)
-    shutil.rmtree(folder, ignore_errors=True)
-    staging.rename(folder)
-    return folder
+    return write_folder(folder, pipeline, spec.defaults)

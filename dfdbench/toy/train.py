@@ -235,13 +235,13 @@ def shared(stage: Stage, settings: Any, spec: Any, out: Path, processes: int) ->
     return stage(settings, spec, out)  # alone: trains; after the others: loads what they wrote
 
 
-def record_settings(file: Path, settings: Any, spec: Any) -> None:
+def record_settings(file: Path, settings: dict[str, Any], spec: Any) -> None:
     """Write what a folder is trained with.
 
     Raises:
         UserError: the folder holds a run with other settings.
     """
-    record = json.loads(json.dumps({"settings": asdict(settings), "spec": asdict(spec)}))
+    record = json.loads(json.dumps({"settings": settings, "spec": asdict(spec)}))
     if file.exists() and json.loads(file.read_text()) != record:
         raise UserError(f"{file} has other settings; choose another --out or delete the folder")
     write_json(file, record)
@@ -264,7 +264,7 @@ def train(
     """
     settings, out = settings or Settings(), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    record_settings(out / "settings.json", settings, spec)
+    record_settings(out / "settings.json", asdict(settings), spec)
     vae = shared(finish_vae, settings, spec, out, processes)
     encode_training_set(vae, settings, out)
     scale = torch.load(out / LATENTS, weights_only=True)

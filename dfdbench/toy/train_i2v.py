@@ -1,12 +1,12 @@
 """The image-to-video stage of `dfdbench toy train`: a small Cosmos-Predict2.5 on toy-t2v's VAE.
 
-Two resumable parts: the latents of more clips beside those of toy-t2v's training set, and the
-flow-matching teacher on all of them with caption dropout. More clips, because a first frame names
-its clip: on few, the network would learn by heart where each of them went, and lose the diversity
-that image-to-video is here to measure.
+Two resumable parts: the latents of clips of its own, and the flow-matching teacher on them with
+caption dropout. Twice as many clips as toy-t2v's, because a first frame names its clip: on few, the
+network would learn by heart where each of them went, and lose the diversity that image-to-video is
+here to measure.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any  # diffusers classes are untyped
 
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from dfdbench.files import atomic_path
 from dfdbench.models.cosmos import network_v
+from dfdbench.run import weights_sha256
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint_i2v import (
     TOY_I2V,
@@ -27,7 +28,7 @@ from dfdbench.toy.checkpoint_i2v import (
 from dfdbench.toy.data import prompts_of
 from dfdbench.toy.fit import Fit, flow_draw, rank_and_processes, share_of_batch
 from dfdbench.toy.text_i2v import I2VCaptionEmbeddings
-from dfdbench.toy.train import LATENTS, encode_clips, record_settings, shared, step_seed
+from dfdbench.toy.train import encode_clips, record_settings, shared, step_seed
 
 CHUNK = 512  # clips in a file of latents
 
@@ -40,7 +41,7 @@ class I2VSettings:
     """
 
     seed: int = 0
-    clips: int = 6144  # beside those of toy-t2v's training set
+    clips: int = 12288
     steps: int = 8000
     batch: int = 32
     lr: float = 1e-3
@@ -51,19 +52,24 @@ class I2VSettings:
 
 
 def own_clips(settings: I2VSettings) -> world.Attributes:
-    """Attributes of the clips that only this stage is trained on."""
+    """Attributes of the clips that this stage is trained on."""
     return world.sample_attributes(settings.clips, step_seed("i2v-clips", 0))
 
 
 def latents_files(settings: I2VSettings, out: Path) -> list[Path]:
-    """Where the latents of this stage's own clips lie, `CHUNK` clips a file."""
+    """Where their latents lie, `CHUNK` clips a file."""
     return [out / f"latents-i2v-{i}.pt" for i in range(-(-settings.clips // CHUNK))]
 
 
-def encode_own_clips(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> None:
+def load_vae(t2v: Path) -> Any:
+    """The frozen autoencoder of a toy-t2v folder, float32."""
+    vae: Any = AutoencoderKLWan.from_pretrained(t2v / "vae", torch_dtype=torch.float32)
+    return vae.requires_grad_(False).eval()
+
+
+def encode_own_clips(settings: I2VSettings, t2v: Path, out: Path) -> None:
     """Write the normalised latents (N C T H W) of own clips; processes share the files."""
-    vae: Any = AutoencoderKLWan.from_pretrained(out / "toy-t2v" / "vae", torch_dtype=torch.float32)
-    vae.requires_grad_(False).eval()
+    vae = load_vae(t2v)
     shape = (1, -1, 1, 1, 1)
     mean, std = (
         torch.tensor(vae.config[f"latents_{name}"]).view(shape) for name in ("mean", "std")
@@ -78,11 +84,9 @@ def encode_own_clips(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> None
 
 
 def training_set(settings: I2VSettings, out: Path) -> tuple[Tensor, Tensor]:
-    """Normalised latents (N C T H W) of both clip sets, and each clip's caption (N,) of the 12."""
-    t2v = torch.load(out / LATENTS, weights_only=True)["latents"]
-    own = [torch.load(file, weights_only=True) for file in latents_files(settings, out)]
-    sets = (world.sample_attributes(len(t2v), step_seed("clips", 0)), own_clips(settings))
-    return torch.cat([t2v, *own]), torch.cat([prompts_of(clips)[0] for clips in sets])
+    """Normalised latents (N C T H W), and each clip's caption (N,) of the 12."""
+    latents = [torch.load(file, weights_only=True) for file in latents_files(settings, out)]
+    return torch.cat(latents), prompts_of(own_clips(settings))[0]
 
 
 def train_teacher(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> Any:
@@ -121,19 +125,24 @@ def train_i2v(
     settings: I2VSettings | None = None,
     spec: ToyI2VSpec = TOY_I2V,
     processes: int = 1,
+    t2v: str | Path | None = None,
 ) -> Path:
-    """Train into folder `out`, which holds toy-t2v, resuming what is there; returns out/toy-i2v.
+    """Train into folder `out`, resuming what is there; returns out/toy-i2v.
 
-    The autoencoder is copied from toy-t2v: a checkpoint folder is whole by itself.
+    Args:
+        t2v: folder of the toy-t2v whose autoencoder is used, and copied: a checkpoint folder is
+            whole by itself. By default out/toy-t2v.
 
     Raises:
         UserError: `out` holds a run with other settings.
     """
     settings, out = settings or I2VSettings(), Path(out)
-    record_settings(out / "settings-i2v.json", settings, spec)
-    shared(encode_own_clips, settings, spec, out, processes)
+    folder = Path(t2v) if t2v else out / "toy-t2v"
+    out.mkdir(parents=True, exist_ok=True)
+    about = asdict(settings) | {"vae_sha256": weights_sha256(folder / "vae")}
+    record_settings(out / "settings-i2v.json", about, spec)
+    shared(encode_own_clips, settings, folder, out, processes)
     transformer = shared(train_teacher, settings, spec, out, processes)
-    vae = AutoencoderKLWan.from_pretrained(out / "toy-t2v" / "vae")
     return write_checkpoint_i2v(
-        out / "toy-i2v", spec, settings.seed, vae, transformer, dtype=torch.float16
+        out / "toy-i2v", spec, settings.seed, load_vae(folder), transformer, dtype=torch.float16
     )

@@ -90,6 +90,8 @@ def test_toy_clips_from_mp4_train_as_the_toy_itself_without_text_encoder_and_vae
 def test_a_source_that_is_no_set_is_one_line_before_training(tiny_checkpoint, tmp_path):
     with pytest.raises(UserError, match="nowhere") as caught:
         train(tmp_path / "run", f"model={tiny_checkpoint}", f"data.source={tmp_path}/nowhere")
+    with pytest.raises(UserError, match="nowhere has no index"):  # before the model is looked for
+        train(tmp_path / "run", "model=someone/model", f"data.source={tmp_path}/nowhere")
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 

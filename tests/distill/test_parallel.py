@@ -272,19 +272,24 @@ def test_real_clips_that_are_not_finite_are_named(tiny_checkpoint, tmp_path, mon
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_processes_share_the_rounds_without_overlap(size):
-    shares = [Group(rank, size).rounds(8) for rank in range(size)]
+    shares = [Group(rank, size).rounds(8, 16) for rank in range(size)]
     assert [round_ for share in shares for round_ in share] == list(range(8))
     assert len({len(share) for share in shares}) == 1
 
 
 def test_rounds_that_cannot_be_shared_are_refused_with_the_remedy():
     with pytest.raises(UserError, match=r"optim\.accumulate=12"):
-        Group(0, 4).rounds(9)
+        Group(0, 4).rounds(9, 36)
+
+
+def test_where_no_number_of_rounds_fits_the_batch_the_processes_are_to_change():
+    with pytest.raises(UserError, match=r"processes that divides optim\.batch = 16"):
+        Group(0, 3).rounds(1, 16)
 
 
 def test_processes_share_coin_and_exit_but_not_noise():
     first, second = (
-        [Stream(3, iteration, Group(rank, 2).rounds(2)[0], CPU) for iteration in range(40)]
+        [Stream(3, iteration, Group(rank, 2).rounds(2, 4)[0], CPU) for iteration in range(40)]
         for rank in range(2)
     )
     coins = [[rng.coin("real_clip", 0.5) for rng in streams] for streams in (first, second)]

@@ -183,8 +183,6 @@ def t2v(tmp_path_factory):
     """A folder as the stages of toy-t2v leave it."""
     out = tmp_path_factory.mktemp("trained")
     write_checkpoint(out / "toy-t2v", TINY, seed=1)
-    vae = AutoencoderKLWan.from_pretrained(out / "toy-t2v" / "vae")
-    train.encode_training_set(vae, train.Settings(clips=8), out)
     return out
 
 
@@ -193,17 +191,18 @@ def copy(folder: Path, to: Path) -> Path:
     return to
 
 
-def test_training_joins_both_clip_sets_and_the_right_captions(t2v, tmp_path):
+def test_training_joins_latents_with_the_right_captions(t2v, tmp_path, monkeypatch):
     out = copy(t2v, tmp_path / "out")
-    train_i2v.encode_own_clips(SHORT, TINY_I2V, out)
+    monkeypatch.setattr(train_i2v, "CHUNK", 2)
+    train_i2v.encode_own_clips(SHORT, out / "toy-t2v", out)
     latents, captions = train_i2v.training_set(SHORT, out)
-    assert latents.shape == (14, 6, 5, 8, 8)
+    assert latents.shape == (6, 6, 5, 8, 8)
     clips = train_i2v.own_clips(SHORT)
     vae = AutoencoderKLWan.from_pretrained(out / "toy-t2v" / "vae")
     expected = train.encode_clips(vae, clips[slice(2, 3)])
-    torch.testing.assert_close(latents[10:11], expected)
+    torch.testing.assert_close(latents[2:3], expected)
     shape, scene = int(clips.shape[2]), int(clips.scene[2])
-    canonical = world.captions()[int(captions[10])]
+    canonical = world.captions()[int(captions[2])]
     assert (canonical.shape, canonical.scene) == (world.SHAPES[shape], world.SCENES[scene])
 
 
@@ -238,7 +237,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(t2v, tmp_path, monke
 def test_two_processes_train_the_teacher_that_one_does(t2v, tmp_path):
     one, two = copy(t2v, tmp_path / "one"), copy(t2v, tmp_path / "two")
     for out in (one, two):
-        train_i2v.encode_own_clips(SHORT, TINY_I2V, out)
+        train_i2v.encode_own_clips(SHORT, out / "toy-t2v", out)
     left = train_i2v.train_teacher(SHORT, TINY_I2V, one).state_dict()
     right = train.shared(train_i2v.train_teacher, SHORT, TINY_I2V, two, 2).state_dict()
     torch.manual_seed(SHORT.seed + 2)
@@ -254,3 +253,6 @@ def test_other_settings_in_a_used_folder_are_refused(t2v, tmp_path):
     train_i2v.train_i2v(out, short, TINY_I2V)
     with pytest.raises(UserError, match="other settings"):
         train_i2v.train_i2v(out, replace(short, seed=1), TINY_I2V)
+    write_checkpoint(tmp_path / "other", TINY, seed=2)
+    with pytest.raises(UserError, match="other settings"):
+        train_i2v.train_i2v(out, short, TINY_I2V, t2v=tmp_path / "other")
