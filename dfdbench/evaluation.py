@@ -56,7 +56,7 @@ def evaluate(
     placed = device_of_models(device)
     bridge = open_bridge(vbench_python, official, chosen, placed)
     if runs:
-        complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device)
+        complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device, part)
     families = metrics.split(",") if metrics else list(chosen.metrics)
     if poses:
         families.append("vipe")

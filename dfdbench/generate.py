@@ -6,10 +6,10 @@ are made, listing.py how samples.jsonl is kept by one process or many.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -119,9 +119,19 @@ def open_run(
 
 
 def complete(
-    inputs: Sequence[Path], suite: Suite, seeds: Sequence[int] | None, batch_size: int, device: str
+    inputs: Sequence[Path],
+    suite: Suite,
+    seeds: Sequence[int] | None,
+    batch_size: int,
+    device: str,
+    shard: Shard | None = None,
 ) -> None:
-    """Generate what the runs among `inputs` lack of the suite; other inputs are left alone."""
+    """Generate what the runs among `inputs` lack of the suite; other inputs are left alone.
+
+    Raises:
+        UserError: clips are lacking and `shard` is given: which clips are whose to score is only
+            known when all are there, and several calls would make the same ones.
+    """
     families: dict[str, Family] = {}
     for path in inputs:
         if (path / "run.json").is_file():
@@ -129,7 +139,14 @@ def complete(
             model = model_of(run)
             if model not in families:
                 families = {model: open_family(model, device)}  # one model in memory
-            generate(run, suite, seeds, batch_size, family=families[model])
+            if shard is None:
+                generate(run, suite, seeds, batch_size, family=families[model])
+            elif todo := _wanted(run, suite, seeds, families[model]).todo:
+                raise UserError(
+                    f"{path} lacks {len(todo)} clips of suite {suite.name}; make them first: "
+                    f"dfdbench generate {path} --suite {suite.name} "
+                    f"--shard {shard.index}/{shard.count}"
+                )
 
 
 class Speed:
@@ -203,32 +220,18 @@ def generate(
     Raises:
         UserError: a suite without prompts, or a run without a student.
     """
-    if not suite.prompts:
-        raise UserError(f"suite {suite.name} brings no prompts; its videos come from a manifest")
     if family is None:
         family = open_family(model_of(run), device)
-    if run.arm == "real":
-        maker = real_maker(family, suite)
-    else:
-        make = teacher_maker if run.arm == "teacher" else student_maker
-        maker = make(run, family, compiled)
-    maker.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip
-    folder = run.path / "videos" / suite.name
-    everything = _items(suite, seeds, folder, clip_shape(run, family))
-    items = shard.of(everything)
-    listing = Listing(folder, shard, maker.settings)
-    known = listing.intact([item.path for item in items])
-    todo = [item for item in items if item.path not in known]
-    speed = Speed()
+    wanted = _wanted(run, suite, seeds, family, shard, compiled)
+    todo, folder, speed = wanted.todo, wanted.listing.folder, Speed()
+    count = len(wanted.items)
     with (
-        listing.kept(
-            [item.path for item in everything], {i.path: _image(folder, i) for i in items}
-        ),
-        Bar(len(items), f"generating {run.arm}", done=len(items) - len(todo)) as bar,
+        wanted.listing.kept(wanted.order, wanted.pictures),
+        Bar(count, f"generating {run.arm}", done=count - len(todo)) as bar,
         torch.no_grad(),
-        _Writer(folder, maker, run, family.defaults.fps, listing) as writer,
+        _Writer(wanted, run, family.defaults.fps) as writer,
     ):
-        sample = maker.prepare(todo) if todo else None
+        sample = wanted.maker.prepare(todo) if todo else None
         for start in range(0, len(todo), batch_size):
             assert sample is not None
             batch = todo[start : start + batch_size]
@@ -239,6 +242,54 @@ def generate(
         about = {"batch": batch_size, "compile": compiled, **describe(family.device)}
         write_json(speed_file(folder, shard), speed.record() | about)
     return folder / "samples.jsonl"
+
+
+class _Wanted(NamedTuple):
+    """A suite's clips of a run: order of all paths, the items of a shard, those still to make.
+
+    pictures: columns of each item's path that name its first frame, if it has one.
+    """
+
+    order: list[str]
+    items: list[Item]
+    todo: list[Item]
+    pictures: dict[str, Row]
+    maker: Maker
+    listing: Listing
+
+
+def _wanted(
+    run: Run,
+    suite: Suite,
+    seeds: Sequence[int] | None,
+    family: Family,
+    shard: Shard = WHOLE,
+    compiled: bool = False,
+) -> _Wanted:
+    if not suite.prompts:
+        raise UserError(f"suite {suite.name} brings no prompts; its videos come from a manifest")
+    if run.arm == "real":
+        maker = real_maker(family, suite)
+    else:
+        make = teacher_maker if run.arm == "teacher" else student_maker
+        maker = make(run, family, compiled)
+    maker.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip
+    folder = run.path / "videos" / suite.name
+    everything = _items(suite, seeds, folder, clip_shape(run, family))
+    items = shard.of(everything)
+    listing = Listing(folder, shard, maker.settings)
+    hashes = {image: sha256_file(image) for image in {item.image for item in items} if image}
+    pictures = {item.path: _picture(folder, item.image, hashes) for item in items}
+    known = listing.intact(pictures)
+    todo = [item for item in items if item.path not in known]
+    return _Wanted([item.path for item in everything], items, todo, pictures, maker, listing)
+
+
+def _picture(folder: Path, image: Path | None, hashes: Mapping[Path, str]) -> Row:
+    if image is None:
+        return {}
+    where = Path(os.path.relpath(image, folder)).as_posix()
+    return {"image": where, "image_sha256": hashes[image]}
 
 
 def _make(sample: Sampler, family: Family, batch: Sequence[Item], speed: Speed) -> Tensor:
@@ -254,9 +305,9 @@ def _make(sample: Sampler, family: Family, batch: Sequence[Item], speed: Speed) 
 class _Writer:
     """Encodes the clips of one batch in threads while the next is made, then notes them."""
 
-    def __init__(self, folder: Path, maker: Maker, run: Run, fps: int, listing: Listing) -> None:
-        self.folder, self.maker, self.run, self.fps = folder, maker, run, fps
-        self.listing = listing
+    def __init__(self, wanted: _Wanted, run: Run, fps: int) -> None:
+        self.listing, self.pictures, self.run, self.fps = wanted.listing, wanted.pictures, run, fps
+        self.settings = wanted.maker.settings
         self.pool = ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1))
         self.pending: list[Future[Row]] = []
 
@@ -283,27 +334,21 @@ class _Writer:
 
     def write(self, item: Item, frames: np.ndarray) -> Row:
         """One clip's file and its row of samples.jsonl."""
-        write_video(self.folder / item.path, frames, self.fps)
+        path = self.listing.folder / item.path
+        write_video(path, frames, self.fps)
         return {
             "path": item.path,
             "prompt_id": item.prompt.id,
             "prompt": item.prompt.text,
             "seed": item.seed,
             "method": self.run.arm,
-            "sha256": sha256_file(self.folder / item.path),
+            "sha256": sha256_file(path),
             "frames": len(frames),
             "fps": self.fps,
             "model": model_of(self.run),
-            "student_sha256": self.maker.settings.get("student_sha256"),
-            "settings": self.maker.settings,
-        } | _image(self.folder, item)
-
-
-def _image(folder: Path, item: Item) -> dict[str, Any]:
-    """The column that names a clip's first frame, if it has one."""
-    if item.image is None:
-        return {}
-    return {"image": Path(os.path.relpath(item.image, folder)).as_posix()}
+            "student_sha256": self.settings.get("student_sha256"),
+            "settings": self.settings,
+        } | self.pictures[item.path]
 
 
 def open_family(model: str, device: str = "auto") -> Family:

@@ -8,7 +8,7 @@ journals into samples.jsonl, atomically. What a killed process left is found in 
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,10 +33,13 @@ class Listing:
         self.path = folder / "samples.jsonl"
         self.journal, self.broken = shard.store(self.path), set[str]()
 
-    def intact(self, wanted: Iterable[str]) -> set[str]:
+    def intact(self, wanted: Mapping[str, Row]) -> set[str]:
         """Those of the paths `wanted` whose clip is there and unchanged since it was made.
 
         Alone, a process looks after the clips of earlier calls too.
+
+        wanted: columns by path; a clip that continues another picture than the one there now
+            counts as none.
         """
         with self._locked():
             rows = self._rows()
@@ -45,6 +48,8 @@ class Listing:
             paths = sorted(mine)
             fine = pool.map(lambda path: self._is_whole(rows[path]), paths)
             self.broken = {path for path, whole in zip(paths, fine, strict=True) if not whole}
+        known = mine & set(wanted)
+        self.broken |= {p for p in known if _picture(rows[p]) != _picture(wanted[p])}
         return mine - self.broken
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -96,3 +101,7 @@ class Listing:
         with open(self.folder / ".samples.lock", "a", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _picture(row: Row) -> str | None:
+    return row.get("image_sha256")

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from dfdbench import generate as module
 from dfdbench.bench import device
 from dfdbench.cli import app
+from dfdbench.errors import UserError
 from dfdbench.files import sha256_file
-from dfdbench.generate import Speed, generate, rates
+from dfdbench.generate import Speed, complete, generate, rates
 from dfdbench.listing import Listing
 from dfdbench.recipe import Recipe
 from dfdbench.run import Run
@@ -65,6 +66,40 @@ def test_parts_make_each_clip_once_and_join_into_the_suites_order(run, tiny_fami
     assert not list(listing.parent.glob("samples.shard-*")), "joined"
 
 
+def test_a_clip_is_made_again_when_the_picture_that_it_continues_is_another(
+    run, tiny_family, tmp_path, monkeypatch
+):
+    picture = tmp_path / "first.png"
+    picture.write_bytes(b"one")
+    prompt = Prompt("ball-desert", "a ball moving over the desert", image=picture)
+    suite = Suite("pictured", 1, "", (prompt, PROMPTS[1]), (1,), ())
+    listing = generate(run, suite, family=tiny_family)
+    before = rows(listing)
+    assert [row.get("image_sha256") for row in before] == [sha256_file(picture), None]
+    picture.write_bytes(b"another")
+
+    class Stop(Exception):
+        pass
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(module, "_make", lambda *_: (_ for _ in ()).throw(Stop))
+        generate(run, suite, family=tiny_family)
+    assert [row["prompt_id"] for row in rows(listing)] == ["box-snow"], "no stale clip is kept"
+    generate(run, suite, family=tiny_family)
+    assert rows(listing)[0]["image_sha256"] == sha256_file(picture) != before[0]["image_sha256"]
+
+
+def test_a_part_of_scoring_waits_until_all_clips_are_there(run, tiny_family, monkeypatch):
+    monkeypatch.setattr(module, "open_family", lambda *_: tiny_family)
+    generate(run, SUITE, seeds=[1], family=tiny_family)
+    part = Shard(2, 3)
+    with pytest.raises(UserError, match=r"lacks 4 clips of suite two.*generate .* --shard 2/3"):
+        complete([run.path], SUITE, None, 16, "cpu", part)
+    complete([run.path], SUITE, None, 16, "cpu")
+    complete([run.path], SUITE, None, 16, "cpu", part)
+    assert len(collect(run.path, "two").samples) == 6
+
+
 def append_forever(folder: Path, index: int) -> None:
     listing = Listing(folder, Shard(index, 4), {"a": 1})
     with listing.kept([], {}):
@@ -97,8 +132,8 @@ def test_what_a_killed_process_noted_is_found_and_its_broken_line_is_not(tmp_pat
         file.write('{"path": "y", "sha')
     assert not (tmp_path / "samples.jsonl").exists()
     again = Listing(tmp_path, Shard(2, 3), {"a": 1})
-    assert again.intact(["x", "y", "old"]) == {"x"}
-    assert again.intact(["y"]) == set(), "of its own part only"
+    assert again.intact({"x": {}, "y": {}, "old": {}}) == {"x"}
+    assert again.intact({"y": {}}) == set(), "of its own part only"
 
 
 def test_a_damaged_clip_is_left_out_until_it_is_made_again(tmp_path):
@@ -106,7 +141,7 @@ def test_a_damaged_clip_is_left_out_until_it_is_made_again(tmp_path):
     listing.append([clip(tmp_path, "x", {"a": 1}), clip(tmp_path, "y", {"a": 1})])
     (tmp_path / "x").write_bytes(b"half")
     again = Listing(tmp_path, WHOLE, {"a": 1})
-    assert again.intact([]) == {"y"}
+    assert again.intact({}) == {"y"}
     with again.kept(["x", "y"], {"y": {"image": "y.png"}}):
         pass
     assert [(r["path"], r.get("image")) for r in rows(again.path)] == [("y", "y.png")]
