@@ -31,7 +31,7 @@ from dfdbench.sampling import compile_blocks
 class RandomClips:
     """The same random clips and prompts for every batch: keeps `dfdbench.distill.data.Clips`."""
 
-    sha256 = "random"
+    sha256, encodes = "random", False
 
     def __init__(self, shape: Shape, size: int, device: torch.device) -> None:
         self.shape, self.size, self.device = shape, size, device

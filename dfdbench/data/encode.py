@@ -45,6 +45,7 @@ def encode(
     negative: str | None = None,
     resume: bool = False,
     part: Shard | None = None,
+    store_texts: bool = True,
 ) -> Summary:
     """Encode every clip of `inputs` and write the set `out`; see format.py for its files.
 
@@ -54,6 +55,7 @@ def encode(
         shard_size: clips a shard. workers: decoding threads, else one a core.
         negative: text for the branch without the prompt, else the model's own.
         part: the shards to do of a set that several calls fill.
+        store_texts: keep prompt embeddings; else prompts, which training encodes again each time.
 
     Raises:
         UserError: no clip can be used, `out` holds another set, sizes do not fit the model, or the
@@ -82,6 +84,8 @@ def encode(
         "vae_sha256": layout.weights_of(family.path / "vae"),
         "text_encoder_sha256": layout.weights_of(family.path / "text_encoder"),
     }
+    if not store_texts:
+        settings["texts_stored"] = False
     jobs = [
         _Job(out, number, sources[start : start + shard_size], settings)
         for number, start in enumerate(range(0, len(sources), shard_size))
@@ -212,10 +216,11 @@ def _write_shard(job: _Job, decoded: Iterator[Decoded | UserError], family: Any,
     def samples() -> Iterator[Sample]:
         for i, source in enumerate(job.sources):
             clip = next(decoded)
+            key = f"{job.number:05d}-{i:05d}"
             try:
                 if isinstance(clip, UserError):
                     raise clip
-                yield _encode_clip(f"{job.number:05d}-{i:05d}", clip, family)
+                yield _encode_clip(key, clip, family, job.settings.get("texts_stored", True))
             except UserError as error:
                 left_out.append([source.name, str(error)])
             bar.step()
@@ -226,16 +231,17 @@ def _write_shard(job: _Job, decoded: Iterator[Decoded | UserError], family: Any,
     layout.write_index(job.index, index)
 
 
-def _encode_clip(key: str, clip: Decoded, family: Any) -> Sample:
+def _encode_clip(key: str, clip: Decoded, family: Any, store_text: bool) -> Sample:
     import torch
 
     video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None]
     latents = family.encode_video(video.to(torch.float32) / 127.5 - 1)[0]
-    embeds = family.encode_prompt([clip.prompt]).prompt_embeds[0]
-    if not (torch.isfinite(latents).all() and torch.isfinite(embeds).all()):
-        name = clip.facts["source"]
-        raise UserError(f"{name}: the model's latents or text embeddings of it are not finite")
-    return Sample(key, latents, embeds, clip.facts)
+    text = family.encode_prompt([clip.prompt]).prompt_embeds[0] if store_text else clip.prompt
+    for values in (latents, *([text] if store_text else [])):
+        if not torch.isfinite(values).all():
+            name = clip.facts["source"]
+            raise UserError(f"{name}: the model's latents or text embeddings of it are not finite")
+    return Sample(key, latents, text, clip.facts)
 
 
 def _write_negative(out: Path, family: Any, text: str) -> list[int]:

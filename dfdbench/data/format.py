@@ -10,6 +10,9 @@ Written by encode.py, read by shards.py. A folder holds
 
 Zero rows at the end of an embedding are cut (L' ≤ L) and put back when it is read: Wan pads a
 prompt's own tokens with zeros; a family that pads with anything else keeps its rows whole.
+
+A set without stored texts holds `prompt` (UTF-8 bytes) in place of prompt_embeds, for training to
+encode: an embedding of Cosmos-Predict2.5 takes 103 MB, its prompt's bytes a few hundred.
 """
 
 import dataclasses
@@ -44,11 +47,14 @@ class Member(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One clip of a set: latents (C T H W), prompt_embeds (L D), facts for KEY.json."""
+    """One clip of a set: latents (C T H W), text, facts for KEY.json.
+
+    text: prompt_embeds (L D), or a prompt for a set without stored texts.
+    """
 
     key: str
     latents: Tensor
-    prompt_embeds: Tensor
+    text: Tensor | str
     facts: Mapping[str, Any]
 
 
@@ -81,6 +87,7 @@ class SetIndex:
         model, vae_sha256, text_encoder_sha256: what the clips and prompts were encoded with.
         frames, height, width, fps: of the clips that were encoded.
         latents: (C, T, H, W). prompt_embeds: (L, D). samples: how many.
+        texts_stored: whether samples hold embeddings, or prompts to encode in training.
     """
 
     model: str
@@ -95,6 +102,7 @@ class SetIndex:
     negative_prompt: str
     samples: int
     shards: list[ShardIndex]
+    texts_stored: bool = True
     dtype: str = "bfloat16"
     format: int = FORMAT
 
@@ -132,28 +140,36 @@ def write_index(path: Path, index: SetIndex | ShardIndex) -> None:
     write_text(path, json.dumps(dataclasses.asdict(index), ensure_ascii=False, allow_nan=False))
 
 
-def pack(latents: Tensor, prompt_embeds: Tensor) -> bytes:
-    """A sample's safetensors of latents (C T H W) and embeddings (L D)."""
-    used = prompt_embeds.ne(0).any(dim=1).nonzero()
-    length = int(used[-1]) + 1 if len(used) else 0
-    tensors = {"latents": latents, "prompt_embeds": prompt_embeds[:length]}
-    return save({k: v.to("cpu", torch.bfloat16).contiguous() for k, v in tensors.items()})
+def pack(latents: Tensor, text: Tensor | str) -> bytes:
+    """A sample's safetensors of latents (C T H W) and embeddings (L D), or a prompt."""
+    tensors = {"latents": latents.to("cpu", torch.bfloat16).contiguous()}
+    if isinstance(text, str):
+        tensors["prompt"] = torch.tensor([*text.encode()], dtype=torch.uint8)
+    else:
+        used = text.ne(0).any(dim=1).nonzero()
+        length = int(used[-1]) + 1 if len(used) else 0
+        tensors["prompt_embeds"] = text[:length].to("cpu", torch.bfloat16).contiguous()
+    return save(tensors)
 
 
-def unpack(data: bytes, where: str, latents: list[int], prompt_embeds: list[int]) -> list[Tensor]:
+def unpack(
+    data: bytes, where: str, latents: list[int], prompt_embeds: list[int] | None
+) -> list[Tensor]:
     """Latents (C T H W) and cut embeddings (L' D), bfloat16, of a sample's safetensors.
+
+    prompt_embeds: (L, D) of the set; None for prompts, whose bytes then come second.
 
     Raises:
         UserError: damaged, of another shape than the set's, or not finite; begins with `where`.
     """
     try:
         tensors = load(data)
-        found = [tensors["latents"], tensors["prompt_embeds"]]
+        found = [tensors["latents"], tensors["prompt_embeds" if prompt_embeds else "prompt"]]
     except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{where} is damaged ({error}); encode or copy the shard again") from None
-    shape, (length, width) = list(found[0].shape), prompt_embeds
-    text = list(found[1].shape)
-    if shape != latents or text[1:] != [width] or text[0] > length:
+    shape, text = list(found[0].shape), list(found[1].shape)
+    length, *width = prompt_embeds or text
+    if shape != latents or text[1:] != width or text[0] > length:
         raise UserError(
             f"{where} holds latents {shape} and text {text}, its set {latents} and at most "
             f"{prompt_embeds}; encode the set again"
@@ -209,7 +225,7 @@ def write_shard(
         # Plain headers of one block, which every reader of tars knows.
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for sample in samples:
-                _add(tar, f"{sample.key}.safetensors", pack(sample.latents, sample.prompt_embeds))
+                _add(tar, f"{sample.key}.safetensors", pack(sample.latents, sample.text))
                 facts = json.dumps(dict(sample.facts), ensure_ascii=False)
                 _add(tar, f"{sample.key}.json", facts.encode())
         found = {key: files["safetensors"] for key, files in members(temporary).items()}

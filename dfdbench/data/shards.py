@@ -12,7 +12,7 @@ ask for different positions share a pass without overlap, with nothing to save o
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -43,10 +43,13 @@ AHEAD = 32  # samples read before they are asked for, but two batches at least
 
 
 class _Read(NamedTuple):
-    """Samples off the disk, bfloat16 on the CPU: latents (B C T H W), embeds (B L' D)."""
+    """Samples off the disk: latents (B C T H W), text embeddings (B L' D) or prompts.
+
+    Tensors are bfloat16, on the CPU.
+    """
 
     latents: Tensor
-    prompt_embeds: Tensor
+    text: Tensor | list[str]
 
 
 class LatentSet:
@@ -59,6 +62,7 @@ class LatentSet:
         period: positions after which the caller's steps repeat (its global batch): what is read
             ahead is what came next a period ago, so a rank's jumps over the others' are foreseen.
         clean_frames: see `make_batch`.
+        encode_prompt: the family's, for a set without stored texts.
 
     Raises:
         UserError: the folder is no latent set, or a shard is missing or has another size.
@@ -72,8 +76,9 @@ class LatentSet:
         period: int = 1,
         window: int = WINDOW,
         clean_frames: int = 0,
+        encode_prompt: Callable[[list[str]], Conditioning] | None = None,
     ) -> None:
-        self.clean_frames = clean_frames
+        self.clean_frames, self.encode_prompt = clean_frames, encode_prompt
         self.folder, self.index, self.seed = folder, read_index(folder), seed
         self.device, self.period, self.window = torch.device(device), period, window
         for shard in self.index.shards:
@@ -100,6 +105,11 @@ class LatentSet:
     def sha256(self) -> str:
         """Hash of all samples."""
         return self.index.sha256
+
+    @property
+    def encodes(self) -> bool:
+        """Whether every batch takes the text encoder."""
+        return not self.index.texts_stored
 
     def check(self, family: Family, frames: int, height: int, width: int) -> None:
         """Refuse a set that was encoded by another autoencoder or from clips of another size.
@@ -152,12 +162,19 @@ class LatentSet:
         """
         read = self._pending.pop((start, count), None) or self._submit(start, count)
         self._look_ahead(start, count)
-        latents, cut = read.result()
+        latents, text = read.result()
         latents = latents.to(self.device, non_blocking=True).float()
+        return make_batch(latents, self._conditioning(text), self.clean_frames)
+
+    def _conditioning(self, text: Tensor | list[str]) -> Conditioning:
+        if isinstance(text, list):
+            if self.encode_prompt is None:
+                raise UserError(f"{self.folder} stores no text embeddings; encode it with --text")
+            return self.encode_prompt(text)
         length, width = self.index.prompt_embeds
-        embeds = torch.zeros(count, length, width, device=self.device)
-        embeds[:, : cut.shape[1]] = cut.to(self.device, non_blocking=True)
-        return make_batch(latents, Conditioning(embeds), self.clean_frames)
+        embeds = torch.zeros(len(text), length, width, device=self.device)
+        embeds[:, : text.shape[1]] = text.to(self.device, non_blocking=True)
+        return Conditioning(embeds)
 
     def _pass(self, number: int) -> Tensor:
         if number not in self._passes:
@@ -204,14 +221,20 @@ class LatentSet:
 
     def _read(self, rows: list[int]) -> _Read:
         samples = [self._sample(row) for row in rows]
-        longest, width = max(len(text) for _, text in samples), self.index.prompt_embeds[1]
-        dtype, pin = torch.bfloat16, self.device.type == "cuda"
-        latents = torch.empty(len(rows), *self.index.latents, dtype=dtype, pin_memory=pin)
-        embeds = torch.zeros(len(rows), longest, width, dtype=dtype, pin_memory=pin)
-        for i, (sample, text) in enumerate(samples):
+        latents = self._room(len(rows), *self.index.latents)
+        for i, (sample, _) in enumerate(samples):
             latents[i] = sample
+        if self.encodes:
+            return _Read(latents, [bytes(text.tolist()).decode() for _, text in samples])
+        longest, width = max(len(text) for _, text in samples), self.index.prompt_embeds[1]
+        embeds = self._room(len(rows), longest, width)
+        for i, (_, text) in enumerate(samples):
             embeds[i, : len(text)] = text
         return _Read(latents, embeds)
+
+    def _room(self, *shape: int) -> Tensor:
+        pin = self.device.type == "cuda"
+        return torch.zeros(shape, dtype=torch.bfloat16, pin_memory=pin)
 
     def _sample(self, row: int) -> list[Tensor]:
         number = int(self._shard_of[row])
@@ -222,4 +245,5 @@ class LatentSet:
         except OSError as error:
             raise UserError(f"{path}: {os.strerror(error.errno or 0)}; check the disk") from None
         where = f"{path}: sample {shard.keys[place]}"
-        return unpack(data, where, self.index.latents, self.index.prompt_embeds)
+        texts = None if self.encodes else self.index.prompt_embeds
+        return unpack(data, where, self.index.latents, texts)

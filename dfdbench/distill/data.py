@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,11 @@ class Clips(Protocol):
     @property
     def sha256(self) -> str:
         """Hash of all clips, for the fairness record."""
+        ...
+
+    @property
+    def encodes(self) -> bool:
+        """Whether every batch takes the text encoder, which must then stay in memory."""
         ...
 
     def __len__(self) -> int:
@@ -66,6 +71,7 @@ class ClipsInMemory:
     seed: int
     device: torch.device
     clean_frames: int = 0
+    encodes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self._cached: tuple[int, Tensor] = (-1, torch.empty(0))
@@ -130,6 +136,7 @@ def load_clips(recipe: Recipe, family: Family) -> Clips:
             family.device,
             recipe.optim.batch,
             clean_frames=family.clean_frames,
+            encode_prompt=family.encode_prompt,
         )
         clips.check(family, data.frames, data.height, data.width)
         return clips

@@ -88,7 +88,8 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
         clips = load_clips(recipe, family)
         negative = negative_embedding(recipe, clips, family)
     nets = build_networks(recipe, family, method, parent, group, negative)
-    family.release("text_encoder")
+    if not clips.encodes:
+        family.release("text_encoder")
     dtypes = {"master": "float32", "compute": str(nets.autocast or torch.float32).split(".")[1]}
 
     def create() -> dict[str, Any]:

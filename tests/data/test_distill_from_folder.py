@@ -1,10 +1,13 @@
 """Training from a folder of latents: the same losses as from the same clips in memory."""
 
+from functools import cached_property
+
 import pytest
 import torch
 from latent_sets import write_set
 
 from dfdbench.data.encode import encode
+from dfdbench.data.shards import LatentSet
 from dfdbench.distill import data as sources
 from dfdbench.distill.data import ClipsInMemory
 from dfdbench.distill.loop import distill
@@ -85,6 +88,36 @@ def test_toy_clips_from_mp4_train_as_the_toy_itself_without_text_encoder_and_vae
     # H.264 moves pixels by a grey level or two, bfloat16 latents by up to 0.4 %.
     for name, value in ours.items():
         assert value == pytest.approx(theirs[name], rel=0.02), name
+
+
+def test_prompts_kept_as_text_train_as_their_embeddings_do(tiny_checkpoint, tmp_path, monkeypatch):
+    for i, prompt in enumerate(("a ball moving over the desert", "a box moving over snowy hills")):
+        frames = (torch.rand(17, 64, 64, 3) * 255).byte().numpy()
+        write_video(tmp_path / "clips" / f"{i}.mp4", frames, world.FPS)
+        (tmp_path / "clips" / f"{i}.txt").write_text(prompt)
+    runs = {}
+    for name, stored in (("embeddings", True), ("prompts", False)):
+        encode(
+            [tmp_path / "clips"], str(tiny_checkpoint), tmp_path / name, device="cpu",
+            store_texts=stored,
+        )  # fmt: skip
+        source = f"data.source={tmp_path / name}"
+        runs[name] = train(tmp_path / f"run-{name}", f"model={tiny_checkpoint}", source)
+    (stored,), (online,) = (losses(runs[name]) for name in ("embeddings", "prompts"))
+    assert online != stored, "bfloat16 rounds embeddings that are stored"
+    for name, value in online.items():
+        assert value == pytest.approx(stored[name], rel=0.02), name
+    with pytest.raises(UserError, match="other clips or settings"):
+        encode([tmp_path / "clips"], str(tiny_checkpoint), tmp_path / "prompts", resume=True)
+    with pytest.raises(UserError, match="stores no text embeddings"):
+        LatentSet(tmp_path / "prompts", 0).batch(0, 1)
+    loaded = []
+    encoder = Wan.text_encoder.func
+    patched = cached_property(lambda self: loaded.append(1) or encoder(self))
+    patched.__set_name__(Wan, "text_encoder")
+    monkeypatch.setattr(Wan, "text_encoder", patched)
+    train(tmp_path / "again", f"model={tiny_checkpoint}", source)
+    assert len(loaded) == 1, "the encoder stays in memory"
 
 
 def test_a_source_that_is_no_set_is_one_line_before_training(tiny_checkpoint, tmp_path):
