@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from dfdbench.models import load_family
 from dfdbench.toy import oracle, world
 from dfdbench.toy.continuation import continuations
 from dfdbench.toy.quality import to_frames
-from dfdbench.toy.quality_i2v import Teacher, psnr, quality_of, real_samples, teacher_samples
+from dfdbench.toy.quality_i2v import psnr, quality_of, real_samples, teacher_samples
 
 K = 8
 
@@ -70,7 +71,7 @@ def test_wobble_is_the_distance_from_steady_motion():
 def test_samples_keep_the_frame_and_differ_by_noise(tmp_path, given):
     from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
 
-    teacher = Teacher(write_checkpoint_i2v(tmp_path / "tiny", TINY_I2V, seed=0))
+    teacher = load_family(write_checkpoint_i2v(tmp_path / "tiny", TINY_I2V, seed=0))
     few = given[slice(0, 2)]
     frames = teacher_samples(teacher, few, count=2, cfg=2.0, steps=2, shift=5.0)
     assert frames.shape == (2, 2, 17, 64, 64, 3)
