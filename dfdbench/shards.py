@@ -15,7 +15,8 @@ from dfdbench.errors import UserError
 from dfdbench.groups import find_missing, group_values, pooled_values
 from dfdbench.metrics import get_family
 from dfdbench.scores import Store
-from dfdbench.suites import Suite, stored_suite
+from dfdbench.suites import Suite, get_suite
+from dfdbench.suites.stored import stored_suite
 
 T = TypeVar("T")
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -110,7 +111,7 @@ def merge(
             if kind != "families":
                 continue
             own = prompts if prompts and prompts.stem == name else None
-            suite = stored_suite(name, target.meta(), own, images)
+            suite = stored_suite(target.meta(), name, images, own) or get_suite(name)
             families = [get_family(family) for family in names.split(",") if family]
             reference = target.meta().get(f"reference {name}") or None
             mixed = group_values(target, suite, families, reference)

@@ -312,20 +312,6 @@ def choose_suite(
     return _prompt_suite(prompts, f"prompts of {prompts.name}")
 
 
-def stored_suite(
-    name: str, meta: Mapping[str, str], prompts: Path | None = None, images: Path | None = None
-) -> Suite:
-    """The suite that the clips of a store with this `meta` were scored with.
-
-    Args, Raises: as of `choose_suite`.
-    """
-    if name in WITH_IMAGES and prompts is None:
-        from dfdbench.suites.vbench import stored
-
-        return stored(name, meta, images)
-    return choose_suite(name, prompts)
-
-
 def find_suites() -> tuple[list[Suite], dict[str, str]]:
     """All suites, and those that lack a file of VBench: name -> what, and how to get it."""
     found, absent = list[Suite](), dict[str, str]()

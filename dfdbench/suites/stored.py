@@ -1,7 +1,7 @@
 """The suite that a score store was made with, from what scoring wrote into its meta.
 
-Used by the report and by `dfdbench export`. The name alone does not say it: `vbench-i2v` has toy
-prompts for a toy run and none for clips of any origin.
+Used by the report, by `dfdbench export` and by merge. The name alone does not say it: `vbench-i2v`
+has toy prompts for a toy run and none for clips of any origin.
 """
 
 from collections.abc import Mapping
@@ -9,27 +9,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from dfdbench.errors import UserError
-from dfdbench.suites import SUITES, Suite, get_suite
-from dfdbench.suites.vbench import CUSTOM, OWN, TOY, toy_i2v, vbench_i2v
+from dfdbench.suites import SUITES, Suite, choose_suite, get_suite
+from dfdbench.suites.vbench import CUSTOM, OWN, TOY, custom, toy_i2v, vbench_i2v
 
 
-def stored_suite(meta: Mapping[str, str], name: str, images: Path | None = None) -> Suite | None:
-    """The suite called `name` in a store; None for one of a user's own prompts.
+def stored_suite(
+    meta: Mapping[str, str], name: str, images: Path | None = None, prompts: Path | None = None
+) -> Suite | None:
+    """The suite called `name` in a store; None for one of a user's own prompts without their file.
 
     Args:
         meta: of the store (Store.meta).
+        prompts: the file of a user's own prompts.
         images: folder of VBench's image suite, if it is not where it is looked for.
 
     Raises:
         UserError: VBench's info file is not here, or is not the one that the store was made with.
     """
+    if prompts:
+        return choose_suite(name, prompts)
     if name not in SUITES:
         return None
     conditions = meta.get(f"conditions {name}", "")
-    if conditions == TOY:
+    if name == OWN and conditions == TOY:
         return toy_i2v()
     if name == OWN and conditions == CUSTOM:
-        return replace(toy_i2v(), prompts=(), seeds=(), conditions=CUSTOM, notes=())
+        return custom()
     suite = vbench_i2v(images) if name == OWN else get_suite(name)
     info = meta.get(f"info {name}", "")
     if info and info != suite.info_sha256:

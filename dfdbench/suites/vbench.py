@@ -5,7 +5,7 @@ folder that the user gives: VBench's image suite, which no package holds. A run 
 gets toy captions and toy first frames instead, and clips of any origin keep their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,30 +123,12 @@ def with_images(name: str, images: Path | None, models: Sequence[str]) -> Suite:
     elif models or images or find_i2v_info(images_folder()):
         suite = vbench_i2v(images)
     else:
-        suite = _custom()
+        suite = custom()
     return replace(suite, notes=(*suite.notes, *unseen))
 
 
-def stored(name: str, meta: Mapping[str, str], images: Path | None = None) -> Suite:
-    """The suite of WITH_IMAGES that a store's clips were scored with.
-
-    Args:
-        meta: the store's. images: VBench-I2V's folder, where it is not the default one.
-
-    Raises:
-        UserError: the store holds VBench-I2V's clips and its info file is not here.
-    """
-    from dfdbench.suites import get_suite
-
-    conditions = meta.get(f"conditions {name}", "")
-    if name == "vbench-custom":
-        return replace(get_suite(name), conditions=conditions)
-    if conditions == OWN:
-        return vbench_i2v(images)
-    return toy_i2v() if conditions == TOY else _custom()
-
-
-def _custom() -> Suite:
+def custom() -> Suite:
+    """VBench-I2V's dimensions for clips of any origin."""
     return replace(
         _i2v(CUSTOM, (), "any clips by VBench-I2V's dimensions"),
         notes=(

@@ -13,6 +13,7 @@ import torch
 from dfdbench.files import write_json
 from dfdbench.metrics import oracle as oracle_metrics
 from dfdbench.metrics.first_frame import psnr
+from dfdbench.metrics.oracle_i2v import OPEN
 from dfdbench.models import Family, load_family
 from dfdbench.progress import track
 from dfdbench.run import weights_sha256
@@ -22,8 +23,6 @@ from dfdbench.toy.continuation import continuations, direction_probabilities
 from dfdbench.toy.data import prompts_of
 from dfdbench.toy.quality import to_frames
 from dfdbench.toy.train import held_out
-
-FREE = {"direction": world.DIRECTIONS, "pan": len(world.PANS)}  # given the caption and the frame
 
 
 def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
@@ -45,7 +44,7 @@ def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
     rows: dict[str, list[float]] = {
         name: [] for name in ("psnr", "intact", "shape", "hue", "steady", "wobble", "continues")
     }
-    entropies: dict[str, list[float]] = {name: [] for name in FREE}
+    entropies: dict[str, list[float]] = {name: [] for name in OPEN}
     for clips, picture, shape, hue in zip(frames, pictures, shapes, hues, strict=True):
         readings = [oracle.read(clip) for clip in clips]
         going = [oracle.continues(r, shape, hue) for r in readings]
@@ -58,7 +57,7 @@ def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
         rows["continues"] += going
         if sum(going) >= oracle_metrics.MIN_CLIPS:
             kept = [r for r, good in zip(readings, going, strict=True) if good]
-            for name, classes in FREE.items():
+            for name, classes in OPEN.items():
                 labels = np.array([getattr(r, name) for r in kept])
                 entropies[name].append(oracle_metrics.normalised_entropy(labels, classes))
     means = {name: float(np.mean(values)) for name, values in rows.items()}
