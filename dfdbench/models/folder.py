@@ -219,9 +219,12 @@ def _quiet_libraries() -> None:
 
 
 def _save(module: nn.Module, folder: Path) -> None:
-    """Write a transformer with what diffusers adds to its config at load time left out."""
     module.save_pretrained(folder)  # type: ignore[operator]
-    path = folder / "config.json"
+    forget_origin(folder / "config.json")
+
+
+def forget_origin(path: Path) -> None:
+    """Leave out of a config what diffusers adds at load time: a local path, which would leak."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    config.pop("_name_or_path", None)  # a local path that would leak into shared students
+    config.pop("_name_or_path", None)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

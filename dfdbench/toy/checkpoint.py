@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from dfdbench.files import write_json
 from dfdbench.folders import atomic_folder
+from dfdbench.models.folder import forget_origin
 from dfdbench.toy import world
 
 MAX_WORDS = 16  # text tokens; Wan2.1 pads to 512, which the toy has no use for
@@ -171,6 +172,7 @@ def write_folder(folder: str | Path, pipeline: Any, defaults: dict[str, Any]) ->
     with atomic_folder(folder) as temporary:
         pipeline.save_pretrained(temporary, safe_serialization=True)
         name_tokenizer_portably(temporary)
+        forget_origin(temporary / "vae" / "config.json")
         write_json(temporary / "dfdbench.json", defaults)
     return folder
 

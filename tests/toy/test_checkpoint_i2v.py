@@ -227,6 +227,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(t2v, tmp_path, monke
     resumed = train_i2v.train_i2v(parts, SHORT, TINY_I2V)
     for file in whole.rglob("*.safetensors"):
         assert file.read_bytes() == (resumed / file.relative_to(whole)).read_bytes(), file.name
+    assert not [f for f in whole.rglob("*.json") if str(tmp_path) in f.read_text()], "no local path"
     torch.manual_seed(SHORT.seed + 2)
     start = build_transformer(TINY_I2V).state_dict()["proj_out.weight"]
     trained = CosmosTransformer3DModel.from_pretrained(whole / "transformer").proj_out.weight
