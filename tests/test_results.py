@@ -1,4 +1,4 @@
-"""The committed evidence under results/toy belongs to the shipped weights and is whole."""
+"""The committed evidence under results/toy* belongs to the shipped weights and is whole."""
 
 import json
 from pathlib import Path
@@ -9,21 +9,26 @@ from dfdbench.models import resolve_folder
 from dfdbench.report.summary import COST
 from dfdbench.run import weights_sha256
 
-RESULTS = Path(__file__).parent.parent / "results" / "toy"
+RESULTS = Path(__file__).parent.parent / "results"
+COMPARISONS = {"toy": "toy-t2v", "toy-i2v": "toy-i2v"}  # folder -> the model of its runs
+ARMS = {"real", "teacher", "dmd2", "dmd2_control", "dp_dmd", "dfd"}
+
+of_both = pytest.mark.parametrize("folder", COMPARISONS)
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return weights_sha256(resolve_folder("toy-t2v") / "transformer")
+def shipped(folder):
+    return weights_sha256(resolve_folder(COMPARISONS[folder]) / "transformer")
 
 
-def load(name):
-    return json.loads((RESULTS / name).read_text())
+def load(folder, name):
+    return json.loads((RESULTS / folder / name).read_text())
 
 
-def test_runs_of_the_main_comparison_used_the_shipped_teacher_and_equal_recipes(shipped):
-    trained = [run for run in load("runs.json").values() if run["training_seed"] is not None]
-    assert {run["teacher_sha256"] for run in trained} == {shipped}
+@of_both
+def test_runs_of_the_main_comparison_used_the_shipped_teacher_and_equal_recipes(folder):
+    runs = load(folder, "runs.json").values()
+    trained = [run for run in runs if run["training_seed"] is not None]
+    assert {run["teacher_sha256"] for run in trained} == {shipped(folder)}
     for key in ("batch", "lr", "fake_lr", "data_sha256", "cfg", "ratio", "student_times", "ema"):
         values = {json.dumps(run["fairness"][key]) for run in trained}
         assert len(values) == 1, key
@@ -31,9 +36,10 @@ def test_runs_of_the_main_comparison_used_the_shipped_teacher_and_equal_recipes(
     assert updates["dfd"] == updates["dmd2_control"]
 
 
-def test_summary_holds_every_arm_with_intervals_over_three_training_seeds():
-    summary = load("summary.json")
-    assert {"real", "teacher", "dmd2", "dmd2_control", "dp_dmd", "dfd"} <= set(summary)
+@of_both
+def test_summary_holds_every_arm_with_intervals_over_three_training_seeds(folder):
+    summary = load(folder, "summary.json")
+    assert (ARMS | {"dp_dmd_k1"} if folder == "toy-i2v" else ARMS) <= set(summary)
     for arm, metrics in summary.items():
         assert len(metrics["training_seeds"]) >= 3 or arm in ("real", "teacher")
         for metric, value in metrics.items():
@@ -41,11 +47,17 @@ def test_summary_holds_every_arm_with_intervals_over_three_training_seeds():
                 assert value["low"] <= value["mean"] <= value["high"] and value["n"] > 0, metric
 
 
-def test_the_regression_reference_was_made_with_the_shipped_teacher(shipped):
-    reference = load("reference.json")
+def test_every_arm_of_image_to_video_keeps_the_first_frame():
+    for arm, metrics in load("toy-i2v", "summary.json").items():
+        assert metrics["first_frame_psnr"]["low"] >= 30, arm
+
+
+def test_the_regression_reference_was_made_with_the_shipped_teacher():
+    reference = load("toy", "reference.json")
     for size in ("quick", "full"):
-        assert reference[size]["provenance"]["teacher_sha256"] == shipped
+        assert reference[size]["provenance"]["teacher_sha256"] == shipped("toy")
 
 
-def test_the_teacher_s_measured_quality_is_that_of_the_shipped_weights(shipped):
-    assert load("teacher/quality.json")["teacher_sha256"] == shipped
+@of_both
+def test_the_teacher_s_measured_quality_is_that_of_the_shipped_weights(folder):
+    assert load(folder, "teacher/quality.json")["teacher_sha256"] == shipped(folder)

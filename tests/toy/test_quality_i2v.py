@@ -9,6 +9,7 @@ from dfdbench.toy import oracle, world
 from dfdbench.toy.continuation import continuations
 from dfdbench.toy.quality import to_frames
 from dfdbench.toy.quality_i2v import psnr, quality_of, real_samples, teacher_samples
+from dfdbench.toy.train import held_out
 
 K = 8
 
@@ -80,3 +81,10 @@ def test_samples_keep_the_frame_and_differ_by_noise(tmp_path, given):
     assert not np.array_equal(frames[0, 0], frames[0, 1])
     unguided = teacher_samples(teacher, few, count=2, cfg=1.0, steps=2, shift=5.0)
     assert not np.array_equal(frames, unguided)
+
+
+def test_the_shipped_model_keeps_the_frame_and_lets_its_sprite_go_on():
+    family, clips = load_family("toy-i2v"), held_out(3, seed=9)
+    scores = quality_of(teacher_samples(family, clips, 4, 3.0, 12, 5.0), clips)
+    assert scores["psnr_min"] >= 30
+    assert scores["continues"] >= 0.4, "0.73 of 768 at 36 steps (quality.json)"
