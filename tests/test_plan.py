@@ -235,7 +235,7 @@ def test_the_command_prints_json_and_says_what_is_wrong():
         (["--gpu", "h10"], "did you mean h100"),
         (["--gpu-memory", "80"], "--gpu-memory and --tflops belong together"),
         (["--gpus", "4"], "--set optim.accumulate=4"),
-        (["--gpus", "3"], "divides optim.batch = 16"),
+        (["--gpus", "3"], "divides optim.batch = 8"),
         (["--model", "someone/model"], "unknown model without its weights"),
     ]:
         failed = runner.invoke(app, ["distill", "--method", "dfd", "--plan", *arguments])

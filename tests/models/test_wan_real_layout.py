@@ -50,7 +50,7 @@ def encoded(family):
 class Precomputed:
     """Clips whose latents and embeddings were made before, as from a folder of shards."""
 
-    sha256 = "0" * 64
+    sha256, encodes = "0" * 64, False
 
     def __init__(self, batch):
         self.all, self.latents = batch, batch.latents
@@ -69,6 +69,7 @@ class Precomputed:
 @pytest.fixture(autouse=True)
 def precomputed(monkeypatch, encoded):
     monkeypatch.setattr(loop, "load_clips", lambda recipe, family: Precomputed(encoded))
+    monkeypatch.setattr(loop, "check_source", lambda recipe: None)
 
 
 def small(checkpoint, name, *changes):
