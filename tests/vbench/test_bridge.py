@@ -186,8 +186,10 @@ def test_a_kill_in_the_second_dimension_leaves_no_orphan_and_keeps_the_first(
     tests = Path(__file__).parent
     path = [str(tests), str(tests.parent), str(tests.parent.parent), str(fake.site)]
     hub = Path(os.environ["VBENCH_CACHE_DIR"]).parent / "hub"
+    # Background jobs of a shell without job control inherit an ignored SIGINT.
+    begin = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     started = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.path.remove(sys.argv.pop()); " + SMALL,
+        [sys.executable, "-c", begin + "sys.path.remove(sys.argv.pop()); " + SMALL,
          str(clips), str(clips.parent / "out"), str(fake.site)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "HF_HUB_CACHE": str(hub)},
         stderr=subprocess.PIPE, text=True,
