@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from dfdbench.bench.device import spread, times
+from dfdbench.bench.device import named_peak, spread, times
 from dfdbench.bench.train import RandomClips, bench_train
 from dfdbench.cli import app
 from dfdbench.distill.loop import Trainer
@@ -145,3 +145,15 @@ def test_the_gpu_suite_names_only_options_and_recipes_that_exist(tmp_path):
         arguments += ["--device", "cuda:none"]  # stops where every option has been read
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 2 and "--device cuda:none" in done.output, done.output
+
+
+def test_a_driver_s_name_finds_the_peak_of_its_own_form_factor():
+    names = {
+        "NVIDIA H100 PCIe": 756,
+        "NVIDIA H100 80GB HBM3": 989,
+        "NVIDIA H200": 989,
+        "NVIDIA A100-SXM4-80GB": 312,
+        "NVIDIA GeForce RTX 4090": 165,
+        "Tesla T4": None,
+    }
+    assert {name: named_peak(name) for name in names} == names
