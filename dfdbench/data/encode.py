@@ -84,7 +84,7 @@ def encode(
         "vae_sha256": layout.weights_of(family.path / "vae"),
         "text_encoder_sha256": layout.weights_of(family.path / "text_encoder"),
     }
-    if not store_texts:
+    if not store_texts:  # left out otherwise: the plans of sets made before stay as they are
         settings["texts_stored"] = False
     jobs = [
         _Job(out, number, sources[start : start + shard_size], settings)
@@ -237,10 +237,9 @@ def _encode_clip(key: str, clip: Decoded, family: Any, store_text: bool) -> Samp
     video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None]
     latents = family.encode_video(video.to(torch.float32) / 127.5 - 1)[0]
     text = family.encode_prompt([clip.prompt]).prompt_embeds[0] if store_text else clip.prompt
-    for values in (latents, *([text] if store_text else [])):
-        if not torch.isfinite(values).all():
-            name = clip.facts["source"]
-            raise UserError(f"{name}: the model's latents or text embeddings of it are not finite")
+    if not all(torch.isfinite(x).all() for x in (latents, text) if not isinstance(x, str)):
+        name = clip.facts["source"]
+        raise UserError(f"{name}: the model's latents or text embeddings of it are not finite")
     return Sample(key, latents, text, clip.facts)
 
 

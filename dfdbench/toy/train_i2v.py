@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any  # diffusers classes are untyped
 
 import torch
-from diffusers import AutoencoderKLWan
 from torch import Tensor
 from torch.nn import functional as F
 
 from dfdbench.files import atomic_path
 from dfdbench.models.cosmos import network_v
+from dfdbench.models.wan import Wan
 from dfdbench.run import weights_sha256
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint_i2v import (
@@ -61,15 +61,14 @@ def latents_files(settings: I2VSettings, out: Path) -> list[Path]:
     return [out / f"latents-i2v-{i}.pt" for i in range(-(-settings.clips // CHUNK))]
 
 
-def load_vae(t2v: Path) -> Any:
-    """The frozen autoencoder of a toy-t2v folder, float32."""
-    vae: Any = AutoencoderKLWan.from_pretrained(t2v / "vae", torch_dtype=torch.float32)
-    return vae.requires_grad_(False).eval()
+def frozen_vae(t2v: Path) -> Any:
+    """The autoencoder of a toy-t2v folder, float32."""
+    return Wan(t2v, torch.float32, torch.device("cpu")).vae
 
 
 def encode_own_clips(settings: I2VSettings, t2v: Path, out: Path) -> None:
     """Write the normalised latents (N C T H W) of own clips; processes share the files."""
-    vae = load_vae(t2v)
+    vae = frozen_vae(t2v)
     shape = (1, -1, 1, 1, 1)
     mean, std = (
         torch.tensor(vae.config[f"latents_{name}"]).view(shape) for name in ("mean", "std")
@@ -144,5 +143,5 @@ def train_i2v(
     shared(encode_own_clips, settings, folder, out, processes)
     transformer = shared(train_teacher, settings, spec, out, processes)
     return write_checkpoint_i2v(
-        out / "toy-i2v", spec, settings.seed, load_vae(folder), transformer, dtype=torch.float16
+        out / "toy-i2v", spec, settings.seed, frozen_vae(folder), transformer, dtype=torch.float16
     )
