@@ -71,9 +71,9 @@ OFFLINE = $(BIN)/dfdbench assets get offline >/dev/null || \
 # The official VBench, which the parity tests run with the libraries of .venv: no dependencies, so
 # that its folder brings no other torch or numpy. openai-clip is built by the pkg_resources of an
 # older setuptools.
-.venv-vbench/.installed: tests/vbench/requirements.txt | .venv/bin/python
+.venv-vbench/.installed: tests/evaluate/vbench/requirements.txt | .venv/bin/python
 	$(BIN)/python -m venv --clear .venv-vbench
 	.venv-vbench/bin/python -m pip install --quiet --disable-pip-version-check setuptools==80.9.0 wheel
 	.venv-vbench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		--no-build-isolation -r tests/vbench/requirements.txt
+		--no-build-isolation -r tests/evaluate/vbench/requirements.txt
 	@touch $@

@@ -20,15 +20,15 @@ from typing import Any
 import torch
 
 from dfdbench.distill import stages
-from dfdbench.distill.data import ClipsInMemory, negative_embedding
+from dfdbench.distill.data.clips import ClipsInMemory, negative_embedding
 from dfdbench.distill.loop import Trainer, build_networks
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.parallel import Group
-from dfdbench.models import load_family
-from dfdbench.recipe import load_recipe
-from dfdbench.run import Run
+from dfdbench.distill.recipe import load_recipe
+from dfdbench.models.registry import load_family
 from dfdbench.toy.checkpoint import write_checkpoint
 from dfdbench.toy.world import captions
+from dfdbench.utils.run import Run
 
 LIMIT = 0.10
 PROBE_LIMIT = 0.05  # diagnostics that cost passes of their own; a multiple of 20 updates shows it

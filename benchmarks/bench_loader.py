@@ -25,9 +25,9 @@ from typing import Any
 
 import torch
 
-from dfdbench.data.format import INDEX, Sample, SetIndex, write_index, write_shard
-from dfdbench.data.shards import LatentSet
-from dfdbench.files import write_json
+from dfdbench.distill.data.format import INDEX, Sample, SetIndex, write_index, write_shard
+from dfdbench.distill.data.shards import LatentSet
+from dfdbench.utils.files import write_json
 
 LATENTS, TEXT, TOKENS, SHARD = (16, 21, 60, 104), (512, 4096), (60, 140), 16
 WIDTH, HIDDEN, LAYERS = 1536, 8960, 30  # of the transformer's config.json

@@ -32,10 +32,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dfdbench.files import write_json
-from dfdbench.metrics import MissingWeights, Setting, get_family
-from dfdbench.suites import get_suite
-from dfdbench.video import write_video
+from dfdbench.evaluate.metrics import Setting, get_family
+from dfdbench.generate.suites import get_suite
+from dfdbench.utils.errors import MissingWeights
+from dfdbench.utils.files import write_json
+from dfdbench.utils.video import write_video
 
 HEIGHT, WIDTH, FRAMES, FPS = 480, 832, 81, 16
 LIMITS = {"separate / together": 3.0, "second / first": 0.02, "peak MB": 1500.0}
@@ -75,7 +76,7 @@ def copies(source: Path, target: Path, count: int) -> None:
 
 def run(folder: Path, out: Path, metrics: str, *options: str) -> tuple[float, float]:
     """Seconds and peak resident MB of one `dfdbench eval`."""
-    command = [sys.executable, "-m", "dfdbench.cli", "eval", str(folder), "--out", str(out)]
+    command = [sys.executable, "-m", "dfdbench", "eval", str(folder), "--out", str(out)]
     command += ["--suite", "clips", "--metrics", metrics, *options]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

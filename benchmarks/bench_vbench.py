@@ -2,12 +2,12 @@
 
     DFDBENCH_VBENCH_SITE=FOLDER python benchmarks/bench_vbench.py [--threads N]
 
-FOLDER holds vbench 0.1.5 and what it imports (tests/vbench/official.py says how it is made). Both
+FOLDER holds vbench 0.1.5 and what it imports, as in tests/evaluate/vbench/official.py. Both
 sides read the same clips and the same random checkpoints of the published architectures (those of
-tests/vbench/), each in a process of its own with as many threads as it chooses, or N:
+tests/evaluate/vbench/), each in a process of its own with as many threads as it chooses, or N:
 
 - official: `VBench.evaluate`, which takes one dimension after the other;
-- ours: `dfdbench.scoring.score` with the same five families.
+- ours: `dfdbench.evaluate.engine.score` with the same five families.
 
 They take turns (official, ours, official, ...), so that a drift of the machine hits both; a ratio
 is formed within each pair. The released clips (of $DFDBENCH_VIDEOS, or ../shared/videos beside the
@@ -98,9 +98,9 @@ def official(job: dict[str, Any]) -> dict[str, Any]:
 
 def ours(job: dict[str, Any]) -> dict[str, Any]:
     """One scoring call; each family's function and the loading of models are timed."""
-    from dfdbench import scoring
-    from dfdbench.metrics import Compute, Setting, get_family
-    from dfdbench.scores import Store
+    from dfdbench.evaluate import engine as scoring
+    from dfdbench.evaluate.metrics import Compute, Setting, get_family
+    from dfdbench.evaluate.store import Store
 
     # clips run in threads of their own, and networks in none beside them
     clock, loading = Stopwatch(time.thread_time), Stopwatch(time.process_time)
@@ -186,7 +186,7 @@ def scaled(cache: Path, target: Path, factor: float) -> Path:
 def write_sets(folder: Path, frames: int) -> dict[str, str]:
     """Folders `large` and `toy` of clips; says what is in each."""
     from dfdbench.toy.world import render, sample_attributes
-    from dfdbench.video import read_video, write_video
+    from dfdbench.utils.video import read_video, write_video
 
     videos = Path(os.environ.get("DFDBENCH_VIDEOS", ROOT.parent / "shared" / "videos"))
     for name in CLIPS:
@@ -268,7 +268,7 @@ def measure(repeats: int, frames: int, threads: int, out: Path) -> None:
     import random_features
     from official import run_official
 
-    from dfdbench.files import write_json
+    from dfdbench.utils.files import write_json
 
     site = os.environ.get("DFDBENCH_VBENCH_SITE", "")
     result: dict[str, Any] = {"machine": machine()}

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdbench.assets import ASSETS, locate
-from dfdbench.metrics import MissingWeights
-from dfdbench.video import Clip, write_video
+from dfdbench.utils.assets import ASSETS, locate
+from dfdbench.utils.errors import MissingWeights
+from dfdbench.utils.video import Clip, write_video
 
 
 def released_videos() -> Path:

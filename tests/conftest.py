@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfdbench.models import Family, load_family
+from dfdbench.models.family import Family
+from dfdbench.models.registry import load_family
 from dfdbench.toy.checkpoint import TINY, write_checkpoint
 
 torch.set_num_threads(1)

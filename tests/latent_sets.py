@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dfdbench.data.format import INDEX, NEGATIVE, Sample, SetIndex, write_index, write_shard
+from dfdbench.distill.data.format import INDEX, NEGATIVE, Sample, SetIndex, write_index, write_shard
 
 LATENTS, TEXT = [4, 2, 3, 3], [6, 5]
 FACTS = {

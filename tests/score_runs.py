@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dfdbench.metrics import GroupValue, all_metrics
-from dfdbench.run import Run
-from dfdbench.score_schema import Key, Row
-from dfdbench.scores import Store
-from dfdbench.video import write_video
+from dfdbench.evaluate.metrics import GroupValue, all_metrics
+from dfdbench.evaluate.schema import Key, Row
+from dfdbench.evaluate.store import Store
+from dfdbench.utils.run import Run
+from dfdbench.utils.video import write_video
 
 PROMPTS = ("ball-desert", "box-snow", "cross-city", "triangle-snow")
 SEEDS = tuple(range(1, 9))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dfdbench.models import resolve_folder
+from dfdbench.models.registry import resolve_folder
 from dfdbench.report.summary import COST
-from dfdbench.run import weights_sha256
+from dfdbench.utils.run import weights_sha256
 
 RESULTS = Path(__file__).parent.parent / "results"
 COMPARISONS = {"toy": "toy-t2v", "toy-i2v": "toy-i2v"}  # folder -> the model of its runs

@@ -8,7 +8,7 @@ import pytest
 from clips import random_clip
 from PIL import Image
 
-from dfdbench.video import write_video
+from dfdbench.utils.video import write_video
 
 STILL, STYLE, TWICE = "In a still frame, a kettle", "A façade at dusk, oil painting", "a red kite"
 T2V = [
@@ -57,7 +57,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(folder / "vbench"))
     monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
     monkeypatch.setenv("DFDBENCH_ASSETS", str(folder / "assets"))
-    monkeypatch.setattr("dfdbench.vbench.info.find_spec", lambda name: None)
+    monkeypatch.setattr("dfdbench.generate.suites.vbench_info.find_spec", lambda name: None)
     write_info(folder / "vbench" / "VBench_full_info.json", T2V)
 
 

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dfdbench.distill.parallel import Group
-from dfdbench.errors import UserError
-from dfdbench.files import write_json
-from dfdbench.folders import atomic_folder, sweep
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import write_json
+from dfdbench.utils.folders import atomic_folder, sweep
 
 PREFIX = "step-"
 FAULTS = (OSError, RuntimeError, ValueError, AssertionError, SafetensorError)

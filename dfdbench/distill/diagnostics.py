@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfdbench.distill.batch import Batch
 from dfdbench.distill.inputs import Generator
 from dfdbench.distill.losses import per_sample
-from dfdbench.distill.nets import Batch, LossReport, Networks
+from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.parallel import Group
+from dfdbench.distill.recipe import Recipe
 from dfdbench.distill.streams import Stream
-from dfdbench.recipe import Recipe
-from dfdbench.sampling import predictor
-from dfdbench.schedule import add_noise, cfg_combine, score_from_v, shift_time
-from dfdbench.video import LUMA
+from dfdbench.models.flow import add_noise, cfg_combine, score_from_v, shift_time
+from dfdbench.models.sampling import predictor
+from dfdbench.utils.video import LUMA
 
 BINS = 10
 

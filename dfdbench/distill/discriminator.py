@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from dfdbench.distill import losses
-from dfdbench.distill.nets import Batch, Networks
+from dfdbench.distill.batch import Batch
+from dfdbench.distill.nets import Networks
+from dfdbench.distill.recipe import Dmd2
 from dfdbench.distill.streams import Draw, Stream
-from dfdbench.errors import UserError
-from dfdbench.recipe import Dmd2
-from dfdbench.schedule import add_noise
+from dfdbench.models.flow import add_noise
+from dfdbench.utils.errors import UserError
 
 HIDDEN = 128
 

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dfdbench.distill.nets import Batch, Networks
+from dfdbench.distill.batch import Batch
+from dfdbench.distill.nets import Networks
+from dfdbench.distill.recipe import Recipe
 from dfdbench.distill.streams import Stream
-from dfdbench.errors import unknown_name
-from dfdbench.recipe import Recipe
-from dfdbench.sampling import start_at, student_step
-from dfdbench.schedule import add_noise, x0_from_v
+from dfdbench.models.flow import add_noise, x0_from_v
+from dfdbench.models.sampling import start_at, student_step
+from dfdbench.utils.errors import unknown_name
 
 
 class Generated(NamedTuple):

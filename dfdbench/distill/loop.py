@@ -16,19 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from dfdbench.distill import checkpoint, diagnostics, parallel, stages
+from dfdbench.distill.batch import Batch
 from dfdbench.distill.checkpoint import Position
-from dfdbench.distill.data import Clips, check_source, load_clips, negative_embedding
+from dfdbench.distill.data.clips import Clips, check_source, load_clips, negative_embedding
 from dfdbench.distill.discriminator import Heads, tapped_blocks
 from dfdbench.distill.methods import Method, get_method
-from dfdbench.distill.nets import Batch, LossReport, Networks
+from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.parallel import Group
+from dfdbench.distill.recipe import Recipe
 from dfdbench.distill.streams import Stream, seeded
-from dfdbench.errors import UserError
-from dfdbench.files import trim_jsonl
-from dfdbench.models import Conditioning, Family, load_family
-from dfdbench.progress import Bar
-from dfdbench.recipe import Recipe
-from dfdbench.run import Run, weights_sha256
+from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.family import Family
+from dfdbench.models.registry import load_family
+from dfdbench.utils.device import compute_dtype
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import trim_jsonl
+from dfdbench.utils.progress import Bar
+from dfdbench.utils.run import Run, weights_sha256
 
 LossFunction = Callable[[Batch, Networks, Recipe, Stream], LossReport]
 
@@ -66,9 +70,7 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
     if not (existing and existing.finished):
         check_source(recipe)
     with group.in_turn():
-        family = load_family(
-            recipe.model, torch.float32 if where.type == "cpu" else torch.bfloat16, where
-        )
+        family = load_family(recipe.model, compute_dtype(where.type), where)
     stages.check_family(recipe, family)
     recipe = stages.resolve(recipe, family.defaults)
     method.record(recipe, family)  # refuses what cannot work before anything is trained

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from dfdbench.distill import discriminator, losses
+from dfdbench.distill.batch import Batch
 from dfdbench.distill.inputs import Generated
 from dfdbench.distill.losses import Gap, per_sample
-from dfdbench.distill.nets import Batch, LossReport, Networks
+from dfdbench.distill.nets import LossReport, Networks
+from dfdbench.distill.recipe import Recipe
 from dfdbench.distill.streams import Draw, Stream
-from dfdbench.recipe import Recipe
-from dfdbench.schedule import add_noise, velocity, x0_from_v
+from dfdbench.models.flow import add_noise, velocity, x0_from_v
 
 
 class FakeScore(NamedTuple):

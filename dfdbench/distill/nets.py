@@ -12,20 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dfdbench.distill import parallel
-from dfdbench.models import Conditioning, Family
-from dfdbench.sampling import guided_v
-from dfdbench.schedule import x0_from_v
-
-
-class Batch(NamedTuple):
-    """Real clips and their prompts. The student input is noised from these very clips (paired).
-
-    Attributes:
-        latents: (B C T H W) float32, normalised.
-    """
-
-    latents: Tensor
-    conditioning: Conditioning
+from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.family import Family
+from dfdbench.models.flow import x0_from_v
+from dfdbench.models.sampling import guided_v
 
 
 class LossReport(NamedTuple):

@@ -29,7 +29,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dfdbench.errors import UserError
+from dfdbench.utils.device import choose_device
+from dfdbench.utils.errors import UserError
 
 T = TypeVar("T")
 TIMEOUT = datetime.timedelta(minutes=20)  # the longest that processes wait for one another
@@ -131,7 +132,7 @@ def joined(device: str | None = None) -> Iterator[Group]:
     Raises:
         UserError: more processes than GPUs, or another process of the run is gone.
     """
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(choose_device(device or "auto"))
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or not {"RANK", "MASTER_ADDR"} <= os.environ.keys():
         yield Group(device=where)

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from dfdbench.distill.data import Clips
+from dfdbench.distill.data.clips import Clips
 from dfdbench.distill.methods import get_method
-from dfdbench.errors import UserError
-from dfdbench.models import Defaults, Family
-from dfdbench.recipe import UNDECISIVE, Recipe, load_recipe, recipe_from_dict
-from dfdbench.run import Run, weights_sha256
-from dfdbench.schedule import student_times
+from dfdbench.distill.recipe import UNDECISIVE, Recipe, load_recipe, recipe_from_dict
+from dfdbench.models.family import Defaults, Family
+from dfdbench.models.flow import student_times
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.run import Run, weights_sha256
 
 MUST_AGREE = ("model", "data", "student.steps", "student.times", "schedule.shift")
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dfdbench import recipe as recipes
-from dfdbench.schedule import sample_t
+from dfdbench.distill import recipe as recipes
+from dfdbench.models.flow import sample_t
 
 
 def seeded(device: torch.device | str, *key: object) -> torch.Generator:

@@ -9,11 +9,11 @@ import torch
 from diffusers import CosmosTransformer3DModel
 from torch import Tensor, nn
 
-from dfdbench.errors import UserError
-from dfdbench.models import Defaults
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.cosmos_text import chat_tokens, joined_states
+from dfdbench.models.family import Defaults
 from dfdbench.models.folder import FolderFamily
+from dfdbench.utils.errors import UserError
 
 # Negative prompt and steps are the pipeline's; guidance g = 3 and the clip are those of DFD
 # (2606.18478, Table 4): the model's native one is 93 frames of 704x1280. The pipeline's own
@@ -74,7 +74,7 @@ def network_v(
 
 
 class Cosmos(FolderFamily):
-    """Family adapter; see `dfdbench.models.Family` for the protocol."""
+    """Family adapter; see `dfdbench.models.family.Family` for the protocol."""
 
     name = "cosmos"
     clean_frames = CLEAN_FRAMES

@@ -17,17 +17,17 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
-from dfdbench.errors import UserError
-from dfdbench.folders import atomic_folder, link_tree
-from dfdbench.models import Defaults, read_defaults
 from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.family import Defaults, read_defaults
 from dfdbench.models.loading import load_part, loading, read_config
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.folders import atomic_folder, link_tree
 
 SHARED_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 
 
 class FolderFamily:
-    """All of the protocol `dfdbench.models.Family` that does not depend on the transformer.
+    """All of the protocol `dfdbench.models.family.Family` that does not depend on the transformer.
 
     A family adds encode_prompt and predict, and states: network, its transformer's class; encoder,
     the name of the text encoder's in transformers; block_list and first_layer, the names of the

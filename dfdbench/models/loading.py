@@ -15,7 +15,7 @@ import torch
 from diffusers import ModelMixin
 from safetensors import SafetensorError
 
-from dfdbench.errors import UserError
+from dfdbench.utils.errors import UserError
 
 MEND = "copy or download it again"
 

@@ -9,8 +9,8 @@ from diffusers import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor, nn
 
-from dfdbench.models import Defaults
 from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.family import Defaults
 from dfdbench.models.folder import FolderFamily
 
 # Wan2.1's published sampling settings; its negative prompt is the official one, in Chinese.
@@ -32,7 +32,7 @@ TIMESTEPS = 1000.0  # the transformer counts time from 0 to 1000
 
 
 class Wan(FolderFamily):
-    """Family adapter; see `dfdbench.models.Family` for the protocol."""
+    """Family adapter; see `dfdbench.models.family.Family` for the protocol."""
 
     name = "wan"
     own_defaults = WAN_DEFAULTS

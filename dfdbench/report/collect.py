@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dfdbench.errors import UserError
+from dfdbench.evaluate.vbench.totals import COLUMNS
+from dfdbench.generate.suites.base import Suite
+from dfdbench.generate.suites.dimensions import DIMENSIONS
+from dfdbench.generate.suites.stored import stored_suite
 from dfdbench.report.arms import ordered
-from dfdbench.suites import Suite
-from dfdbench.suites.stored import stored_suite
-from dfdbench.vbench.totals import COLUMNS, DIMENSIONS
+from dfdbench.utils.errors import UserError
 
 VALUE_COLUMNS = ["arm", "training_seed", "prompt_id", "seed", "metric", "value", "level"]
 CLIP_COLUMNS = ["arm", "training_seed", "prompt_id", "prompt", "seed", "path"]
@@ -48,7 +49,7 @@ class Collected:
     runs: the run folders among the sources. skipped: one line per source that gave nothing.
     pooled: values of all clips of an arm against a reference, columns POOLED_COLUMNS.
     provenance: source → what its scores depend on (Store.provenance).
-    vbench: a row per clip with arm, training_seed and what dfdbench.vbench.totals takes; no rows
+    vbench: a row per clip with arm, training_seed and what evaluate/vbench/totals.py takes; no rows
     where no dimension of VBench was scored. chosen: the suite of these rows, with the conditions it
     was scored under; None for a user's own prompts, and where its file of VBench is not here.
     """
@@ -109,7 +110,7 @@ def find_sources(source: Path) -> list[Path]:
 
 
 def _run_record(path: Path) -> RunRecord:
-    from dfdbench.run import Run
+    from dfdbench.utils.run import Run
 
     run = Run.open(path)
     seed = NO_TRAINING_SEED if run.training_seed is None else int(run.training_seed)
@@ -161,7 +162,7 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
     Raises UserError for a source without scores that was named outright, and for no scores at
     all. Runs found below a named folder that have no scores are listed in `skipped`.
     """
-    from dfdbench.scores import Store
+    from dfdbench.evaluate.store import Store
 
     records: list[RunRecord] = []
     tables: list[pd.DataFrame] = []
@@ -224,7 +225,7 @@ def _vbench(
     Raises:
         UserError: the stores have clips of other first frames.
     """
-    from dfdbench.scores import Store
+    from dfdbench.evaluate.store import Store
 
     nothing = pd.DataFrame(columns=VBENCH_COLUMNS)
     if metrics.isdisjoint(DIMENSIONS):

@@ -14,13 +14,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dfdbench.errors import UserError
-from dfdbench.files import atomic_path
-from dfdbench.metrics.colour import wasserstein
+from dfdbench.evaluate.metrics.colour import wasserstein
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.collect import Collected
 from dfdbench.report.summary import Summary, reference_arm
-from dfdbench.video import read_video
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import atomic_path
+from dfdbench.utils.video import read_video
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,

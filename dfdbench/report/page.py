@@ -17,19 +17,12 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from dfdbench import __version__
-from dfdbench.files import write_json, write_text
-from dfdbench.progress import track
 from dfdbench.report import curves, figures, html, paper, tables, vbench
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected, collect
-from dfdbench.report.summary import (
-    Delta,
-    Summary,
-    compare,
-    deltas_json,
-    summarise,
-    summary_json,
-)
+from dfdbench.report.summary import Delta, Summary, compare, deltas_json, summarise, summary_json
+from dfdbench.utils.files import write_json, write_text
+from dfdbench.utils.progress import track
 
 NOTE = (
     "Mean and 95 % interval from a bootstrap over prompts and training seeds; the best student is "

@@ -12,16 +12,16 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from dfdbench.errors import UserError
-from dfdbench.metrics import all_metrics
-from dfdbench.published import DIRECTION, of_setting, settings
+from dfdbench.evaluate.metrics import all_metrics
+from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.report import tex
 from dfdbench.report.arms import looks
+from dfdbench.report.published import DIRECTION, of_setting, settings
+from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import Summary
 from dfdbench.report.tables import ARROWS, cell, markdown_table
 from dfdbench.report.vbench import Scores
-from dfdbench.statistics import Interval
-from dfdbench.vbench.totals import DIMENSIONS
+from dfdbench.utils.errors import UserError
 
 SAME_BACKEND: dict[str, tuple[str, ...]] = {
     "subject_consistency": ("subject_consistency",),

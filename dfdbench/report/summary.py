@@ -1,6 +1,6 @@
 """From scores to numbers: an interval per arm and metric, and paired differences between arms.
 
-The statistics are dfdbench.statistics'; this file decides what is compared with what. Used by
+The statistics are those of statistics.py; this file decides what is compared with what. Used by
 page.py (summary.json, deltas.json) and tables.py.
 """
 
@@ -12,17 +12,17 @@ from typing import Any
 
 import pandas as pd
 
-from dfdbench.errors import UserError, unknown_name
-from dfdbench.metrics import all_metrics
+from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.arms import REFERENCES
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected
-from dfdbench.statistics import (
+from dfdbench.report.statistics import (
     Interval,
     crossed_interval,
     holm,
     paired_difference,
     unpaired_difference,
 )
+from dfdbench.utils.errors import UserError, unknown_name
 
 Summary = dict[str, dict[str, Interval]]
 """arm → metric → Interval."""
@@ -70,7 +70,7 @@ def reported_metrics(values: pd.DataFrame) -> list[str]:
 
 
 def scores_of(values: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
-    """The rows of one arm and metric, as dfdbench.statistics takes them."""
+    """The rows of one arm and metric, as dfdbench.report.statistics takes them."""
     chosen = values[(values["arm"] == arm) & (values["metric"] == metric)]
     return chosen.dropna(subset=["value"])
 

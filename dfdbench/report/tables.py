@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dfdbench.metrics import all_metrics
+from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report import tex
 from dfdbench.report.arms import REFERENCES, looks, ordered
+from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import Delta, Summary, best_arms, best_of
-from dfdbench.statistics import Interval
 
 ARROWS = {"higher": "↑", "lower": "↓", "nearest_reference": "≈"}
 

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dfdbench.evaluate.vbench.export import dimensions_of
+from dfdbench.evaluate.vbench.protocol import part
+from dfdbench.evaluate.vbench.totals import PROTOCOLS, Total, dimension_scores, totals
+from dfdbench.generate.suites.base import Suite
+from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.report import tex
 from dfdbench.report.arms import REFERENCES, looks, ordered
 from dfdbench.report.collect import Collected
 from dfdbench.report.summary import best_of
-from dfdbench.suites import Suite
-from dfdbench.vbench.export import dimensions_of
-from dfdbench.vbench.protocol import part
-from dfdbench.vbench.totals import DIMENSIONS, PROTOCOLS, Total, dimension_scores, totals
 
 Scores = dict[str, dict[str, float]]
 """arm → dimension → VBench's score, 0 to 1."""

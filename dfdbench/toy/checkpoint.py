@@ -20,10 +20,10 @@ from diffusers import (
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from dfdbench.files import write_json
-from dfdbench.folders import atomic_folder
 from dfdbench.models.folder import forget_origin
 from dfdbench.toy import world
+from dfdbench.utils.files import write_json
+from dfdbench.utils.folders import atomic_folder
 
 MAX_WORDS = 16  # text tokens; Wan2.1 pads to 512, which the toy has no use for
 

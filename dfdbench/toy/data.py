@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from dfdbench.files import atomic_path, sha256_file
-from dfdbench.progress import track
 from dfdbench.toy import world
+from dfdbench.utils.files import atomic_path, sha256_file
+from dfdbench.utils.progress import track
 
 CACHE_VERSION = 1  # raise when the renderer changes what it draws
 DATA_SEED = 2**41  # away from the seeds of the teacher's training and of held-out clips

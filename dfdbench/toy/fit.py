@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import distributed
 
-from dfdbench.files import atomic_path, trim_jsonl
-from dfdbench.progress import Bar
+from dfdbench.utils.files import atomic_path, trim_jsonl
+from dfdbench.utils.progress import Bar
 
 CHECKPOINT_SECONDS = 120.0
 LOG_EVERY = 20

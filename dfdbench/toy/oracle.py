@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 
 from dfdbench.toy.world import DIRECTIONS, HUES, PANS, SCENES, SHAPES, shape_distance
-from dfdbench.video import LUMA
+from dfdbench.utils.video import LUMA
 
 MIN_CONTRAST = 0.12  # chroma of the sprite above the background's, below which there is no sprite
 MIN_AREA, MAX_AREA = 70, 1000  # pixels; real sprites cover 120 to 460

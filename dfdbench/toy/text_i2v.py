@@ -4,12 +4,7 @@ import torch
 
 from dfdbench.models.cosmos_text import chat_tokens, joined_states
 from dfdbench.toy import world
-from dfdbench.toy.checkpoint_i2v import (
-    MAX_TOKENS,
-    ToyI2VSpec,
-    build_text_encoder,
-    build_tokenizer,
-)
+from dfdbench.toy.checkpoint_i2v import MAX_TOKENS, ToyI2VSpec, build_text_encoder, build_tokenizer
 from dfdbench.toy.text import CaptionEmbeddings
 
 

@@ -17,20 +17,14 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn import functional as F
 
-from dfdbench.errors import UserError
-from dfdbench.files import atomic_path, write_json
-from dfdbench.progress import track
 from dfdbench.toy import channels, world
-from dfdbench.toy.checkpoint import (
-    TOY,
-    ToySpec,
-    build_transformer,
-    build_vae,
-    write_checkpoint,
-)
+from dfdbench.toy.checkpoint import TOY, ToySpec, build_transformer, build_vae, write_checkpoint
 from dfdbench.toy.data import prompts_of
 from dfdbench.toy.fit import Fit, flow_draw, share_of_batch
 from dfdbench.toy.text import CaptionEmbeddings
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import atomic_path, write_json
+from dfdbench.utils.progress import track
 
 LATENTS = "latents.pt"
 FOLD_CLIPS = 256  # whose latents fix the main directions

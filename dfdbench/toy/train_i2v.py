@@ -14,21 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dfdbench.files import atomic_path
 from dfdbench.models.cosmos import network_v
 from dfdbench.models.wan import Wan
-from dfdbench.run import weights_sha256
 from dfdbench.toy import world
-from dfdbench.toy.checkpoint_i2v import (
-    TOY_I2V,
-    ToyI2VSpec,
-    build_transformer,
-    write_checkpoint_i2v,
-)
+from dfdbench.toy.checkpoint_i2v import TOY_I2V, ToyI2VSpec, build_transformer, write_checkpoint_i2v
 from dfdbench.toy.data import prompts_of
 from dfdbench.toy.fit import Fit, flow_draw, rank_and_processes, share_of_batch
 from dfdbench.toy.text_i2v import I2VCaptionEmbeddings
 from dfdbench.toy.train import encode_clips, record_settings, shared, step_seed
+from dfdbench.utils.files import atomic_path
+from dfdbench.utils.run import weights_sha256
 
 CHUNK = 512  # clips in a file of latents
 

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 
-from dfdbench import diversity
-from dfdbench.scores import Store
+from dfdbench.evaluate.metrics import diversity
+from dfdbench.evaluate.store import Store
 
 PROMPT = "diversity"
 FIGURES = {

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from dfdbench.distill.nets import Batch, Networks
-from dfdbench.models import Conditioning
-from dfdbench.recipe import recipe_from_dict
-from dfdbench.schedule import student_times
+from dfdbench.distill.batch import Batch
+from dfdbench.distill.nets import Networks
+from dfdbench.distill.recipe import recipe_from_dict
+from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.flow import student_times
 
 SHAPE = (3, 2, 4, 4)  # C T H W
 

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dfdbench.distill import dfd, dmd2, dp_dmd, matching
+from dfdbench.distill import matching
+from dfdbench.distill.batch import Batch
 from dfdbench.distill.diagnostics import discrepancy
 from dfdbench.distill.discriminator import Heads
 from dfdbench.distill.inputs import Generated
-from dfdbench.distill.nets import Batch
+from dfdbench.distill.methods import dfd, dmd2, dp_dmd
 from dfdbench.distill.stages import resolve
 from dfdbench.distill.streams import Draw, Stream
 from dfdbench.models.wan import WAN_DEFAULTS

@@ -9,7 +9,7 @@ from dfdbench.distill.inputs import Generated
 from dfdbench.distill.nets import LossReport
 from dfdbench.distill.parallel import Group
 from dfdbench.distill.streams import Stream
-from dfdbench.files import trim_jsonl
+from dfdbench.utils.files import trim_jsonl
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ def test_bins_average_each_value_in_its_bin_of_t(tmp_path):
 
 
 def test_bins_are_filled_equally_by_the_score_times(tmp_path):
-    from dfdbench.schedule import sample_t
+    from dfdbench.models.flow import sample_t
 
     recorder = diagnostics.Recorder(tmp_path / "m.jsonl", 5.0, Group())
     t = sample_t(20000, torch.Generator().manual_seed(0), 5.0)

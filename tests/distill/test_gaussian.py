@@ -5,11 +5,12 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from dfdbench.distill import dmd2
-from dfdbench.distill.nets import Batch, Networks
+from dfdbench.distill.batch import Batch
+from dfdbench.distill.methods import dmd2
+from dfdbench.distill.nets import Networks
 from dfdbench.distill.streams import Stream
-from dfdbench.models import Conditioning
-from dfdbench.schedule import student_times
+from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.flow import student_times
 
 
 class GaussianScore(nn.Module):

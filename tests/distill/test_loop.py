@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from dfdbench.distill import checkpoint, diagnostics, loop
 from dfdbench.distill.loop import Trainer, distill
-from dfdbench.errors import UserError
-from dfdbench.recipe import load_recipe
-from dfdbench.run import Run
+from dfdbench.distill.recipe import load_recipe
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.run import Run
 
 
 @pytest.fixture(scope="module", autouse=True)

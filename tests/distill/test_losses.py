@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from dfdbench import schedule
 from dfdbench.distill import losses
+from dfdbench.models import flow as schedule
 
 SHAPE = (4, 3, 2, 4, 4)
 

@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from dfdbench.distill import dfd, dmd2, dp_dmd, inputs
+from dfdbench.distill import inputs
 from dfdbench.distill.discriminator import Heads, tapped_blocks
 from dfdbench.distill.inputs import Generated
-from dfdbench.distill.methods import METHODS, get_method
+from dfdbench.distill.methods import METHODS, dfd, dmd2, dp_dmd, get_method
+from dfdbench.distill.recipe import Dmd2
 from dfdbench.distill.streams import Stream
-from dfdbench.errors import UserError
-from dfdbench.recipe import Dmd2
-from dfdbench.schedule import x0_from_v
+from dfdbench.models.flow import x0_from_v
+from dfdbench.utils.errors import UserError
 
 
 def stream(iteration=0, round_=0):

@@ -16,14 +16,15 @@ import torch
 from safetensors.torch import load_file
 
 from dfdbench.distill import checkpoint, parallel
-from dfdbench.distill.data import ClipsInMemory
+from dfdbench.distill.data.clips import ClipsInMemory
 from dfdbench.distill.loop import Trainer, distill
 from dfdbench.distill.parallel import Group
+from dfdbench.distill.recipe import load_recipe
 from dfdbench.distill.streams import Stream
-from dfdbench.errors import UserError
-from dfdbench.models import Conditioning, load_family
-from dfdbench.recipe import load_recipe
-from dfdbench.run import Run
+from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.registry import load_family
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.run import Run
 
 CPU = torch.device("cpu")
 LIMIT_SECONDS = 150
@@ -110,7 +111,7 @@ def on_two(folder, work, *arguments):
 
 def command(rank, arguments, fault=None):
     """`dfdbench distill …` as torchrun would start it."""
-    from dfdbench.cli import main
+    from dfdbench.cli.app import main
 
     if fault:
         fault(rank)

@@ -2,12 +2,14 @@
 
 import torch
 
-from dfdbench.distill import dmd2
-from dfdbench.distill.nets import Batch, Networks
+from dfdbench.distill.batch import Batch
+from dfdbench.distill.methods import dmd2
+from dfdbench.distill.nets import Networks
+from dfdbench.distill.recipe import load_recipe
 from dfdbench.distill.streams import Stream
-from dfdbench.models import Conditioning, load_family
-from dfdbench.recipe import load_recipe
-from dfdbench.schedule import student_times
+from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.flow import student_times
+from dfdbench.models.registry import load_family
 
 CPU = torch.device("cpu")
 

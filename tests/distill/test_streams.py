@@ -1,7 +1,7 @@
 import torch
 
+from dfdbench.distill.recipe import Schedule
 from dfdbench.distill.streams import Stream
-from dfdbench.recipe import Schedule
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from diffusers import (
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import UMT5Config, UMT5EncoderModel
 
-from dfdbench.models.shapes import real_config
+from dfdbench.models.published_configs import real_config
 
 REAL = real_config("wan2.1-t2v-1.3b")
 SMALLER = {

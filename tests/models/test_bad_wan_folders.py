@@ -8,9 +8,9 @@ import pytest
 from real_wan import write_real_layout
 from typer.testing import CliRunner
 
-from dfdbench.cli import app
-from dfdbench.errors import UserError
+from dfdbench.cli.app import app
 from dfdbench.models.loading import load_part
+from dfdbench.utils.errors import UserError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

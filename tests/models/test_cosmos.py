@@ -11,25 +11,23 @@ from diffusers import (
 )
 from PIL import Image
 
-from dfdbench.data.encode import encode
-from dfdbench.distill.data import load_clips
+from dfdbench.distill.data.clips import load_clips
+from dfdbench.distill.data.encode import encode
 from dfdbench.distill.loop import distill
-from dfdbench.errors import UserError
-from dfdbench.generate import Item, generate
-from dfdbench.models import (
-    Conditioning,
-    load_family,
-)
+from dfdbench.distill.recipe import load_recipe
+from dfdbench.evaluate.toy_quality import to_frames
+from dfdbench.generate.clips import Item, generate
+from dfdbench.generate.suites import get_suite
+from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.cosmos import COSMOS_DEFAULTS
-from dfdbench.recipe import load_recipe
-from dfdbench.run import Run
-from dfdbench.sampling import predictor, sample_student, sample_teacher
-from dfdbench.schedule import student_times, x0_from_v
-from dfdbench.suites import get_suite
+from dfdbench.models.flow import student_times, x0_from_v
+from dfdbench.models.registry import load_family
+from dfdbench.models.sampling import predictor, sample_student, sample_teacher
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
-from dfdbench.toy.quality import to_frames
-from dfdbench.video import write_video
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.run import Run
+from dfdbench.utils.video import write_video
 
 TEXTS = ["a ball moving over the desert", "a box drifting across snowy hills"]
 CALL = {
@@ -284,7 +282,7 @@ def test_generation_continues_the_suites_picture(folder, family, tmp_path, monke
     manifest = generate(run, suite, [1, 2], family=family)
     pictures = {path.parent.name: path for path in manifest.parent.rglob("*.png")}
     assert set(pictures) == {"ball-desert", "box-snow"}, "one a prompt"
-    from dfdbench.makers import Conditions
+    from dfdbench.generate.arms import Conditions
 
     encode = Conditions(family, (17, 64, 64))
     items = [Item(prompt, 1, pictures[prompt.id]) for prompt in suite.prompts]

@@ -6,14 +6,15 @@ import pytest
 import torch
 from diffusers import CosmosTransformer3DModel
 
+from dfdbench.cli.study import jobs_of, load_study
 from dfdbench.distill.discriminator import tapped_blocks
-from dfdbench.distill.dp_dmd import anchor_steps
+from dfdbench.distill.methods.dp_dmd import anchor_steps
+from dfdbench.distill.recipe import Dmd2, load_recipe
 from dfdbench.distill.stages import first_stage_recipe, grid
-from dfdbench.models import Conditioning, concatenate, resolve_folder, takes_image
+from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.loading import read_config
-from dfdbench.models.shapes import real_config
-from dfdbench.recipe import Dmd2, load_recipe
-from dfdbench.study import jobs_of, load_study
+from dfdbench.models.published_configs import real_config
+from dfdbench.models.registry import resolve_folder, takes_image
 from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
 
 

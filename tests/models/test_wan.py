@@ -5,9 +5,10 @@ import diffusers
 import pytest
 import torch
 
-from dfdbench.errors import UserError
-from dfdbench.models import Conditioning, concatenate, load_family, resolve_folder
+from dfdbench.models.conditioning import Conditioning, concatenate
+from dfdbench.models.registry import load_family, resolve_folder
 from dfdbench.models.wan import WAN_DEFAULTS
+from dfdbench.utils.errors import UserError
 
 PROMPTS = ["a ball", "a box drifts across the desert"]
 

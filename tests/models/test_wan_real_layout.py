@@ -14,16 +14,16 @@ from real_wan import CLIP, FILES, REAL, write_real_layout
 from safetensors.torch import load_file
 
 from dfdbench.distill import loop
+from dfdbench.distill.batch import Batch
 from dfdbench.distill.loop import Trainer, build_networks, distill
 from dfdbench.distill.methods import get_method
-from dfdbench.distill.nets import Batch
 from dfdbench.distill.parallel import Group
-from dfdbench.errors import UserError
-from dfdbench.models import load_family
-from dfdbench.models.shapes import known_shapes, real_config
-from dfdbench.recipe import load_recipe
-from dfdbench.sampling import guided_v, predictor, sample_student, start_at
-from dfdbench.schedule import student_times
+from dfdbench.distill.recipe import load_recipe
+from dfdbench.models.flow import student_times
+from dfdbench.models.published_configs import known_shapes, real_config
+from dfdbench.models.registry import load_family
+from dfdbench.models.sampling import guided_v, predictor, sample_student, start_at
+from dfdbench.utils.errors import UserError
 
 PROMPTS = ["a ball over the desert", "a box", "the ball."]
 

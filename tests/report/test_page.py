@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from score_runs import ENTROPY, PROMPTS, SATURATION, add_run
 
-from dfdbench.errors import UserError
-from dfdbench.files import sha256_file
+from dfdbench.evaluate.store import Store
 from dfdbench.report import curves, figures
 from dfdbench.report.collect import RunRecord, _mean_histograms, collect, find_sources
 from dfdbench.report.page import report
 from dfdbench.report.summary import compare, summarise, summary_json
-from dfdbench.scores import Store
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import sha256_file
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_the_same_sources_give_the_same_bytes(runs, page, tmp_path):
 
 
 def test_runs_without_scores_are_listed_below_a_folder_and_refused_when_named(runs, tmp_path):
-    from dfdbench.run import Run
+    from dfdbench.utils.run import Run
 
     shutil.copytree(runs / "dfd-0", tmp_path / "dfd")
     Run.create(tmp_path / "fresh", {"arm": "dmd2", "method": "dmd2", "training_seed": 0})

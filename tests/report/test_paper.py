@@ -9,12 +9,11 @@ from score_runs import add_run
 from tex_document import check
 from typer.testing import CliRunner
 
-from dfdbench import published
-from dfdbench.cli import app
-from dfdbench.errors import UserError
-from dfdbench.report import paper
-from dfdbench.statistics import Interval
-from dfdbench.vbench.totals import DIMENSIONS
+from dfdbench.cli.app import app
+from dfdbench.generate.suites.dimensions import DIMENSIONS
+from dfdbench.report import paper, published
+from dfdbench.report.statistics import Interval
+from dfdbench.utils.errors import UserError
 
 COLUMNS = paper.AVERAGED[:5]
 

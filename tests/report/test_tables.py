@@ -8,13 +8,8 @@ from tex_document import check
 
 from dfdbench.report import tex
 from dfdbench.report.arms import KNOWN, looks, ordered
-from dfdbench.report.summary import (
-    Delta,
-    best_arms,
-    deltas_json,
-    reference_arm,
-    within_range,
-)
+from dfdbench.report.statistics import Interval
+from dfdbench.report.summary import Delta, best_arms, deltas_json, reference_arm, within_range
 from dfdbench.report.tables import (
     cell,
     delta_markdown,
@@ -25,7 +20,6 @@ from dfdbench.report.tables import (
     pooled_markdown,
     pooled_rows,
 )
-from dfdbench.statistics import Interval
 
 
 def at(mean: float) -> Interval:

@@ -7,15 +7,16 @@ import pytest
 from tex_document import check
 from typer.testing import CliRunner
 
-from dfdbench.cli import app
-from dfdbench.errors import UserError
+from dfdbench.cli.app import app
+from dfdbench.evaluate.schema import Key, Row
+from dfdbench.evaluate.store import Store
+from dfdbench.evaluate.vbench.totals import PROTOCOLS, totals
+from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.report import vbench
 from dfdbench.report.collect import collect
 from dfdbench.report.page import report
-from dfdbench.run import Run
-from dfdbench.score_schema import Key, Row
-from dfdbench.scores import Store
-from dfdbench.vbench.totals import DIMENSIONS, PROTOCOLS, totals
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.run import Run
 
 
 def add_run(
@@ -102,7 +103,7 @@ def test_the_section_gives_totals_and_says_which_are_partial(tmp_path: Path) -> 
 def test_a_dimension_with_part_of_its_clips_says_so_and_is_not_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfdbench.vbench.info.find_spec", lambda name: None)
+    monkeypatch.setattr("dfdbench.generate.suites.vbench_info.find_spec", lambda name: None)
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path))
     info = [{"prompt_en": f"p{i}", "dimension": ["scene"]} for i in range(2)]
     (tmp_path / "VBench_full_info.json").write_text(json.dumps(info))
@@ -157,7 +158,7 @@ def test_a_suite_without_vbenchs_protocol_has_no_section(tmp_path: Path) -> None
 def test_without_the_info_file_nothing_is_guessed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfdbench.vbench.info.find_spec", lambda name: None)
+    monkeypatch.setattr("dfdbench.generate.suites.vbench_info.find_spec", lambda name: None)
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "cache"))
     add_run(tmp_path / "dfd", "dfd", 0, [whole(0)], "vbench")
     collected = collect([tmp_path / "dfd"])

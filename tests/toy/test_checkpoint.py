@@ -7,13 +7,13 @@ import pytest
 import torch
 from diffusers import WanPipeline
 
-from dfdbench.errors import UserError
-from dfdbench.models import load_family
+from dfdbench.evaluate.toy_quality import fidelity_and_diversity, to_frames
+from dfdbench.models.registry import load_family
 from dfdbench.toy import fit, train, world
 from dfdbench.toy.checkpoint import TINY, build_transformer, build_vae, write_checkpoint
 from dfdbench.toy.data import real_latents
-from dfdbench.toy.quality import fidelity_and_diversity, to_frames
 from dfdbench.toy.text import CaptionEmbeddings
+from dfdbench.utils.errors import UserError
 
 SHORT = train.Settings(
     vae_steps=3,

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel
 from PIL import Image
 
-from dfdbench.errors import UserError
+from dfdbench.evaluate.toy_quality import to_frames
 from dfdbench.models.cosmos import network_v
 from dfdbench.models.cosmos_text import chat_tokens
 from dfdbench.toy import fit, train, train_i2v, world
@@ -23,8 +23,8 @@ from dfdbench.toy.checkpoint_i2v import (
     build_transformer,
     write_checkpoint_i2v,
 )
-from dfdbench.toy.quality import to_frames
 from dfdbench.toy.text_i2v import I2VCaptionEmbeddings
+from dfdbench.utils.errors import UserError
 
 SHORT = train_i2v.I2VSettings(clips=6, steps=6, batch=4)
 TEXT = "a ball moving over the desert"

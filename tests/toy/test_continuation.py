@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from dfdbench.evaluate.toy_quality import to_frames
 from dfdbench.toy import oracle, world
 from dfdbench.toy.continuation import continuations, direction_probabilities, start
-from dfdbench.toy.quality import to_frames
 
 
 @pytest.mark.parametrize("scene", world.SCENES)

@@ -1,0 +1,263 @@
+"""A study: several arms over several training seeds, from training to a report.
+
+Behind `dfdbench study` and `dfdbench quickstart`. A study is a TOML file with a table per arm, and
+above them `suite` and `model` if they are not toy-t2v:
+
+    [arms.dfd_score]
+    recipe = "toy/dfd"
+    init = "dmd2"                        # an arm of the study that it starts from
+    against = "dfd"                      # an arm that the report compares it with
+    set = ["dfd.gradient_space='score'"]
+
+Each run is trained, generated and scored by one process; what an earlier call finished is skipped.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dfdbench.distill.recipe import STUDIES, baselines_folder
+from dfdbench.generate.clips import UNTRAINED
+from dfdbench.utils.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: a recipe, the arm it starts from, and changed recipe values.
+
+    against: the arm it is compared with, beside the usual comparisons.
+    """
+
+    name: str
+    recipe: str
+    init: str | None = None
+    changes: tuple[str, ...] = ()
+    against: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms in an order in which each comes after the one it starts from.
+
+    changes: recipe values for every arm, before the arm's own. seeds: clips a prompt.
+    suite: what is generated and scored. model: what is distilled unless a call names another.
+    """
+
+    name: str
+    arms: tuple[Arm, ...]
+    changes: tuple[str, ...] = ()
+    seeds: int = 16
+    suite: str = "toy-t2v"
+    model: str = "toy-t2v"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study: an arm at a training seed, or an untrained arm (seed None)."""
+
+    arm: str
+    path: Path
+    model: str
+    seeds: int
+    threads: int
+    suite: str
+    recipe: str = ""
+    changes: tuple[str, ...] = ()
+    parent: Path | None = field(default=None)
+
+
+def shipped_studies() -> list[str]:
+    """Names of the shipped studies, such as "toy/quickstart"."""
+    folder = baselines_folder()
+    return sorted(
+        f"{path.parent.parent.relative_to(folder).as_posix()}/{path.stem}"
+        for path in folder.rglob(f"{STUDIES}/*.toml")
+    )
+
+
+def load_study(name: str | Path) -> Study:
+    """Read a shipped study ("toy/quickstart") or a TOML file.
+
+    Raises:
+        UserError: no such study, broken TOML, an unknown key, or an init that is no earlier arm.
+    """
+    if str(name) in shipped_studies():
+        family, _, stem = str(name).rpartition("/")
+        path = baselines_folder() / family / STUDIES / f"{stem}.toml"
+        known_as = stem if family == "toy" else f"{family}-{stem}"
+    elif Path(name).is_file():
+        path = Path(name)
+        known_as = path.stem
+    else:
+        raise unknown_name("study", str(name), shipped_studies())
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"study {path} is not valid TOML: {error}") from None
+    _only_keys(table, ("arms", "set", "seeds", "suite", "model"), str(path))
+    arms: list[Arm] = []
+    for arm, values in table.get("arms", {}).items():
+        _only_keys(values, ("recipe", "init", "set", "against"), f"{path}, arm {arm}")
+        if "recipe" not in values:
+            raise UserError(f'{path}, arm {arm}: no recipe; add recipe = "toy/dmd2"')
+        init, against = values.get("init"), values.get("against")
+        above = [a.name for a in arms]
+        for key, other, known in (
+            ("init", init, above),
+            ("against", against, [*UNTRAINED, *above]),
+        ):
+            if other is not None and other not in known:
+                reason = f"{key} '{other}' is no arm above it; add it there"
+                raise UserError(f"{path}, arm {arm}: {reason}")
+        arms.append(Arm(arm, values["recipe"], init, tuple(values.get("set", ())), against))
+    if not arms:
+        raise UserError(f"study {path} has no arms; add a table [arms.NAME]")
+    changes = tuple(table.get("set", ()))
+    named = {key: table[key] for key in ("seeds", "suite", "model") if key in table}
+    return Study(known_as, tuple(arms), changes, **named)
+
+
+def _only_keys(table: dict[str, Any], known: Sequence[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise unknown_name(f"key in {where}:", key, known)
+
+
+def jobs_of(
+    study: Study, out: Path, training_seeds: Sequence[int], model: str, threads: int
+) -> list[Job]:
+    """All runs of a study, parents before children."""
+    runs = out / "runs"
+    shared = (model, study.seeds, threads, study.suite)
+    jobs = [Job(name, runs / name, *shared) for name in reversed(UNTRAINED)]
+    for seed in training_seeds:
+        for arm in study.arms:
+            own = (f"arm='{arm.name}'", f"seed={seed}", f"model='{model}'")
+            jobs.append(
+                Job(
+                    arm.name, runs / f"{arm.name}-seed{seed}", *shared, arm.recipe,
+                    (*study.changes, *arm.changes, *own),
+                    runs / f"{arm.init}-seed{seed}" if arm.init else None,
+                )
+            )  # fmt: skip
+    return jobs
+
+
+def run_job(job: Job) -> float:
+    """Train, generate and score one run; returns the seconds that it took."""
+    import torch
+
+    from dfdbench.distill.loop import distill
+    from dfdbench.distill.recipe import load_recipe
+    from dfdbench.evaluate.engine import score
+    from dfdbench.generate.clips import generate, open_family, reference_run
+    from dfdbench.generate.suites import get_suite
+
+    start = time.monotonic()
+    torch.set_num_threads(job.threads)
+    if job.arm in UNTRAINED:
+        run = reference_run(job.arm, job.path, job.model)
+    else:
+        run = distill(load_recipe(job.recipe, job.changes), job.path, resume=True, init=job.parent)
+    suite = get_suite(job.suite)
+    generate(run, suite, range(1, job.seeds + 1), family=open_family(job.model))
+    score([run.path], suite)
+    return time.monotonic() - start
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    training_seeds: Sequence[int] = (0,),
+    model: str | None = None,
+    processes: int | None = None,
+) -> Path:
+    """Run what is missing of a study under `out`; returns the report's index.html.
+
+    Args:
+        model: instead of the study's own.
+        processes: runs at a time, by default one a core, at most 4; threads are shared out.
+
+    Raises:
+        UserError: runs that failed, named; the others are finished and kept.
+    """
+    from dfdbench.report.page import report
+
+    model = model or study.model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    processes = processes or min(cores, 4)
+    jobs = jobs_of(study, out, training_seeds, model, max(1, cores // processes))
+    _prepare(jobs, model)
+    failed = _one_by_one(jobs) if processes == 1 else _side_by_side(jobs, processes)
+    if failed:
+        raise UserError("; ".join(f"{path}: {reason}" for path, reason in failed.items()))
+    against = [(arm.name, arm.against) for arm in study.arms if arm.against]
+    return report([job.path for job in jobs], out / "report", against=against)
+
+
+def _prepare(jobs: Sequence[Job], model: str) -> None:
+    """Encode the real clips once, before several processes would."""
+    from dfdbench.distill.data.clips import load_clips
+    from dfdbench.distill.recipe import load_recipe
+    from dfdbench.generate.clips import open_family
+
+    trained = [job for job in jobs if job.recipe and not (job.path / "student").is_dir()]
+    if not trained:
+        return
+    family = open_family(model)
+    for recipe in {r.data: r for r in (load_recipe(j.recipe, j.changes) for j in trained)}.values():
+        load_clips(recipe, family)
+
+
+def _say(start: float, text: str) -> None:
+    seconds = int(time.monotonic() - start)
+    print(f"[{seconds // 60:2d}:{seconds % 60:02d}] {text}", file=sys.stderr, flush=True)
+
+
+def _one_by_one(jobs: Sequence[Job]) -> dict[Path, str]:
+    start, failed = time.monotonic(), dict[Path, str]()
+    for job in jobs:
+        _say(start, f"{job.path.name}")
+        try:
+            if job.parent in failed:
+                raise UserError(f"its parent {job.parent} failed")
+            run_job(job)
+        except UserError as error:
+            failed[job.path] = str(error)
+    return failed
+
+
+def _side_by_side(jobs: Sequence[Job], processes: int) -> dict[Path, str]:
+    """Run jobs in `processes` processes, each as soon as its parent is done."""
+    start, failed, done = time.monotonic(), dict[Path, str](), set[Path]()
+    waiting, running = list(jobs), dict[Future[float], Job]()
+    # Spawned, not forked: a fork of a process with running thread pools can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context) as pool:
+        while waiting or running:
+            for job in [j for j in waiting if j.parent is None or j.parent in done]:
+                if len(running) < processes:
+                    waiting.remove(job)
+                    running[pool.submit(run_job, job)] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    done.add(job.path)
+                    left = len(waiting) + len(running)
+                    _say(start, f"{job.path.name} done in {future.result():.0f} s, {left} left")
+                    continue
+                if not isinstance(error, UserError):
+                    raise error
+                failed[job.path] = str(error)
+                for child in [j for j in waiting if j.parent in failed]:
+                    waiting.remove(child)
+                    failed[child.path] = f"not begun, {child.parent} failed"
+    return failed

@@ -1,0 +1,87 @@
+"""Latency of few-step sampling with random weights, with and without the autoencoder.
+
+Behind `dfdbench bench sample`. Sampler and decoding are those of `dfdbench generate`.
+"""
+
+from typing import Any
+
+import torch
+
+from dfdbench.distill.plan import setup_for
+from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.stages import grid
+from dfdbench.models.random_init import blank_family
+from dfdbench.models.sampling import compile_blocks, compute_precision, predictor, sample_student
+from dfdbench.utils.device import describe, peak_memory, reset_peak, spread, times
+
+
+@torch.no_grad()
+def bench_sample(
+    recipe: Recipe,
+    device: torch.device,
+    batch: int,
+    steps: int,
+    warmup: int,
+    compiled: bool,
+    decode: bool,
+) -> dict[str, Any]:
+    """Time `steps` samplings of `batch` clips by the student of `recipe`, and their decoding.
+
+    Returns:
+        median and range of the times for a whole batch; frames of video a second without and with
+        the autoencoder; peak memory; settings.
+    """
+    recipe, setup = setup_for(recipe)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    torch.manual_seed(recipe.seed)
+    with blank_family(recipe.model, dtype, device) as blank:
+        family = blank.family
+        student = family.new_module().eval().requires_grad_(False)
+        if compiled:
+            compile_blocks(family, student)
+        conditioning = setup.shape.batch(batch, device).conditioning
+        predict = predictor(family, student, conditioning)
+        noise = torch.randn(batch, *setup.shape.latents, device=device)
+        made = [noise]
+
+        def sample(_: int) -> None:
+            with compute_precision(device):
+                made[0] = sample_student(
+                    predict, noise, grid(recipe), recipe.student.sampler, lambda _: noise
+                )
+
+        reset_peak(device)
+        sampling = spread(times(sample, device, warmup, steps))
+        sampling_memory = peak_memory(device)
+        frames, decoding, decoding_memory = 0, None, None
+        d, data = family.defaults, recipe.data
+        frames = batch * (data.frames or d.frames)
+        if decode:
+            reset_peak(device)
+            look = lambda _: family.decode_latents(made[0])  # noqa: E731
+            decoding = spread(times(look, device, min(warmup, 1), steps))
+            decoding_memory = peak_memory(device)
+    alone = sampling["median_seconds"]
+    whole = alone + decoding["median_seconds"] if decoding else None
+    return {
+        "bench": "sample",
+        "sampling": sampling,
+        "decoding": decoding,
+        "fps": frames / alone,
+        "fps_with_vae": frames / whole if whole else None,
+        "peak_memory": {"sampling": sampling_memory, "decoding": decoding_memory},
+        "batch": batch,
+        "frames": frames // batch,
+        "height": data.height or d.height,
+        "width": data.width or d.width,
+        "student_steps": recipe.student.steps,
+        "sampler": recipe.student.sampler,
+        "parameters": setup.trained.parameters,
+        "latents": list(setup.shape.latents),
+        "text": list(setup.shape.text),
+        "compile": compiled,
+        "compute": "float32" if device.type == "cpu" else "bfloat16",
+        "model": recipe.model,
+        "warmup": warmup,
+        **describe(device),
+    }

@@ -1,0 +1,124 @@
+"""Times and memory of the real training step on random clips with random weights.
+
+Behind `dfdbench bench train`. Networks, optimisers and losses are those of `dfdbench distill`; only
+what they hold is random.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dfdbench.distill.batch import Batch
+from dfdbench.distill.bench.device import peak_tflops
+from dfdbench.distill.loop import Trainer, build_networks
+from dfdbench.distill.methods import get_method
+from dfdbench.distill.parallel import Group
+from dfdbench.distill.plan import flops, setup_for
+from dfdbench.distill.plan.memory import lines
+from dfdbench.distill.plan.trace import Shape
+from dfdbench.distill.recipe import Recipe
+from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.random_init import blank_family
+from dfdbench.models.sampling import compile_blocks
+from dfdbench.utils.device import describe, peak_memory, reset_peak, spread, times
+from dfdbench.utils.run import Run
+
+
+class RandomClips:
+    """The same random clips and prompts for every batch: keeps `distill.data.clips.Clips`."""
+
+    sha256, encodes = "random", False
+
+    def __init__(self, shape: Shape, size: int, device: torch.device) -> None:
+        self.shape, self.size, self.device = shape, size, device
+
+    @cached_property
+    def held(self) -> Batch:
+        return self.shape.batch(self.size, self.device)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def batch(self, start: int, count: int) -> Batch:
+        return self.held
+
+    def negative(self, prompt: str) -> Conditioning:
+        return self.held.conditioning.select(slice(0, 1))
+
+
+def bench_train(
+    recipe: Recipe, device: torch.device, steps: int, warmup: int, compiled: bool
+) -> dict[str, Any]:
+    """Time `steps` student steps and as many fake score steps of `recipe`.
+
+    A step is a whole iteration: all accumulation rounds of optim.batch and the optimiser's step.
+
+    Returns:
+        median, range and MFU of both kinds of step, peak memory beside the plan's, settings.
+        MFU counts no work twice: neither checkpointing's second pass nor attention's.
+    """
+    recipe, setup = setup_for(recipe)
+    method = get_method(recipe.method)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    torch.manual_seed(recipe.seed)
+    with ExitStack() as stack:
+        family = stack.enter_context(blank_family(recipe.model, dtype, device)).family
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        clips, group = RandomClips(setup.shape, setup.micro, device), Group(device=device)
+        negative = clips.negative("").map(lambda value: value.clone())
+        nets = build_networks(recipe, family, method, None, group, negative)
+        if compiled:
+            compile_blocks(family, nets.student, nets.critic, family.teacher)
+        trainer = Trainer(recipe, method, nets, clips, Run(Path(folder), {}), None, group)
+        for role in ("student", "critic"):  # both sets of AdamW's moments exist before the peak
+            times(lambda i, role=role: trainer.step(role, i), device, warmup, 0)  # type: ignore[misc]
+        reset_peak(device)
+        seconds = {
+            role: times(lambda i, role=role: trainer.step(role, i), device, 0, steps)  # type: ignore[misc]
+            for role in ("student", "critic")
+        }
+        memory = peak_memory(device)
+    peak = peak_tflops(device)
+    rows = {}
+    for role, name in (("student", "student_step"), ("critic", "fake_score_step")):
+        work, again = flops(setup, role == "student")
+        rows[name] = _row(
+            seconds[role], recipe.optim.batch * work, recipe.optim.batch * again, peak
+        )
+    student, fake = (rows[n]["median_seconds"] for n in ("student_step", "fake_score_step"))
+    update = student + (recipe.schedule.ratio - 1) * fake
+    return {
+        "bench": "train",
+        **rows,
+        "student_update_seconds": update,
+        "samples_a_second": recipe.optim.batch * recipe.schedule.ratio / update,
+        "peak_memory": memory,
+        "planned_bytes": lines(setup) if device.type == "cuda" else None,
+        "parameters": setup.trained.parameters,
+        "latents": list(setup.shape.latents),
+        "text": list(setup.shape.text),
+        "gan_blocks": list(setup.taps),
+        "compile": compiled,
+        "compute": str(nets.autocast or torch.float32).removeprefix("torch."),
+        "peak_tflops": peak,
+        "warmup": warmup,
+        "recipe": recipe.as_dict(),
+        **describe(device),
+    }
+
+
+def _row(seconds: Sequence[float], work: float, again: float, peak: float | None) -> dict[str, Any]:
+    """Times of a kind of step with its FLOPs and the share of the peak that they make."""
+    row = spread(seconds)
+    rate = work / row["median_seconds"]
+    return row | {
+        "flops": work,
+        "recomputed_flops": again,
+        "tflops_a_second": rate / 1e12,
+        "mfu": None if peak is None else rate / (peak * 1e12),
+    }

@@ -1,0 +1,151 @@
+"""Real clips for training: latents with their prompts, in an order fixed by the seed alone.
+
+Used by the loop. Sources are named by `data.source` of the recipe: "toy" is held in memory, any
+other is a folder of latents that data/shards.py streams.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from dfdbench.distill.batch import Batch, make_batch
+from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.streams import seeded
+from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.family import Family
+
+
+class Clips(Protocol):
+    """An endless stream of shuffled passes over real clips; nothing about it has to be saved."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all clips, for the fairness record."""
+        ...
+
+    @property
+    def encodes(self) -> bool:
+        """Whether every batch takes the text encoder, which must then stay in memory."""
+        ...
+
+    def __len__(self) -> int:
+        """Clips a pass."""
+        ...
+
+    def batch(self, start: int, count: int) -> Batch:
+        """Clips `start` to `start + count` of the stream, on the device."""
+        ...
+
+    def negative(self, prompt: str) -> Conditioning | None:
+        """The embedding (1 L D) of the negative prompt where it is stored beside the clips."""
+        ...
+
+
+@dataclass
+class ClipsInMemory:
+    """All real latents in memory, with each prompt embedded once.
+
+    Attributes:
+        latents: (N C T H W) float32 on the CPU. prompt_index: (N,) rows of `embedded`.
+        clean_frames: see `make_batch`.
+    """
+
+    latents: Tensor
+    prompt_index: Tensor
+    embedded: Conditioning
+    seed: int
+    device: torch.device
+    clean_frames: int = 0
+    encodes: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        self._cached: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def negative(self, prompt: str) -> Conditioning | None:
+        return None
+
+    def batch(self, start: int, count: int) -> Batch:
+        total, parts = len(self.latents), []
+        while count > 0:
+            epoch, offset = divmod(start, total)
+            part = self._order(epoch)[offset : offset + count]
+            parts.append(part)
+            start, count = start + len(part), count - len(part)
+        rows = torch.cat(parts)
+        index = self.prompt_index[rows].to(self.device)
+        latents = self.latents[rows].to(self.device)
+        return make_batch(latents, self.embedded.select(index), self.clean_frames)
+
+    def _order(self, epoch: int) -> Tensor:
+        if self._cached[0] != epoch:
+            generator = seeded("cpu", "order", self.seed, epoch)
+            self._cached = (epoch, torch.randperm(len(self.latents), generator=generator))
+        return self._cached[1]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the latents and their prompts' indices."""
+        joint = hashlib.sha256(self.latents.contiguous().numpy().tobytes())
+        joint.update(self.prompt_index.contiguous().numpy().tobytes())
+        return joint.hexdigest()
+
+
+def check_source(recipe: Recipe) -> None:
+    """Refuse a folder that is no latent set, before a model is fetched for it.
+
+    Raises:
+        UserError: as `load_clips`, of what the folder's index alone shows.
+    """
+    if recipe.data.source != "toy":
+        from dfdbench.distill.data.format import read_index
+
+        read_index(Path(recipe.data.source))
+
+
+def load_clips(recipe: Recipe, family: Family) -> Clips:
+    """The recipe's real clips: a folder of latents, or the toy's, encoded once and cached.
+
+    Raises:
+        UserError: the folder is no latent set, is damaged, or does not fit model and recipe.
+    """
+    data = recipe.data
+    if data.source != "toy":
+        from dfdbench.distill.data.shards import LatentSet
+
+        clips = LatentSet(
+            Path(data.source),
+            recipe.seed,
+            family.device,
+            recipe.optim.batch,
+            clean_frames=family.clean_frames,
+            encode_prompt=family.encode_prompt,
+        )
+        clips.check(family, data.frames, data.height, data.width)
+        return clips
+    from dfdbench.toy.data import real_latents
+
+    latents, prompt_index, prompts = real_latents(family, data.count, data.seed)
+    embedded = family.encode_prompt(prompts)
+    return ClipsInMemory(
+        latents.cpu().float(),
+        prompt_index.cpu(),
+        embedded,
+        recipe.seed,
+        family.device,
+        family.clean_frames,
+    )
+
+
+def negative_embedding(recipe: Recipe, clips: Clips, family: Family) -> Conditioning:
+    """What the guidance branch is conditioned on: stored beside the clips, else encoded now."""
+    text = recipe.teacher.negative or ""
+    stored = clips.negative(text)
+    return family.encode_prompt([text]) if stored is None else stored

@@ -1,0 +1,251 @@
+"""Turn clips with captions into a latent set: `dfdbench data encode`.
+
+Threads decode while the model encodes. Shard k holds the clips number k · shard_size and up, is
+written whole or not at all, and never redone once its own index is there; so a stopped call goes
+on, and `--shard 1/4` on each of four GPUs fills one folder together.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dfdbench.distill.data import format as layout
+from dfdbench.distill.data.format import Sample, SetIndex, ShardIndex
+from dfdbench.distill.data.sources import Decoded, Source, Target, decode, find_sources
+from dfdbench.utils.device import choose_device, compute_dtype
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import atomic_path
+from dfdbench.utils.progress import Bar
+from dfdbench.utils.shards import Shard
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a call left: samples of the whole set so far, clips left out with reasons, all done?"""
+
+    folder: Path
+    samples: int
+    left_out: list[list[str]]
+    finished: bool
+
+
+def encode(
+    inputs: Sequence[Path],
+    model: str,
+    out: Path,
+    target: Target | None = None,
+    shard_size: int = 100,
+    workers: int | None = None,
+    device: str = "auto",
+    negative: str | None = None,
+    resume: bool = False,
+    part: Shard | None = None,
+    store_texts: bool = True,
+) -> Summary:
+    """Encode every clip of `inputs` and write the set `out`; see format.py for its files.
+
+    Args:
+        model: as in `load_family`; its autoencoder and text encoder are used.
+        target: frames, size and rate of clips; zeros are the model's own.
+        shard_size: clips a shard. workers: decoding threads, else one a core.
+        negative: text for the branch without the prompt, else the model's own.
+        part: the shards to do of a set that several calls fill.
+        store_texts: keep prompt embeddings; else prompts, which training encodes again each time.
+
+    Raises:
+        UserError: no clip can be used, `out` holds another set, sizes do not fit the model, or the
+            disk is full.
+    """
+
+    from dfdbench.models.registry import load_family
+
+    sources = [source for path in inputs for source in find_sources(path)]
+    where = choose_device(device)
+    family = load_family(model, compute_dtype(where), where)
+    own, given = family.defaults, target or Target(0, 0, 0, 0)
+    target = Target(
+        given.frames or own.frames,
+        given.height or own.height,
+        given.width or own.width,
+        given.fps or own.fps,
+    )
+    latents = list(family.latent_shape(target.frames, target.height, target.width))
+    negative = own.negative_prompt if negative is None else negative
+    settings = {
+        **asdict(target),
+        "vae_sha256": layout.weights_of(family.path / "vae"),
+        "text_encoder_sha256": layout.weights_of(family.path / "text_encoder"),
+    }
+    if not store_texts:  # left out otherwise: the plans of sets made before stay as they are
+        settings["texts_stored"] = False
+    jobs = [
+        _Job(out, number, sources[start : start + shard_size], settings)
+        for number, start in enumerate(range(0, len(sources), shard_size))
+    ]
+    mine = part.of(jobs) if part else jobs
+    todo = _unfinished(mine, out, resume)
+    with layout.room_on_disk(out):
+        _encode(todo, family, target, workers or os.cpu_count() or 1, mine)
+        shards = [job.finished() for job in jobs]
+        done = [shard for shard in shards if shard]
+        left_out = [row for shard in done for row in shard.left_out]
+        samples = sum(len(shard.keys) for shard in done)
+        if len(done) == len(jobs):
+            if not samples:
+                for job in jobs:
+                    job.index.unlink()
+                raise UserError(f"no clip could be used; the first: {left_out[0][1]}")
+            prompt_embeds = _write_negative(out, family, negative)
+            index = SetIndex(
+                model=Path(model).name,
+                latents=latents,
+                prompt_embeds=prompt_embeds,
+                negative_prompt=negative,
+                samples=samples,
+                shards=[shard for shard in done if shard.keys],
+                **settings,
+            )
+            layout.write_index(out / layout.INDEX, index)
+    return Summary(out, samples, left_out, len(done) == len(jobs))
+
+
+@dataclass
+class _Job:
+    """One shard to be."""
+
+    folder: Path
+    number: int
+    sources: list[Source]
+    settings: dict[str, Any]
+
+    @property
+    def tar(self) -> Path:
+        return self.folder / f"shard-{self.number:05d}.tar"
+
+    @property
+    def index(self) -> Path:
+        return self.tar.with_suffix(".json")
+
+    @property
+    def plan(self) -> str:
+        """Hash of all that decides the shard's content, but for the bytes of its clips."""
+        clips = [(source.name, source.prompt) for source in self.sources]
+        return hashlib.sha256(json.dumps([self.settings, clips]).encode()).hexdigest()
+
+    def finished(self) -> ShardIndex | None:
+        """Its index where it is written and whole.
+
+        Raises:
+            UserError: it was made with other settings or from other clips.
+        """
+        path = self.index
+        if not path.is_file():
+            return None
+        try:
+            index = ShardIndex(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise UserError(f"{path} is no shard's index; delete it and its tar") from None
+        if index.plan != self.plan:
+            raise UserError(
+                f"{path} was made from other clips or settings; repeat those or give another --out"
+            )
+        if index.keys and (not self.tar.is_file() or self.tar.stat().st_size != index.size):
+            return None
+        return index
+
+
+def _unfinished(mine: Sequence[_Job], out: Path, resume: bool) -> list[_Job]:
+    if not resume and any(job.index.exists() for job in mine):
+        raise UserError(f"{out} already holds latents; pass --resume to go on, or another --out")
+    todo = [job for job in mine if not job.finished()]
+    for job in todo:  # what a killed call left
+        for path in out.glob(f".{job.tar.stem}.*"):
+            path.unlink()
+    return todo
+
+
+def _encode(
+    todo: Sequence[_Job], family: Any, target: Target, workers: int, mine: Sequence[_Job]
+) -> None:
+    clips = [source for job in todo for source in job.sources]
+    total = sum(len(job.sources) for job in mine)
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        Bar(total, "encoding clips", done=total - len(clips)) as bar,
+    ):
+        decoded = _in_order(pool, clips, target, workers + 2)
+        try:
+            for job in todo:
+                _write_shard(job, decoded, family, bar)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, clips: Sequence[Source], target: Target, ahead: int
+) -> Iterator[Decoded | UserError]:
+    """Each clip decoded, or why it cannot be; at most `ahead` clips are kept in memory."""
+    running: deque[Future[Decoded]] = deque()
+    for clip in clips:
+        running.append(pool.submit(decode, clip, target))
+        if len(running) > ahead:
+            yield _outcome(running.popleft())
+    while running:
+        yield _outcome(running.popleft())
+
+
+def _outcome(future: Future[Decoded]) -> Decoded | UserError:
+    try:
+        return future.result()
+    except UserError as error:
+        return error
+
+
+def _write_shard(job: _Job, decoded: Iterator[Decoded | UserError], family: Any, bar: Bar) -> None:
+    """Encode a shard's clips, then write its index; a clip that fails is listed and left out."""
+    left_out: list[list[str]] = []
+
+    def samples() -> Iterator[Sample]:
+        for i, source in enumerate(job.sources):
+            clip = next(decoded)
+            key = f"{job.number:05d}-{i:05d}"
+            try:
+                if isinstance(clip, UserError):
+                    raise clip
+                yield _encode_clip(key, clip, family, job.settings.get("texts_stored", True))
+            except UserError as error:
+                left_out.append([source.name, str(error)])
+            bar.step()
+
+    index = layout.write_shard(job.tar, samples(), job.plan, left_out)
+    if not index.keys:  # readers of WebDataset take an empty tar for a fault
+        job.tar.unlink()
+    layout.write_index(job.index, index)
+
+
+def _encode_clip(key: str, clip: Decoded, family: Any, store_text: bool) -> Sample:
+    import torch
+
+    video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None]
+    latents = family.encode_video(video.to(torch.float32) / 127.5 - 1)[0]
+    text = family.encode_prompt([clip.prompt]).prompt_embeds[0] if store_text else clip.prompt
+    if not all(torch.isfinite(x).all() for x in (latents, text) if not isinstance(x, str)):
+        name = clip.facts["source"]
+        raise UserError(f"{name}: the model's latents or text embeddings of it are not finite")
+    return Sample(key, latents, text, clip.facts)
+
+
+def _write_negative(out: Path, family: Any, text: str) -> list[int]:
+    """Write the negative prompt's embedding; returns the shape (L, D) of any prompt's."""
+    from safetensors.torch import save_file
+
+    embeds = family.encode_prompt([text]).prompt_embeds[0].float().cpu().contiguous()
+    with atomic_path(out / layout.NEGATIVE) as temporary:
+        save_file({"prompt_embeds": embeds}, temporary)
+    return list(embeds.shape)

@@ -1,0 +1,187 @@
+"""Which clips `data encode` is given, and how one becomes frames of the model's size and rate.
+
+Inputs are folders (videos with a caption in a .txt of the same name, at any depth), manifests (CSV
+or JSONL with path and prompt; see samples.py) and WebDataset tars (KEY.mp4 beside KEY.txt or
+KEY.json with "caption"). Used by encode.py.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dfdbench.distill.data.format import Member, members, read_member
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import sha256_file
+from dfdbench.utils.manifest import LISTINGS, VIDEO_SUFFIXES, collect
+from dfdbench.utils.video import fit, read_video
+
+SLOWEST = 0.99  # of the wanted rate; below it frames would be shown twice
+
+
+@dataclass(frozen=True)
+class Target:
+    """The clips that a model is trained on: frames a clip, pixels, frames a second."""
+
+    frames: int
+    height: int
+    width: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """A clip of an input.
+
+    Attributes:
+        name: its input's name and its place in it; without the folders above.
+        file: the video, or the tar that `video` lies in.
+        caption: file or member of the prompt; `prompt` where a manifest gives it.
+    """
+
+    name: str
+    file: Path
+    video: Member | None = None
+    caption: Path | Member | None = None
+    caption_is_json: bool = False
+    prompt: str | None = None
+
+    def read_prompt(self) -> str:
+        """The prompt, without spaces around it.
+
+        Raises:
+            UserError: there is none.
+        """
+        text: Any = self.prompt
+        try:
+            if isinstance(self.caption, Member):
+                text = read_member(self.file, self.caption).decode()
+            elif self.caption is not None:
+                text = self.caption.read_text(encoding="utf-8")
+            if self.caption_is_json:
+                text = json.loads(text).get("caption")
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(f"{self.name}: its caption cannot be read ({error})") from None
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{self.name}: no caption; put one beside it")
+        return text.strip()
+
+    @contextmanager
+    def video_file(self) -> Iterator[Path]:
+        """The video as a file of its own, for as long as the context lasts."""
+        if self.video is None:
+            yield self.file
+            return
+        with tempfile.NamedTemporaryFile(suffix=Path(self.name).suffix) as copy:
+            copy.write(read_member(self.file, self.video))
+            copy.flush()
+            yield Path(copy.name)
+
+
+class Decoded(NamedTuple):
+    """Frames of one source, uint8 (T H W 3) of the target's size, its prompt, and facts of it."""
+
+    frames: np.ndarray
+    prompt: str
+    facts: dict[str, Any]
+
+
+def find_sources(path: Path) -> list[Source]:
+    """The clips of one input, in an order that depends on names alone (a manifest's: its own).
+
+    Raises:
+        UserError: there are none.
+    """
+    listing = next((path / n for n in LISTINGS if (path / n).is_file()), path)
+    if path.suffix == ".tar" and path.is_file():
+        found = _tar(path)
+    elif listing.is_file():
+        origin = path.resolve().name
+        found = [
+            Source(f"{origin}/{sample.path.name}", sample.path, prompt=sample.prompt)
+            for sample in collect(listing, "", "data").samples
+        ]
+    elif path.is_dir():
+        files = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in VIDEO_SUFFIXES]
+        origin = path.resolve().name
+        found = [
+            Source(f"{origin}/{f.relative_to(path).as_posix()}", f, caption=f.with_suffix(".txt"))
+            for f in files
+        ]
+    else:
+        raise UserError(f"{path}: no such folder, manifest or tar; check the path")
+    if not found:
+        raise UserError(f"{path}: no clips; expected {', '.join(VIDEO_SUFFIXES)}, each with a .txt")
+    return found
+
+
+def _tar(path: Path) -> list[Source]:
+    found = []
+    for key, files in sorted(members(path).items()):
+        video = next((e for e in files if f".{e}" in VIDEO_SUFFIXES), None)
+        if video is None:
+            continue
+        caption = files.get("txt") or files.get("json")
+        found.append(
+            Source(f"{path.name}/{key}.{video}", path, files[video], caption, "txt" not in files)
+        )
+    return found
+
+
+def decode(source: Source, target: Target) -> Decoded:
+    """The first frames of a clip at the target's rate and size.
+
+    Raises:
+        UserError: no caption, no readable video, or one that is too short or too slow.
+    """
+
+    def choose(total: int, fps: float) -> np.ndarray:
+        return resample(total, fps, target)
+
+    prompt = source.read_prompt()
+    with source.video_file() as path:
+        try:
+            # One thread a clip: clips are the parallel unit.
+            clip = read_video(path, choose, threads=1)
+        except UserError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            raise UserError(f"{source.name}: {reason}") from None
+        digest = sha256_file(path)
+    height, width = clip.frames.shape[1:3]
+    facts = {
+        "prompt": prompt,
+        "source": source.name,
+        "source_sha256": digest,
+        "source_height": height,
+        "source_width": width,
+        "source_fps": round(clip.fps, 4),
+        "decoder": clip.decoder,
+    }
+    return Decoded(fit(clip.frames, target.height, target.width), prompt, facts)
+
+
+def resample(total: int, fps: float, target: Target) -> np.ndarray:
+    """Frame numbers, int (frames,): the one on screen at k / target.fps, k from 0.
+
+    A quarter of a frame is allowed for, so that rates that are all but equal or a whole multiple
+    never repeat or skip one.
+
+    Raises:
+        UserError: the clip ends before, or has fewer frames a second than are wanted.
+    """
+    if fps < SLOWEST * target.fps:
+        raise UserError(
+            f"{fps:g} frames a second, {target.fps:g} are wanted; a lower --fps would take it"
+        )
+    chosen = np.floor(np.arange(target.frames) * max(fps / target.fps, 1.0) + 0.25).astype(int)
+    if chosen[-1] >= total:
+        raise UserError(
+            f"too short: {total} frames at {fps:g} a second, {target.frames} at {target.fps:g} "
+            "are wanted"
+        )
+    return chosen

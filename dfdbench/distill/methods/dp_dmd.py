@@ -1,0 +1,127 @@
+"""DP-DMD (2602.03139): the first student step learns where the teacher goes, the others do DMD.
+
+The first step regresses onto the mean velocity to an anchor z, the teacher's state after K guided
+Euler steps from the same noise, and is then detached, so that distribution matching cannot undo
+its diversity. No real clip and no GAN.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dfdbench.distill import losses, matching
+from dfdbench.distill.batch import Batch
+from dfdbench.distill.inputs import Generated
+from dfdbench.distill.nets import LossReport, Networks
+from dfdbench.distill.recipe import DpDmd, Recipe
+from dfdbench.distill.streams import Stream
+from dfdbench.models.family import Family
+from dfdbench.models.flow import teacher_times
+from dfdbench.models.sampling import sample_teacher, start_at, student_step
+from dfdbench.utils.errors import UserError
+
+
+def uses_gan(recipe: Recipe) -> bool:
+    """The method has none."""
+    return False
+
+
+def anchor_steps(options: DpDmd) -> int:
+    """K: as given, or the grid point nearest to `anchor_time`, which wins where it is set."""
+    if options.anchor_time is not None:
+        times = teacher_times(options.grid_steps, options.grid_shift)
+        return int((times[1:] - options.anchor_time).abs().argmin()) + 1
+    return options.anchor_step or 1
+
+
+def record(recipe: Recipe, family: Family) -> dict[str, Any]:
+    """What belongs in the fairness record; K alone says nothing without its grid."""
+    options, steps = recipe.dp_dmd, anchor_steps(recipe.dp_dmd)
+    if recipe.student.steps < 2:
+        raise UserError("DP-DMD needs student.steps of at least 2: one for the anchor, one for DMD")
+    if not 1 <= steps <= options.grid_steps:
+        raise UserError(f"dp_dmd.anchor_step must be between 1 and grid_steps {options.grid_steps}")
+    return {
+        "input": "noise",
+        "gan": False,
+        "anchor_step": steps,
+        "anchor_time": float(teacher_times(options.grid_steps, options.grid_shift)[steps]),
+        "anchor_grid": {"steps": options.grid_steps, "shift": options.grid_shift},
+    }
+
+
+class Rollout(NamedTuple):
+    """Noise and v̂ of the first step (with gradient), and G of the later ones."""
+
+    noise: Tensor
+    first_v: Tensor
+    made: Generated
+
+
+def rollout(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Rollout:
+    """All student steps from noise, cut after the first.
+
+    `dp_dmd.gradient_steps`: every later step has a gradient ("all"), the last one alone, or the
+    rollout ends at a random later step, which alone has it.
+    """
+    times, sampler = nets.times.tolist(), recipe.student.sampler
+    policy = recipe.dp_dmd.gradient_steps
+    end = len(times) - 2
+    if policy == "random":
+        end = 1 + rng.integer("gradient_step", end)
+    predict = lambda x_t, t: nets.student_v(x_t, t, batch.conditioning)  # noqa: E731
+    noise = rng.normal("start", batch.latents)
+
+    def fresh(i: int) -> Tensor | None:
+        return rng.normal(f"sde_{i}", noise) if sampler == "sde" else None
+
+    first = step = student_step(predict, start_at(noise, times[0]), times[0], times[1], fresh(0))
+    grad = torch.is_grad_enabled()
+    for i in range(1, end + 1):
+        with torch.set_grad_enabled(grad and (policy == "all" or i == end)):
+            step = student_step(
+                predict,
+                step.following.detach() if i == 1 else step.following,
+                times[i],
+                times[i + 1],
+                fresh(i) if i < end else None,
+            )
+    time = torch.full((len(noise),), times[end], device=noise.device)
+    return Rollout(noise, first.v, Generated(step.x0, time))
+
+
+def generate(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Generated:
+    """G at the end of a rollout."""
+    return rollout(batch, nets, recipe, rng).made
+
+
+def anchor_velocity(batch: Batch, nets: Networks, recipe: Recipe, noise: Tensor) -> Tensor:
+    """Mean velocity from noise to the teacher's state after K guided Euler steps."""
+    options = recipe.dp_dmd
+    predict = lambda x_t, t: nets.teacher_v(x_t, t, batch.conditioning, nets.cfg)  # noqa: E731
+    state, time = sample_teacher(
+        predict, noise, options.grid_steps, options.grid_shift, anchor_steps(options)
+    )
+    return losses.mean_velocity(noise, state, time)
+
+
+def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
+    """L_DMD on G, through the later steps, plus λ times the first step's anchor loss."""
+    noise, first_v, made = rollout(batch, nets, recipe, rng)
+    draw = rng.score_draw(made.x0, recipe.schedule)
+    fake = matching.fake_score(nets, batch, made, draw, gan=False)
+    step = matching.gap(nets, batch, made, fake, draw, made.x0.detach(), nets.cfg)
+    report = matching.student_report(nets, recipe, batch, made, fake, draw, step)
+    anchor = anchor_velocity(batch, nets, recipe, noise)
+    diversity = F.mse_loss(nets.free(first_v), nets.free(anchor))
+    parts = report.parts | {"diversity": diversity.detach()}
+    return LossReport(report.loss + recipe.dp_dmd.weight * diversity, parts, report.bins)
+
+
+def critic_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
+    """The fake score denoises G of whole rollouts."""
+    with torch.no_grad():
+        made = generate(batch, nets, recipe, rng)
+    return matching.critic_report(nets, batch, recipe, rng, made, gan=False)

@@ -1,0 +1,147 @@
+"""Memory of one GPU in training, line by line, from traced networks and the passes of a step.
+
+Used by the training plan. What the loop holds is counted (weights, gradients, AdamW, what autograd
+keeps) and a test compares it with real steps; the allocator's fragmentation is not in it. Gradients
+and activations are added up, as they are both there from the second accumulation round on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from dfdbench.distill.plan.measure import Cost
+from dfdbench.distill.plan.passes import Passes, critic_passes, head_passes, student_passes
+from dfdbench.distill.plan.trace import NetworkCost, Shape, trace, trace_heads
+from dfdbench.distill.recipe import Recipe
+
+FLOAT32 = 4
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A recipe on a machine. taps: blocks that a GAN looks at, () without one. gpus: processes."""
+
+    recipe: Recipe
+    model: str
+    shape: Shape
+    taps: tuple[int, ...]
+    gpus: int = 1
+
+    @property
+    def micro(self) -> int:
+        """Clips at a time."""
+        return self.recipe.optim.batch // self.recipe.optim.accumulate
+
+    @property
+    def rounds(self) -> int:
+        """Accumulation rounds of one GPU in an optimiser step."""
+        return self.recipe.optim.accumulate // self.gpus
+
+    @cached_property
+    def trained(self) -> NetworkCost:
+        """Student and fake score, when they are trained."""
+        return trace(self.model, self.shape, True, False)
+
+    def network(self, one: Passes) -> NetworkCost:
+        """The network of a pass, as the pass uses it."""
+        trained = one.network != "teacher"
+        frozen = not trained or one.gradient.endswith("input")
+        tapped = one.gradient.startswith("features")
+        return trace(self.model, self.shape, trained, frozen, tapped)
+
+    def heads(self, student: bool) -> tuple[int, Cost]:
+        """The discriminator's parameters, and what one look costs in a step."""
+        if not self.taps:
+            return 0, Cost(0, 0, 0, 0)
+        teacher = self.recipe.dmd2.gan_features == "teacher"
+        n = self.trained
+        return trace_heads(len(self.taps), n.tokens, n.width, not student, student or not teacher)
+
+    def passes(self, student: bool) -> list[Passes]:
+        """Of one step."""
+        make = student_passes if student else critic_passes
+        return make(self.recipe, bool(self.taps))
+
+    def cost(self, one: Passes) -> Cost:
+        """Of one pass over one clip; forward only where nothing is kept."""
+        network = self.network(one)
+        if one.gradient.startswith("features"):
+            return network.upto(max(self.taps))
+        whole = network.whole
+        return whole if one.gradient != "none" else Cost(whole.forward, 0, 0, 0)
+
+    def recomputed(self, one: Passes) -> int:
+        """FLOPs of the second forward pass that gradient checkpointing costs."""
+        if one.gradient == "none" or not self.recipe.optim.gradient_checkpointing:
+            return 0
+        network = self.network(one)
+        blocks = max(self.taps) + 1 if one.gradient.startswith("features") else network.blocks
+        return blocks * network.block.forward
+
+    def kept(self, one: Passes) -> int:
+        """Bytes that one pass over the micro-batch keeps until its backward pass."""
+        if one.gradient == "none":
+            return 0
+        cost = self.cost(one)
+        network = self.network(one)
+        if self.recipe.optim.gradient_checkpointing:
+            clip = network.outside.kept + network.blocks * network.boundary
+            copies = network.outside.copies
+        else:
+            clip, copies = cost.kept, cost.copies
+        return self.micro * clip + (copies if self.gpus == 1 else 0)
+
+    def working(self, one: Passes) -> int:
+        """Bytes that a pass over the micro-batch needs for a moment."""
+        network = self.network(one)
+        forward = self.micro * one.together * network.working + self._casts(network)
+        if one.gradient == "none":
+            return forward
+        backward = network.working_backward
+        if not self.recipe.optim.gradient_checkpointing:
+            backward -= network.outside.kept + network.block.kept
+        return max(forward, self.micro * backward + self.attention)
+
+    def _casts(self, network: NetworkCost) -> int:
+        """Weights cast to bfloat16: of all blocks, or of two that FSDP gathers at a time."""
+        if self.gpus > 1:
+            gathered = 2 * 2 * network.block_parameters
+            return gathered + FLOAT32 * network.block_parameters  # and a gradient to be cut
+        return network.whole.copies
+
+    @property
+    def attention(self) -> int:
+        """Queries' gradients in float32, which fused attention adds up in a buffer of its own."""
+        n = self.trained
+        return self.micro * n.boundary * 2
+
+
+def step_bytes(setup: Setup, student: bool) -> tuple[int, int]:
+    """Bytes kept for the backward pass of a step, and the most needed for a moment."""
+    passes = setup.passes(student)
+    looks = head_passes(setup.recipe, student)
+    kept = sum(round(p.count) * setup.kept(p) for p in passes)
+    kept += looks * setup.micro * setup.heads(student)[1].kept
+    return kept, max(setup.working(p) for p in passes)
+
+
+def lines(setup: Setup) -> dict[str, int]:
+    """Bytes of one GPU by what they are for; their sum is the most that a step holds."""
+    recipe, n, cut = setup.recipe, setup.trained, setup.gpus
+    heads = setup.heads(False)[0]
+    teacher = trace(setup.model, setup.shape, False, True)
+    trainable = 2 * n.parameters + heads
+    steps: Sequence[tuple[int, int]] = [step_bytes(setup, student) for student in (True, False)]
+    kept, working = max(steps, key=sum)
+    return {
+        "student, fake score, heads (float32)": FLOAT32 * trainable // cut,
+        "teacher (bfloat16)": teacher.parameter_bytes // cut,
+        "AdamW (float32, twice)": 2 * FLOAT32 * trainable // cut,
+        "gradients of one network (float32)": FLOAT32 * (n.parameters + heads) // cut,
+        "average of the student (float32)": FLOAT32 * n.parameters // cut
+        if recipe.optim.ema
+        else 0,
+        "clips and prompts": setup.micro * 2 * setup.shape.bytes,
+        "activations kept": kept,
+        "working memory": working,
+    }

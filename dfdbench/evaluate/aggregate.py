@@ -1,0 +1,136 @@
+"""Second passes of scoring: values over one prompt's clips, and of a method against a reference.
+
+Used by scoring and shards (merge). They work on stored readings only: no video is decoded and no
+model is loaded, and one prompt's arrays are in memory at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dfdbench.evaluate.metrics import Family, GroupValue, Reading
+from dfdbench.evaluate.schema import condition_of
+from dfdbench.evaluate.store import Store
+from dfdbench.generate.suites.base import Suite
+
+MOST_NAMED = 12  # prompts in a line
+
+
+class _Readings:
+    """What a family stored of the clips of a suite."""
+
+    def __init__(self, store: Store, suite: Suite, family: Family) -> None:
+        self.store, self.needs = store, family.needs
+        metrics = family.at("video")
+        self.arrays = [m.name for m in metrics if m.kind == "array"]
+        self.floats = [m.name for m in metrics if m.kind != "array"]
+        self.table = store.values(suite.name, self.floats)
+
+    def of(self, rows: pd.DataFrame) -> Iterator[Reading]:
+        """One reading a row of `table`; arrays are read as they are asked for."""
+        for row in rows.to_dict("records"):
+            reading: dict[str, Any] = {name: row[name] for name in self.floats}
+            condition = condition_of(self.needs, row["prompt"], row["image"])
+            for name in self.arrays:
+                reading[name] = None
+                if condition is not None:
+                    reading[name] = self.store.array(row["sha256"], name, condition)
+            yield reading
+
+
+def group_values(
+    store: Store, suite: Suite, families: Sequence[Family], reference: str | None
+) -> list[str]:
+    """Compute and store the values of level "prompt"; returns a line for each prompt left out."""
+    mixed = _mixed_sizes(store, suite)
+    groups: dict[tuple[str, str], dict[str, GroupValue]] = {}
+    versions: dict[str, int] = {}
+    for family in families:
+        if family.group is None and (family.versus is None or reference is None):
+            continue
+        versions |= {metric.name: metric.version for metric in family.at("prompt")}
+        readings = _Readings(store, suite, family)
+        found = dict(by_prompt(readings.table))
+        for (method, prompt_id), rows in found.items():
+            if (method, prompt_id) in mixed:
+                continue
+            values = groups.setdefault((method, prompt_id), {})
+            if family.group:
+                attributes = suite.prompt(prompt_id).attributes if suite.prompts else {}
+                values.update(family.group(list(readings.of(rows)), attributes))
+            aim = found.get((reference, prompt_id)) if reference else None
+            if family.versus and aim is not None and method != reference:
+                values.update(family.versus(list(readings.of(rows)), list(readings.of(aim))))
+    if versions:
+        store.set_groups(suite.name, versions, groups)
+    return [f"method {m}, prompt {p}: {why}" for (m, p), why in mixed.items()]
+
+
+def by_prompt(samples: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    """((method, prompt id), its rows) for every pair that has clips."""
+    for (method, prompt_id), rows in samples.groupby(["method", "prompt_id"]):
+        yield (str(method), str(prompt_id)), rows
+
+
+def _mixed_sizes(store: Store, suite: Suite) -> dict[tuple[str, str], str]:
+    """(method, prompt) whose clips differ in size -> the sizes and the remedy."""
+    shapes = store.shapes()
+    mixed = {}
+    for key, rows in by_prompt(store.samples(suite.name)):
+        sizes = {shapes[h][:2] for h in rows["sha256"] if h in shapes}
+        if len(sizes) > 1:
+            named = ", ".join(f"{width}×{height}" for width, height in sorted(sizes))
+            mixed[key] = f"its clips have {len(sizes)} sizes ({named}); give every seed one size"
+    return mixed
+
+
+def pooled_values(
+    store: Store, suite: Suite, families: Sequence[Family], reference: str | None
+) -> None:
+    """Compute and store the values of level "pooled": every other method against `reference`.
+
+    Over the prompts that both have; over all clips of both where they have none in common.
+    """
+    if reference is None:
+        return
+    pooled: dict[str, dict[str, GroupValue]] = {}
+    versions: dict[str, int] = {}
+    for family in families:
+        if family.pool is None:
+            continue
+        versions |= {metric.name: metric.version for metric in family.at("pooled")}
+        readings = _Readings(store, suite, family)
+        found = {str(method): rows for method, rows in readings.table.groupby("method")}
+        if reference not in found:
+            continue
+        for method, rows in found.items():
+            if method != reference:
+                rows, aim = _alike(rows, found[reference])
+                values = family.pool(readings.of(rows), readings.of(aim))
+                pooled.setdefault(method, {}).update(values)
+    if versions:
+        store.set_pooled(suite.name, reference, versions, pooled)
+
+
+def _alike(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the prompts that both have, or all rows where there is none."""
+    shared = set(a["prompt_id"]) & set(b["prompt_id"])
+    if not shared:
+        return a, b
+    return a[a["prompt_id"].isin(shared)], b[b["prompt_id"].isin(shared)]
+
+
+def find_missing(store: Store, suite: Suite) -> list[str]:
+    """A line for each method that has no clip of some of the suite's prompts."""
+    lines = []
+    for method, part in store.samples(suite.name).groupby("method"):
+        there = set(part["prompt_id"])
+        without = [prompt.id for prompt in suite.prompts if prompt.id not in there]
+        if without:
+            lines.append(
+                f"method {method} has no clip of {len(without)} of "
+                f"{len(suite.prompts)} prompts: {', '.join(without[:MOST_NAMED])}"
+                + (f" and {len(without) - MOST_NAMED} more" if without[MOST_NAMED:] else "")
+            )
+    return lines

@@ -1,0 +1,125 @@
+"""Scores beside known values of the same clips: comparison.json and comparison.md.
+
+Used by scoring after a suite that names a reference file (suites/released_clips.json), so that
+anyone with those clips can see whether this installation measures what it should. Measured and
+reference values never share a column.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dfdbench.evaluate.metrics import get_metric
+from dfdbench.evaluate.store import Store
+from dfdbench.generate.suites.base import Suite
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import write_json, write_text
+
+RELATIVE_ABOVE = 2.0  # reference values above this are compared relative to themselves
+
+
+def compare(table: pd.DataFrame, reference: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a reference value, with the measured mean over clips beside it.
+
+    Args:
+        table: `Store.table()`.
+        reference: subsets (prompt ids in or out) and values, as in suites/released_clips.json.
+
+    Returns:
+        Rows of subset, metric, method, measured, reference, difference (measured − reference, in
+        the metric's unit), tolerance, within, clips. Values without a clip have no row.
+    """
+    rows = []
+    for known in reference["values"]:
+        subset = reference["subsets"][known["subset"]]
+        part = table[(table["metric"] == known["metric"]) & (table["method"] == known["method"])]
+        if "only_prompts" in subset:
+            part = part[part["prompt_id"].isin(subset["only_prompts"])]
+        part = part[~part["prompt_id"].isin(subset.get("without_prompts", []))]
+        if part.empty:
+            continue
+        measured, value = float(part["value"].mean()), float(known["value"])
+        tolerance = reference["tolerance"] * (value if value > RELATIVE_ABOVE else 1)
+        rows.append(
+            {
+                "subset": known["subset"],
+                "metric": known["metric"],
+                "method": known["method"],
+                "measured": round(measured, 6),
+                "reference": value,
+                "difference": round(measured - value, 6),
+                "tolerance": tolerance,
+                "within": abs(measured - value) <= tolerance,
+                "clips": len(part),
+            }
+        )
+    return rows
+
+
+def write_comparison(store: Path, suite: Suite, out: Path) -> list[Path]:
+    """Compare the scores in `store` with the suite's reference; write two files into `out`.
+
+    Returns the files written: none when no clip in the store has a reference value.
+    """
+    if suite.reference is None:
+        raise UserError(f"suite {suite.name} has no reference values to compare with")
+    reference = json.loads(suite.reference.read_text(encoding="utf-8"))
+    with Store(store) as opened:
+        rows = compare(opened.table(suite.name), reference)
+        provenance = opened.provenance()
+    if not rows:
+        return []
+    result = {
+        "title": reference["title"],
+        "suite": f"{suite.name} v{suite.version}",
+        "reference_source": reference["source"],
+        "tolerance": reference["tolerance"],
+        "within_tolerance": sum(row["within"] for row in rows),
+        "of": len(rows),
+        "decoder": provenance["decoder"],
+        "policy": sorted({_policy(row["metric"]) for row in rows}),
+        "rows": rows,
+    }
+    paths = [out / "comparison.json", out / "comparison.md"]
+    write_json(paths[0], result)
+    write_text(paths[1], _markdown(result))
+    return paths
+
+
+def _policy(metric: str) -> str:
+    from dfdbench.evaluate.metrics import get_family
+
+    return get_family(get_metric(metric).family).policy
+
+
+def _number(value: float, reference: float) -> str:
+    return f"{value:.1f}" if abs(reference) > RELATIVE_ABOVE else f"{value:.3f}"
+
+
+def _markdown(result: dict[str, Any]) -> str:
+    suite_name = result["suite"].split()[0]
+    lines = [
+        f"# {result['title']}",
+        "",
+        f"Suite {result['suite']}, frames {', '.join(result['policy'])}, decoder "
+        f"{', '.join(result['decoder'])}. {result['within_tolerance']} of {result['of']} values "
+        "lie within the tolerance.",
+        "",
+        f"Reference: {result['reference_source']}.",
+        "",
+        f"Tolerance: {result['tolerance']}, of the value itself where that is above "
+        f"{RELATIVE_ABOVE:g}. Made by `dfdbench eval MANIFEST --suite {suite_name} --out DIR`.",
+        "",
+        "| clips | metric | method | measured | reference | difference | within |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        value = row["reference"]
+        lines.append(
+            f"| {row['subset']} ({row['clips']}) | {row['metric']} | {row['method']} "
+            f"| {_number(row['measured'], value)} | {_number(value, value)} "
+            f"| {row['difference']:+.4f} | {'yes' if row['within'] else 'NO'} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,154 @@
+"""What every family of frame features shares: one array a clip, diversity over a prompt's seeds.
+
+A backend's file (effnet_lite2.py) says how frames become vectors and where its weights lie; the
+numbers derived from the vectors are those of diversity.py, under the backend's name.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dfdbench.evaluate.metrics import (
+    Compute,
+    Direction,
+    Family,
+    GroupValue,
+    Metric,
+    Reading,
+    Setting,
+    diversity,
+)
+from dfdbench.utils.video import Clip
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EQ_26 = "2606.18478 Eq. 26: 1 − mean cosine over pairs of a prompt's seeds"
+Embed = Callable[[np.ndarray], np.ndarray]  # uint8 (T H W 3) -> float32 (T, D)
+
+
+BATCH = {"cpu": 1, "cuda": 16}  # frames at once; a CPU's caches hold the activations of one
+
+
+def batched(forward: Callable[[np.ndarray], "Tensor"], device: str) -> Embed:
+    """An embedding function that gives `forward` a few frames at once, without gradients.
+
+    Args:
+        forward: uint8 (B H W 3) -> float (B, D), on any device.
+        device: where it runs, which says how many frames are best.
+    """
+    import torch
+
+    size = BATCH[device.split(":")[0]]
+
+    @torch.inference_mode()
+    def embed(frames: np.ndarray) -> np.ndarray:
+        parts = [forward(frames[i : i + size]).float().cpu() for i in range(0, len(frames), size)]
+        return torch.cat(parts).numpy()
+
+    return embed
+
+
+def group_values(name: str, clips: Sequence[np.ndarray]) -> dict[str, GroupValue]:
+    """Diversity of one prompt's clips, each (T, D); nothing for fewer than two.
+
+    Frames are matched by their index, so `per_frame` is left out where clips differ in frames.
+    """
+    if len(clips) < 2:
+        return {}
+    means = _means(clips)
+    values = {
+        f"{name}_diversity": diversity.pairwise_diversity(means),
+        f"{name}_vendi": diversity.vendi(means),
+    }
+    if len({len(clip) for clip in clips}) == 1:
+        values[f"{name}_diversity_per_frame"] = diversity.per_frame_diversity(np.stack(clips))
+    return {key: GroupValue(value, len(clips)) for key, value in values.items()}
+
+
+def pooled_values(
+    name: str, clips: Iterable[np.ndarray], reference: Iterable[np.ndarray]
+) -> dict[str, GroupValue]:
+    """Distances of all clips of a method, each (T, D), to a reference's, pooled over prompts.
+
+    Left out where a set is too small for them: k + 1 clips for the neighbours, 2 for Fréchet.
+    """
+    generated, real = _means(clips), _means(reference)
+    least, values = min(len(generated), len(real)), dict[str, float]()
+    if least > diversity.NEIGHBOURS:
+        found = diversity.manifold(real, generated)._asdict()
+        values |= {f"{name}_{key}": value for key, value in found.items()}
+    if least >= 2:
+        values[f"{name}_frechet"] = diversity.frechet_distance(real, generated)
+    return {key: GroupValue(value, len(generated)) for key, value in values.items()}
+
+
+def _means(clips: Iterable[np.ndarray]) -> np.ndarray:
+    return np.stack([clip.astype(np.float64).mean(0) for clip in clips])
+
+
+def embedding_family(
+    name: str, source: str, load: Callable[[Setting], Embed], find: Callable[[Setting], str]
+) -> Family:
+    """The family of one backend.
+
+    Args:
+        source: model, weights and preprocessing in a line.
+        load: gives the embedding function on the setting's device.
+        find: sha256 of its weights; raises MissingWeights.
+    """
+    features = f"{name}_features"
+
+    def load_compute(setting: Setting) -> Compute:
+        embed = load(setting)
+
+        def compute(clip: Clip) -> dict[str, np.ndarray]:
+            return {features: embed(clip.frames).astype(np.float32)}
+
+        return compute
+
+    def arrays(readings: Iterable[Reading]) -> Iterable[np.ndarray]:
+        return (r[features] for r in readings if isinstance(r[features], np.ndarray))
+
+    def group(readings: Sequence[Reading], attributes: Mapping[str, str]) -> dict[str, GroupValue]:
+        return group_values(name, list(arrays(readings)))
+
+    def pool(readings: Iterable[Reading], reference: Iterable[Reading]) -> dict[str, GroupValue]:
+        return pooled_values(name, arrays(readings), arrays(reference))
+
+    def over_seeds(suffix: str, high: float, what: str, unit: str = "") -> Metric:
+        return Metric(
+            f"{name}_{suffix}", "higher", unit, (0.0, high), f"{what}; {source}", name,
+            level="prompt",
+        )  # fmt: skip
+
+    def pooled(suffix: str, direction: Direction, high: float, what: str) -> Metric:
+        return Metric(
+            f"{name}_{suffix}", direction, "", (0.0, high), f"{what}; {source}", name,
+            level="pooled",
+        )  # fmt: skip
+
+    return Family(
+        name,
+        policy="even16",
+        metrics=(
+            Metric(
+                features, "nearest_reference", "", (-np.inf, np.inf), source, name, kind="array"
+            ),
+            over_seeds("diversity", 2.0, f"{EQ_26}, means over frames"),
+            over_seeds("diversity_per_frame", 2.0, f"{EQ_26}, at equal frames"),
+            over_seeds("vendi", 1e6, "Vendi score of a prompt's seeds, cosine kernel", "clips"),
+            pooled("precision", "higher", 1, "share of clips in the reference's manifold (k = 3)"),
+            pooled("recall", "higher", 1, "share of the reference in the clips' manifold (k = 3)"),
+            pooled("density", "higher", 1e6, "reference balls around a clip, over k = 3"),
+            pooled("coverage", "higher", 1, "share of reference balls with a clip in them (k = 3)"),
+            pooled("frechet", "lower", 1e9, "Fréchet distance to the reference's clips"),
+        ),
+        load=load_compute,
+        find=find,
+        group=group,
+        pool=pool,
+        model=True,
+        min_frames=1,
+    )

@@ -1,0 +1,71 @@
+"""What the official package vbench computes, in its own interpreter (`eval --vbench-python`).
+
+Huang et al., "VBench" (2311.17982), vbench 0.1.5. Five dimensions have no other implementation
+here; its other text-to-video dimensions can be asked for with `--official` and then have columns of
+their own, official_<dimension>, beside ours. No clip goes through `load`: vbench/bridge.py runs the
+package after the other families and stores its values. Here they get a name and a meaning.
+"""
+
+from typing import NoReturn
+
+from dfdbench.evaluate.metrics import Family, Metric, Setting
+from dfdbench.evaluate.metrics.vbench.consistency import frames_reading
+from dfdbench.utils.errors import MissingWeights
+
+NAME = "vbench_bridge"
+VERSION = "0.1.5"
+BRIDGED = ("object_class", "multiple_objects", "color", "spatial_relationship", "scene")
+"""Dimensions that only the package computes."""
+COUNTED = ("subject_consistency", "background_consistency", "appearance_style")
+"""Dimensions whose score is the mean over frames."""
+NATIVE = (
+    *COUNTED,
+    "temporal_flickering",
+    "motion_smoothness",
+    "dynamic_degree",
+    "aesthetic_quality",
+    "imaging_quality",
+    "human_action",
+    "temporal_style",
+    "overall_consistency",
+)
+"""Dimensions of the package that dfdbench computes too."""
+
+
+def official(dimension: str) -> str:
+    """The metric that holds the package's value of a dimension."""
+    return dimension if dimension in BRIDGED else f"official_{dimension}"
+
+
+def refuse(setting: Setting) -> NoReturn:
+    """The family's `find` and `load`: it can only say what must be given.
+
+    Raises:
+        MissingWeights: always.
+    """
+    raise MissingWeights(
+        f"{', '.join(BRIDGED)} are computed by the official package only; name the python that "
+        f"has vbench {VERSION} with --vbench-python"
+    )
+
+
+def _metric(dimension: str) -> Metric:
+    name = official(dimension)
+    return Metric(
+        name, "higher", "", (-1.0, 1.0) if dimension in NATIVE[-2:] else (0.0, 1.0),
+        f"official vbench {VERSION}, {dimension}", NAME,
+    )  # fmt: skip
+
+
+FAMILY = Family(
+    NAME,
+    policy="all",
+    metrics=(
+        *map(_metric, (*BRIDGED, *NATIVE)),
+        *(frames_reading(official(name), NAME) for name in COUNTED),
+    ),
+    load=refuse,
+    find=refuse,
+    model=True,
+    dtype="official",
+)

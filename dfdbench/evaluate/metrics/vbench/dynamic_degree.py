@@ -1,0 +1,80 @@
+"""Dynamic degree as VBench defines it: whether a clip's fastest pixels move far enough, by RAFT.
+
+Huang et al., "VBench", CVPR 2024, dynamic_degree. Every max(1, round(fps / 8))-th frame is taken,
+N of them; m_k is the mean length of the largest 5 % of flow vectors between neighbours. The clip
+moves if at least round(4 N / 16) of the m_k exceed 6 pixels at a short side of 256. Its score is 1
+or 0, VBench's total their mean. Flow is computed only until that is settled.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics.vbench.verdict import exceed
+from dfdbench.utils.video import Clip
+
+RATE = 8  # sampled frames per second
+SHARE = 0.05  # of the pixels, the fastest
+THRESHOLD = 6 / 256  # parts of the short side, between two sampled frames
+
+
+def sampled(total: int, fps: float) -> list[int]:
+    """Numbers of the frames that are looked at; Python's rounding, half to even, as in VBench."""
+    return list(range(0, total, max(1, round(fps / RATE))))
+
+
+def moves(magnitudes: Iterator[float], frames: int, side: int) -> bool:
+    """VBench's verdict on a clip; reads no more magnitudes than settle it.
+
+    VBench counts frames, not pairs: of two frames none has to move, of one it is never asked.
+
+    Args:
+        magnitudes: m_k in pixels, one for each of the frames − 1 pairs.
+        frames: sampled frames. side: pixels of the short side.
+    """
+    pairs, needed = frames - 1, round(4 * frames / 16)
+    return pairs > 0 and exceed(magnitudes, pairs, THRESHOLD * side, needed)
+
+
+def find(setting: Setting) -> str:
+    """sha256 of the weights; raises MissingWeights."""
+    from dfdbench.evaluate.metrics.vbench.nets.raft import raft_file
+    from dfdbench.utils.vbench_weights import vbench_digest
+
+    return vbench_digest(raft_file())
+
+
+def load(setting: Setting) -> Compute:
+    """The family's function, with the network on the setting's device."""
+    from dfdbench.evaluate.metrics.vbench.nets import pairs, raft
+
+    network = raft.load_raft(setting.device)
+
+    def compute(clip: Clip) -> dict[str, float]:
+        height, width = clip.frames.shape[1:3]
+        chosen = sampled(len(clip.frames), clip.fps)
+        if not pairs.is_large_enough(height, width, raft.MULTIPLE):
+            return {}  # VBench's flow is NaN there, which it takes for a clip that does not move
+        found = raft.magnitudes(network, clip.frames, list(pairwise(chosen)), SHARE)
+        return {"dynamic_degree": float(moves(found, len(chosen), min(height, width)))}
+
+    return compute
+
+
+FAMILY = Family(
+    "vbench_dynamic_degree",
+    policy="all",
+    metrics=(
+        Metric(
+            "dynamic_degree",
+            "higher",
+            "",
+            (0.0, 1.0),
+            "VBench (CVPR 2024), dynamic_degree; RAFT; none below 121 pixels a side",
+            "vbench_dynamic_degree",
+        ),
+    ),
+    load=load,
+    find=find,
+    model=True,
+)

@@ -1,0 +1,55 @@
+"""VBench-I2V's i2v_subject: how true DINO finds a clip to the image that it starts from.
+
+Huang et al., "VBench++" (2411.13503): shorter side to 256 (bicubic, antialiased; the image by
+Pillow, the frames as float tensors), centre crop 224, DINO ViT-B/16 class token; 0.4 times the
+largest cosine to the image, 0.3 times the mean and 0.3 times the least of adjacent frames. VBench's
+score of several clips is their plain mean.
+"""
+
+from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics.vbench.consistency import conformity_of
+from dfdbench.evaluate.metrics.vbench.nets import dino
+from dfdbench.evaluate.metrics.vbench.nets.pixels import resized, resized_by_pillow
+from dfdbench.utils.vbench_weights import vbench_digest
+
+FAMILY_NAME, NAME = "vbench_i2v_subject", "i2v_subject"
+SIDE, CROP = 256, 224
+
+
+def load(setting: Setting) -> Compute:
+    """The family's function, with DINO on the setting's device.
+
+    Raises:
+        MissingWeights: DINO's checkpoint is not here.
+        UserError: the file is another one.
+    """
+    network = dino.load_network().to(setting.device)
+    embed_frames = dino.embedding(
+        network,
+        lambda frames: resized(frames, SIDE, "bicubic", antialias=True, crop=CROP),
+        setting.device,
+    )
+    embed_images = dino.embedding(
+        network, lambda images: resized_by_pillow(images, SIDE, crop=CROP), setting.device
+    )
+    return conformity_of(NAME, embed_images, embed_frames)
+
+
+FAMILY = Family(
+    FAMILY_NAME,
+    policy="all",
+    metrics=(
+        Metric(
+            NAME,
+            "higher",
+            "",
+            (0.0, 1.0),
+            "VBench-I2V 0.1.5, i2v_subject: DINO ViT-B/16, frames cropped to 224",
+            FAMILY_NAME,
+        ),
+    ),
+    load=load,
+    find=lambda setting: vbench_digest(dino.dino_file()),
+    model=True,
+    needs=("image",),
+)

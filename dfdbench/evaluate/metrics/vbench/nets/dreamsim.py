@@ -1,0 +1,139 @@
+"""DreamSim's ensemble as VBench-I2V uses it: three ViT-B/16 with LoRA, one embedding (1792).
+
+Fu et al., "DreamSim: Learning New Dimensions of Human Visual Similarity", NeurIPS 2023
+(2306.09344). DINO's class token before the final LayerNorm, and the projected embeddings of CLIP
+and OpenCLIP, whose towers DreamSim ships in DINO's tensor names; timm defines all three. LoRA is
+added into the weights, W + (alpha / r) B A, so no code of peft is needed.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfdbench.evaluate.metrics.embedding import Embed, batched
+from dfdbench.evaluate.metrics.vbench.nets import dino
+from dfdbench.evaluate.metrics.vbench.nets.pixels import CLIP, IMAGENET, normalised
+from dfdbench.utils.vbench_weights import read_state, vbench_file, vbench_unusable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER = "dreamsim"  # in VBench's cache; the package itself fills ./models
+# Position in DreamSim's ensemble -> file and activation
+TOWERS = {1: ("clip_vitb16_pretrain.pth.tar", "quick_gelu"),
+          2: ("open_clip_vitb16_pretrain.pth.tar", "gelu")}  # fmt: skip
+SIZES: dict[str, Any] = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
+ADAPTER = re.compile(r"base_model\.model\.extractor_list\.([012])\.model\.(.+)\.lora_[AB]\.weight")
+
+
+def _file(*names: str) -> Path:
+    return vbench_file(*(f"{FOLDER}/{name}" for name in names), what="DreamSim ensemble")
+
+
+def dreamsim_files() -> list[Path]:
+    """Every file of the ensemble: the towers', DINO's, the adapter's weights and settings.
+
+    Raises:
+        MissingWeights: one is not here.
+    """
+    lora = _file("ensemble_lora/adapter_model.safetensors", "ensemble_lora/adapter_model.bin")
+    towers = [_file(name) for name, _ in TOWERS.values()]
+    return [dino.dino_file(), *towers, lora, _file("ensemble_lora/adapter_config.json")]
+
+
+def load_tower(file: Path, activation: str) -> "tuple[Any, Tensor]":
+    """A CLIP vision tower in DINO's tensor names, and its projection (768, 512).
+
+    Raises:
+        UserError: the file holds anything else.
+    """
+    import torch
+    from timm.layers import get_act_layer
+    from timm.models.vision_transformer import VisionTransformer
+
+    norm = partial(torch.nn.LayerNorm, eps=1e-5)  # CLIP's; DINO's is 1e-6
+    what = "the tower of DreamSim's ensemble"
+    with torch.device("meta"):
+        network = VisionTransformer(
+            num_classes=0,
+            norm_layer=norm,
+            act_layer=get_act_layer(activation),
+            **SIZES,
+        )
+        network.norm_pre = norm(network.embed_dim)  # DreamSim's pos_drop
+    try:
+        state = dict(read_state(file, what)["state_dict"])
+        projection = state.pop("proj")
+        named = {k.replace("pos_drop.", "norm_pre."): v for k, v in state.items()}
+        network.load_state_dict(named, assign=True)
+    except (RuntimeError, TypeError, KeyError) as error:
+        raise vbench_unusable(file, what) from error
+    return network.float().eval().requires_grad_(False), projection.float()
+
+
+def add_lora(networks: Sequence[Any], adapter: "Mapping[str, Tensor]", scale: float) -> None:
+    """W + scale B A for every layer that the adapter has matrices for; in place.
+
+    Args:
+        networks: the ensemble in DreamSim's order.
+        adapter: A (r, in) and B (out, r) under the names that ADAPTER matches.
+        scale: alpha / r.
+
+    Raises:
+        KeyError: a matrix is missing, or is for another network.
+        AttributeError: a network has no such layer.
+    """
+    if not adapter or not all(ADAPTER.fullmatch(name) for name in adapter):
+        raise KeyError("lora_A")
+    for stem in sorted({re.sub(r"[AB]\.weight$", "", name) for name in adapter}):
+        down, up = adapter[f"{stem}A.weight"].float(), adapter[f"{stem}B.weight"].float()
+        position, layer = ADAPTER.fullmatch(f"{stem}A.weight").groups()  # type: ignore[union-attr]
+        networks[int(position)].get_submodule(layer).weight.add_(scale * (up @ down))
+
+
+def load_embed(device: str) -> Callable[[dino.Resize], Embed]:
+    """Gives, for a resize function, the embedding: uint8 (T H W 3) -> float32 (T, 1792), length 1.
+
+    The resize function: uint8 (B H W 3) -> float32 (B 3 224 224), 0 to 255.
+
+    Raises:
+        MissingWeights: a file is not here.
+        UserError: a file is not what it should be.
+    """
+    import torch
+
+    *_, lora, settings = dreamsim_files()
+    networks = [dino.load_network()]
+    projections = []
+    for name, activation in TOWERS.values():
+        network, projection = load_tower(_file(name), activation)
+        networks.append(network)
+        projections.append(projection.to(device))
+    what = "the LoRA of DreamSim's ensemble"
+    adapter = read_state(lora, what)
+    try:
+        config = json.loads(settings.read_text(encoding="utf-8"))
+        if config.get("use_rslora"):
+            raise ValueError("another scale")
+        scale = float(config["lora_alpha"]) / int(config["r"])
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise vbench_unusable(settings, f"the settings of {what}") from error
+    try:
+        add_lora(networks, adapter, scale)
+    except (KeyError, AttributeError, RuntimeError) as error:
+        raise vbench_unusable(lora, what) from error
+    for network in networks:
+        network.to(device)
+
+    def embed(pixels: "Tensor") -> "Tensor":
+        for_dino, for_clip = (normalised(pixels, s).to(device) for s in (IMAGENET, CLIP))
+        parts = [dino.tokens(networks[0], for_dino)[:, 0]]
+        for network, projection in zip(networks[1:], projections, strict=True):
+            parts.append(network.norm(dino.tokens(network, for_clip))[:, 0] @ projection)
+        joined = torch.cat(parts, -1)
+        return torch.nn.functional.normalize(joined - joined.mean(-1, keepdim=True), dim=-1)
+
+    return lambda resize: batched(lambda frames: embed(resize(frames)), device)

@@ -1,0 +1,198 @@
+"""An arm's way from the clips that are wanted to their latents: student, teacher, or the real ones.
+
+Used by generate.py. Every clip starts from noise drawn from (prompt id, seed) alone, so neither
+batch size nor order nor a resume changes it (but for the last bit of batched matrix products, which
+moves few pixels by one grey level).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfdbench.distill.recipe import recipe_from_dict
+from dfdbench.distill.stages import grid
+from dfdbench.generate.real import real_clip, real_continuation
+from dfdbench.generate.suites.base import TOY_PICTURE, Prompt, Suite
+from dfdbench.models.conditioning import Conditioning, concatenate
+from dfdbench.models.family import Family
+from dfdbench.models.sampling import (
+    batch_noise,
+    compile_blocks,
+    compute_precision,
+    predictor,
+    sample_student,
+    sample_teacher,
+)
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.run import Run, weights_sha256
+from dfdbench.utils.video import read_image
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip to make; `seed` is its generation seed, not a training seed.
+
+    image: the first frame that it should continue, where the suite has one.
+    """
+
+    prompt: Prompt
+    seed: int
+    image: Path | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the clip lies, relative to samples.jsonl."""
+        return f"{self.prompt.id}/{self.seed}.mp4"
+
+
+Sampler = Callable[[Sequence[Item]], Tensor]
+
+
+class Maker(NamedTuple):
+    """One arm's way from items to latents (B C T H W).
+
+    settings: what the clips depend on beside prompt and seed; a clip made with other settings is
+    stale. prepare: loads what sampling these items takes, and gives the sampler.
+    """
+
+    settings: dict[str, Any]
+    prepare: Callable[[Sequence[Item]], Sampler]
+
+
+def clip_shape(run: Run, family: Family) -> tuple[int, int, int]:
+    """Frames, height and width of the run's clips: its recipe's, else the model's own."""
+    d, data = family.defaults, run.info.get("recipe", {}).get("data", {})
+    frames, height, width = (data.get(name) for name in ("frames", "height", "width"))
+    return frames or d.frames, height or d.height, width or d.width
+
+
+class Conditions:
+    """Conditioning of items: the prompts' embeddings, kept on the CPU, and first frames.
+
+    shape: frames, height and width of the clips.
+    """
+
+    def __init__(self, family: Family, shape: tuple[int, int, int]) -> None:
+        self.family, self.shape = family, shape
+        self.known: dict[str, Conditioning] = {}
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Encode each distinct text once, then let go of the text encoder."""
+        new = sorted(set(texts) - set(self.known))
+        for text in new:
+            self.known[text] = self.family.encode_prompt([text]).to("cpu")
+        if new:
+            self.family.release("text_encoder")
+
+    def __call__(self, items: Sequence[Item]) -> Conditioning:
+        """Of a batch, on the family's device."""
+        self.learn(item.prompt.text for item in items)
+        both = concatenate([self.known[item.prompt.text] for item in items])
+        both = both.to(self.family.device)
+        if not self.family.clean_frames:
+            return both
+        return both.given(_first_latents(self.family, items, self.shape))
+
+
+def _first_latents(
+    family: Family, items: Sequence[Item], shape: tuple[int, int, int]
+) -> Tensor | None:
+    """Latents (B C 1 H W) of the items' first frames, each fitted to the clip's size."""
+    from dfdbench.utils.video import fit
+
+    pictures = [read_image(item.image) for item in items]
+    found = [fit(picture[None], *shape[1:]) for picture in pictures if picture is not None]
+    if len(found) < len(items):
+        return None
+    pixels = torch.from_numpy(np.stack(found)).permute(0, 4, 1, 2, 3)
+    return family.encode_video(pixels.float() / 127.5 - 1)
+
+
+def student_maker(run: Run, family: Family, compiled: bool) -> Maker:
+    """The student of a finished run, sampled as its recipe says."""
+    if not (run.student / "transformer").is_dir():
+        raise UserError(f"{run.path}: no student in it; finish it: dfdbench distill --resume")
+    recipe = recipe_from_dict(run.info["recipe"], str(run.path))
+    times = grid(recipe)
+    settings = {
+        "student_sha256": weights_sha256(run.student / "transformer"),
+        "times": times.tolist(),
+        "sampler": recipe.student.sampler,
+    }
+    clip = clip_shape(run, family)
+    shape = family.latent_shape(*clip)
+
+    def prepare(wanted: Sequence[Item]) -> Sampler:
+        encode = Conditions(family, clip)
+        encode.learn(item.prompt.text for item in wanted)
+        module = family.load_student(run.student).eval().requires_grad_(False)
+        if compiled:
+            compile_blocks(family, module)
+
+        def sample(items: Sequence[Item]) -> Tensor:
+            ids, seeds = [item.prompt.id for item in items], [item.seed for item in items]
+
+            def noise(step: int) -> Tensor:
+                return batch_noise(ids, seeds, shape, step).to(family.device)
+
+            predict = predictor(family, module, encode(items))
+            with compute_precision(family.device):
+                return sample_student(predict, noise(0), times, recipe.student.sampler, noise)
+
+        return sample
+
+    return Maker(settings | _precision(family), prepare)
+
+
+def teacher_maker(run: Run, family: Family, compiled: bool) -> Maker:
+    """The teacher at its recommended steps, shift, guidance and negative prompt."""
+    d = family.defaults
+    cfg = float(run.info.get("cfg", d.cfg))
+    settings = {
+        "teacher_sha256": weights_sha256(family.path / "transformer"),
+        "steps": d.steps,
+        "shift": d.shift,
+        "cfg": cfg,
+    }
+    clip = clip_shape(run, family)
+    shape = family.latent_shape(*clip)
+
+    def prepare(wanted: Sequence[Item]) -> Sampler:
+        encode = Conditions(family, clip)
+        encode.learn([d.negative_prompt, *(item.prompt.text for item in wanted)])
+        negative = encode.known[d.negative_prompt].to(family.device)
+        if compiled:
+            compile_blocks(family, family.teacher)
+
+        def sample(items: Sequence[Item]) -> Tensor:
+            noise = batch_noise([i.prompt.id for i in items], [i.seed for i in items], shape)
+            repeated = negative.repeat(len(items))
+            predict = predictor(family, family.teacher, encode(items), repeated, cfg)
+            with compute_precision(family.device):
+                latents, _ = sample_teacher(predict, noise.to(family.device), d.steps, d.shift)
+            return latents
+
+        return sample
+
+    return Maker(settings | _precision(family), prepare)
+
+
+def real_maker(family: Family, suite: Suite) -> Maker:
+    """Rendered toy clips through the family's autoencoder, as every other arm's pixels are."""
+    rendered = real_continuation if suite.conditions == TOY_PICTURE else real_clip
+
+    def sample(items: Sequence[Item]) -> Tensor:
+        clips = torch.cat([rendered(item.prompt, item.seed) for item in items])
+        return family.encode_video(clips * 2 - 1)
+
+    return Maker({}, lambda wanted: sample)
+
+
+def _precision(family: Family) -> dict[str, Any]:
+    """Named among the settings where it is not float32."""
+    return {} if family.device.type == "cpu" else {"compute": "bfloat16"}

@@ -1,0 +1,352 @@
+"""`dfdbench generate`: a suite's prompts × seeds become clips under RUN/videos/<suite>/.
+
+Used by cli.py, study.py and regress.py; scoring reads what it writes. makers.py says how latents
+are made, listing.py how samples.jsonl is kept by one process or many.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfdbench.generate.arms import (
+    Item,
+    Maker,
+    Sampler,
+    clip_shape,
+    real_maker,
+    student_maker,
+    teacher_maker,
+)
+from dfdbench.generate.real import opening, real_clip, write_first_frame
+from dfdbench.generate.sample_index import Listing, Row
+from dfdbench.generate.suites.base import TOY_PICTURE, Suite
+from dfdbench.generate.suites.images import crop, nearest_ratio
+from dfdbench.generate.suites.vbench import TOY
+from dfdbench.models.family import Family
+from dfdbench.models.registry import load_family
+from dfdbench.toy.world import render
+from dfdbench.utils.device import choose_device, compute_dtype, describe, now
+from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.files import sha256_file, write_json
+from dfdbench.utils.progress import Bar
+from dfdbench.utils.run import Run, weights_sha256
+from dfdbench.utils.shards import WHOLE, Shard
+from dfdbench.utils.video import to_uint8, write_video
+
+UNTRAINED = ("teacher", "real")
+"""Arms that need no training; `reference_run` makes their run folders."""
+WRITERS = 4  # threads that encode clips while the next batch is sampled
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds of `1-8` or `1,2,5` or a mix, sorted, each once."""
+    seeds: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        try:
+            seeds.update(range(int(first), int(last if dash else first) + 1))
+        except ValueError:
+            raise UserError(f"--seeds {text}: write seeds like 1-8 or 1,2,5") from None
+    if not seeds:
+        raise UserError(f"--seeds {text}: no seed in it; write seeds like 1-8 or 1,2,5")
+    return sorted(seeds)
+
+
+def _items(
+    suite: Suite, seeds: Sequence[int] | None, folder: Path, shape: tuple[int, int, int]
+) -> list[Item]:
+    """Every clip of the suite; a toy's first frames are written beside the clips."""
+    _, height, width = shape
+    items = []
+    for prompt in suite.prompts:
+        image = prompt.image
+        if suite.images:
+            image = crop(suite.images, prompt, nearest_ratio(width, height))
+        if suite.conditions == TOY_PICTURE:
+            image = folder / prompt.id / "first.png"
+            write_first_frame(image, render(opening(prompt)))
+        for seed in seeds or suite.seeds_of(prompt):
+            if suite.conditions == TOY:
+                image = folder / prompt.id / f"{seed}.png"
+                write_first_frame(image, real_clip(prompt, seed))
+            items.append(Item(prompt, seed, image))
+    return items
+
+
+def model_of(run: Run) -> str:
+    """The model that a run was made with, as load_family takes it."""
+    return str(run.info.get("model") or run.info["recipe"]["model"])
+
+
+def reference_run(arm: str, out: Path, model: str = "toy-t2v", cfg: float | None = None) -> Run:
+    """The run folder of an arm that was not trained: `teacher` or `real`; made when absent.
+
+    cfg: guidance of the teacher instead of the model's recommended one.
+    """
+    if arm not in UNTRAINED:
+        raise unknown_name("arm", arm, UNTRAINED)
+    if (out / "run.json").exists():
+        run = Run.open(out)
+        if run.arm != arm or model_of(run) != model:
+            raise UserError(f"{out} holds arm {run.arm} of {model_of(run)}; choose another --out")
+        return run
+    info: dict[str, Any] = {"arm": arm, "method": arm, "model": model, "status": "finished"}
+    return Run.create(out, info if cfg is None else {**info, "cfg": cfg})
+
+
+def open_run(
+    path: Path | None, arm: str | None, out: Path | None, model: str, cfg: float | None
+) -> Run:
+    """The run to generate for: an existing one, or that of an untrained arm."""
+    if (path is None) == (arm is None):
+        raise UserError("name either a run folder or --arm teacher or --arm real")
+    if path is not None:
+        return Run.open(path)
+    assert arm is not None
+    return reference_run(arm, out or Path("runs") / arm, model, cfg)
+
+
+def complete(
+    inputs: Sequence[Path],
+    suite: Suite,
+    seeds: Sequence[int] | None,
+    batch_size: int,
+    device: str,
+    shard: Shard | None = None,
+) -> None:
+    """Generate what the runs among `inputs` lack of the suite; other inputs are left alone.
+
+    Raises:
+        UserError: clips are lacking and `shard` is given: which clips are whose to score is only
+            known when all are there, and several calls would make the same ones.
+    """
+    families: dict[str, Family] = {}
+    for path in inputs:
+        if (path / "run.json").is_file():
+            run = Run.open(path)
+            model = model_of(run)
+            if model not in families:
+                families = {model: open_family(model, device)}  # one model in memory
+            if shard is None:
+                generate(run, suite, seeds, batch_size, family=families[model])
+            elif todo := _wanted(run, suite, seeds, families[model]).todo:
+                raise UserError(
+                    f"{path} lacks {len(todo)} clips of suite {suite.name}; make them first: "
+                    f"dfdbench generate {path} --suite {suite.name} "
+                    f"--shard {shard.index}/{shard.count}"
+                )
+
+
+class Speed:
+    """Seconds of sampling and decoding, batch by batch; each ends when the device is done."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int, float, float]] = []
+
+    def add(self, clips: int, frames: int, sampling: float, decoding: float) -> None:
+        """Count a batch of `clips` with `frames` frames in all."""
+        self.batches.append((clips, frames, sampling, decoding))
+
+    def record(self) -> dict[str, Any]:
+        """Frames of video a second, without and with the autoencoder.
+
+        The first batch, which compiles and allocates, counts only where it is the only one.
+        """
+        counted = self.batches[1:] or self.batches
+        clips, frames, sampling, decoding = (sum(column) for column in zip(*counted, strict=True))
+        return {
+            "clips": sum(row[0] for row in self.batches),
+            "timed_clips": clips,
+            "timed_frames": frames,
+            "sampling_seconds": sampling,
+            "decoding_seconds": decoding,
+            "fps": frames / sampling,
+            "fps_with_vae": frames / (sampling + decoding),
+        }
+
+
+def speed_file(folder: Path, shard: Shard) -> Path:
+    """Where the last call (of this part) that made clips left its frame rate."""
+    plain = folder / "speed.json"
+    return plain if shard == WHOLE else shard.store(plain)
+
+
+def rates(folder: Path, shard: Shard) -> dict[str, Any] | None:
+    """What `speed_file` holds, if it is there."""
+    path = speed_file(folder, shard)
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def generate(
+    run: Run,
+    suite: Suite,
+    seeds: Sequence[int] | None = None,
+    batch_size: int = 16,
+    device: str = "auto",
+    family: Family | None = None,
+    shard: Shard = WHOLE,
+    compiled: bool = False,
+) -> Path:
+    """Make what is missing of the suite's clips of one run; returns the path of samples.jsonl.
+
+    Args:
+        run: a distilled run, or one of `reference_run` (arms teacher and real).
+        seeds: generation seeds; the suite's own if None.
+        batch_size: clips sampled at once.
+        family: the run's model, to share a loaded one.
+        shard: which part of the clips is this process's; others may make theirs at the same time.
+        compiled: torch.compile the network's blocks.
+
+    A clip that is there with the right hash and settings is never made again; one of an older
+    student or autoencoder is. Each batch is noted when its files are whole, so a killed call loses
+    two batches at most, and nothing is loaded where nothing is missing. Clips are encoded while
+    the next batch is sampled; frames a second are left in speed.json beside them.
+
+    Raises:
+        UserError: a suite without prompts, or a run without a student.
+    """
+    if family is None:
+        family = open_family(model_of(run), device)
+    wanted = _wanted(run, suite, seeds, family, shard, compiled)
+    todo, folder, speed = wanted.todo, wanted.listing.folder, Speed()
+    count = len(wanted.items)
+    with (
+        wanted.listing.kept(wanted.order, wanted.pictures),
+        Bar(count, f"generating {run.arm}", done=count - len(todo)) as bar,
+        torch.no_grad(),
+        _Writer(wanted, run, family.defaults.fps) as writer,
+    ):
+        sample = wanted.maker.prepare(todo) if todo else None
+        for start in range(0, len(todo), batch_size):
+            assert sample is not None
+            batch = todo[start : start + batch_size]
+            clips = _make(sample, family, batch, speed)
+            writer.submit(batch, clips)
+            bar.step(len(batch))
+    if todo:
+        about = {"batch": batch_size, "compile": compiled, **describe(family.device)}
+        write_json(speed_file(folder, shard), speed.record() | about)
+    return folder / "samples.jsonl"
+
+
+class _Wanted(NamedTuple):
+    """A suite's clips of a run: order of all paths, the items of a shard, those still to make.
+
+    pictures: columns of each item's path that name its first frame, if it has one.
+    """
+
+    order: list[str]
+    items: list[Item]
+    todo: list[Item]
+    pictures: dict[str, Row]
+    maker: Maker
+    listing: Listing
+
+
+def _wanted(
+    run: Run,
+    suite: Suite,
+    seeds: Sequence[int] | None,
+    family: Family,
+    shard: Shard = WHOLE,
+    compiled: bool = False,
+) -> _Wanted:
+    if not suite.prompts:
+        raise UserError(f"suite {suite.name} brings no prompts; its videos come from a manifest")
+    if run.arm == "real":
+        maker = real_maker(family, suite)
+    else:
+        make = teacher_maker if run.arm == "teacher" else student_maker
+        maker = make(run, family, compiled)
+    maker.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip
+    folder = run.path / "videos" / suite.name
+    everything = _items(suite, seeds, folder, clip_shape(run, family))
+    items = shard.of(everything)
+    listing = Listing(folder, shard, maker.settings)
+    hashes = {image: sha256_file(image) for image in {item.image for item in items} if image}
+    pictures = {item.path: _picture(folder, item.image, hashes) for item in items}
+    known = listing.intact(pictures)
+    todo = [item for item in items if item.path not in known]
+    return _Wanted([item.path for item in everything], items, todo, pictures, maker, listing)
+
+
+def _picture(folder: Path, image: Path | None, hashes: Mapping[Path, str]) -> Row:
+    if image is None:
+        return {}
+    where = Path(os.path.relpath(image, folder)).as_posix()
+    return {"image": where, "image_sha256": hashes[image]}
+
+
+def _make(sample: Sampler, family: Family, batch: Sequence[Item], speed: Speed) -> Tensor:
+    """Clips (B 3 T H W) in [-1, 1] of a batch."""
+    start = now(family.device)
+    latents = sample(batch)
+    middle = now(family.device)
+    clips = family.decode_latents(latents)
+    speed.add(len(batch), len(batch) * clips.shape[2], middle - start, now(family.device) - middle)
+    return clips
+
+
+class _Writer:
+    """Encodes the clips of one batch in threads while the next is made, then notes them."""
+
+    def __init__(self, wanted: _Wanted, run: Run, fps: int) -> None:
+        self.listing, self.pictures, self.run, self.fps = wanted.listing, wanted.pictures, run, fps
+        self.settings = wanted.maker.settings
+        self.pool = ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1))
+        self.pending: list[Future[Row]] = []
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.flush()
+        finally:
+            self.pool.shutdown()
+
+    def submit(self, items: Sequence[Item], clips: Tensor) -> None:
+        """Begin with a batch when the one before it is finished."""
+        self.flush()
+        for item, clip in zip(items, clips, strict=True):
+            self.pending.append(self.pool.submit(self.write, item, to_uint8(clip)))
+
+    def flush(self) -> None:
+        """Wait for the batch and note it."""
+        rows, self.pending = [future.result() for future in self.pending], []
+        if rows:
+            self.listing.append(rows)
+
+    def write(self, item: Item, frames: np.ndarray) -> Row:
+        """One clip's file and its row of samples.jsonl."""
+        path = self.listing.folder / item.path
+        write_video(path, frames, self.fps)
+        return {
+            "path": item.path,
+            "prompt_id": item.prompt.id,
+            "prompt": item.prompt.text,
+            "seed": item.seed,
+            "method": self.run.arm,
+            "sha256": sha256_file(path),
+            "frames": len(frames),
+            "fps": self.fps,
+            "model": model_of(self.run),
+            "student_sha256": self.settings.get("student_sha256"),
+            "settings": self.settings,
+        } | self.pictures[item.path]
+
+
+def open_family(model: str, device: str = "auto") -> Family:
+    """The model on `device`; `auto` is CUDA with a bfloat16 teacher where there is a GPU."""
+    where = choose_device(device)
+    return load_family(model, compute_dtype(where), where)

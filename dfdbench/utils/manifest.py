@@ -1,0 +1,171 @@
+"""Which clips an input names: a run folder, a manifest (JSONL or CSV), or a folder of videos.
+
+Used by scoring. Manifest columns: path (relative to the manifest; required), prompt_id, prompt,
+seed, method, image (the picture that the clip continues, relative too); others are ignored. A
+folder's files are named as VBench does, `{prompt}-{i}.mp4`.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dfdbench.utils.errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif")
+COLUMNS = ("path", "prompt_id", "prompt", "seed", "method", "image")
+LISTINGS = ("samples.jsonl", "manifest.jsonl", "manifest.csv")
+
+
+class Sample(NamedTuple):
+    """One clip of an input; `seed` is None where it is not known, `image` where it has none."""
+
+    path: Path
+    prompt_id: str
+    prompt: str | None
+    seed: int | None
+    method: str
+    image: Path | None = None
+
+
+class Collection(NamedTuple):
+    """The clips of one input. store: where their scores go by default. is_run: a run folder."""
+
+    samples: list[Sample]
+    store: Path
+    is_run: bool
+
+
+def names_of(
+    inputs: Sequence[str | Path], method_name: str | Sequence[str] | None
+) -> list[str | None]:
+    """The method name given for each input: none, one for all, or one for each.
+
+    Raises:
+        UserError: another number of names than of inputs.
+    """
+    if method_name is None or isinstance(method_name, str):
+        return [method_name] * len(inputs)
+    names: list[str | None] = list(method_name)
+    if len(names) <= 1:
+        return (names or [None]) * len(inputs)
+    if len(names) != len(inputs):
+        raise UserError(
+            f"--method-name: {len(names)} names for {len(inputs)} inputs; give one, or one for each"
+        )
+    return list(names)
+
+
+def collect(source: str | Path, suite: str, method_name: str | None = None) -> Collection:
+    """The clips that `source` names for `suite`.
+
+    Args:
+        source: run folder, manifest file, or folder of videos (with or without a manifest in it).
+        suite: picks RUN/videos/<suite>/ of a run.
+        method_name: the method of clips for which no manifest names one.
+
+    Raises:
+        UserError: nothing there, a manifest line that cannot be used, or a clip named twice.
+    """
+    source = Path(source)
+    if (source / "run.json").is_file():
+        listing = source / "videos" / suite / "samples.jsonl"
+        if not listing.is_file():
+            raise UserError(f"{source}: no videos of suite {suite}; run dfdbench generate first")
+        return Collection(unique(listing, _manifest(listing, None)), source / "scores.sqlite", True)
+    if source.is_dir():
+        listing = next((source / n for n in LISTINGS if (source / n).is_file()), source)
+    elif source.is_file():
+        listing = source
+    else:
+        raise UserError(f"{source}: no such run, manifest or folder; check the path")
+    read = _folder if listing.is_dir() else _manifest
+    samples = read(listing, method_name)
+    if not samples:
+        raise UserError(
+            f"{listing}: names no videos; expected {', '.join(VIDEO_SUFFIXES)} or a manifest"
+        )
+    name = (source if source.is_dir() else source.parent).resolve().name
+    if listing == source and source.is_file() and source.name not in LISTINGS:
+        name = source.stem
+    return Collection(unique(listing, samples), Path(f"scores-{name}") / "scores.sqlite", False)
+
+
+def _folder(folder: Path, method_name: str | None) -> list[Sample]:
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES)
+    method = method_name or folder.resolve().name
+    samples = []
+    for file in files:
+        match = re.fullmatch(r"(.+)-(\d+)", file.stem)
+        prompt, seed = (match[1], int(match[2])) if match else (file.stem, None)
+        samples.append(Sample(file, prompt, prompt, seed, method))
+    return samples
+
+
+def _manifest(path: Path, method_name: str | None) -> list[Sample]:
+    return [_sample(path, line, row, method_name) for line, row in _rows(path)]
+
+
+def _rows(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    """Line number and columns of each row of a JSONL or CSV manifest."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a manifest; expected JSONL or CSV") from error
+    if path.suffix.lower() == ".csv":
+        yield from enumerate(csv.DictReader(text.splitlines()), start=2)
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{path}:{number}: not JSON ({error.msg}); write one object a line"
+            ) from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{number}: not a JSON object; write one object a line")
+        yield number, row
+
+
+def _sample(manifest: Path, line: int, row: Mapping[str, Any], method_name: str | None) -> Sample:
+    where = f"{manifest}:{line}"
+    if not row.get("path"):
+        found = ", ".join(str(key) for key in row)
+        raise UserError(
+            f"{where}: no 'path'; known columns are {', '.join(COLUMNS)}, found {found}"
+        )
+    seed = row.get("seed")
+    try:
+        seed = None if seed in (None, "") else int(seed)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: seed {seed!r} is no whole number; correct it") from error
+    path = manifest.parent / str(row["path"])
+    prompt = row.get("prompt") or None
+    method = row.get("method") or method_name
+    if not method:
+        raise UserError(f"{where}: no 'method'; add the column or pass --method-name")
+    prompt_id = str(row.get("prompt_id") or prompt or path.stem)
+    image = manifest.parent / str(row["image"]) if row.get("image") else None
+    return Sample(path, prompt_id, prompt, seed, str(method), image)
+
+
+def unique(source: object, samples: list[Sample]) -> list[Sample]:
+    """`samples`, if no clip is named twice and no two have one method, prompt and seed.
+
+    Raises:
+        UserError: there are such clips; the message begins with `source`.
+    """
+    seen: set[object] = set()
+    for s in samples:
+        item = s.path if s.seed is None else (s.method, s.prompt_id, s.seed)
+        if item in seen or s.path in seen:
+            raise UserError(
+                f"{source}: {s.path.name} is the second clip of method {s.method}, "
+                f"prompt {s.prompt_id}, seed {s.seed}; remove one"
+            )
+        seen |= {item, s.path}
+    return samples

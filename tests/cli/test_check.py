@@ -1,0 +1,108 @@
+import dataclasses
+import json
+
+import pytest
+
+from dfdbench.cli import check as regress
+from dfdbench.cli.check import Line, Result, Size, band, check, compare_golden, update
+from dfdbench.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def size(tiny_checkpoint):
+    return Size(
+        "quick", updates=2, further=1, clips=8, seeds=1, golden=2, batch=2,
+        model=str(tiny_checkpoint),
+        settings=("dp_dmd.grid_steps=4", "dp_dmd.anchor_step=1", "student.steps=2"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reference(size, tmp_path_factory):
+    """A reference of the tiny experiment, made by two repeats."""
+    folder = tmp_path_factory.mktemp("reference")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DFDBENCH_CACHE", str(folder / "cache"))
+        return update(size, folder / "reference.json", 2, folder / "work")
+
+
+def test_the_reference_states_method_provenance_and_both_kinds_of_numbers(reference):
+    known = json.loads(reference.read_text())
+    part = known["quick"]
+    assert "prediction" in known["method"] and part["provenance"]["repeats"] == 2
+    assert len(part["provenance"]["teacher_sha256"]) == 64 and part["provenance"]["versions"]
+    assert set(part["golden"]) == {"dmd2", "dp_dmd", "dfd"}
+    assert "diversity" in part["golden"]["dp_dmd"][0] and len(part["golden"]["dfd"]) == 2
+    assert part["golden"]["dmd2"][0]["critic_fake_score"] > 0
+    assert part["golden"]["dmd2"] != part["golden"]["dp_dmd"]
+    bands = part["bands"]
+    assert {"dfd saturation_mean", "dfd - dmd2_control saturation_mean"} <= set(bands)
+    assert all(len(b["values"]) == 2 and b["low"] < b["high"] for b in bands.values())
+
+
+def test_an_unchanged_program_passes_and_a_changed_loss_fails(
+    reference, size, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DFDBENCH_CACHE", str(reference.parent / "cache"))
+    result = check(size, reference)
+    assert result.passed, result.table()
+    assert len(result.lines) > 20
+
+    from dfdbench.distill import losses
+
+    original = losses.matching_loss
+    monkeypatch.setattr(losses, "matching_loss", lambda g, d: 1.01 * original(g, d))
+    monkeypatch.setattr(regress, "measure", lambda *a, **k: {})
+    changed = check(size, reference)
+    failed = [line.what for line in changed.lines if not line.passed]
+    assert "golden dmd2 update 1 matching" in failed
+    assert "golden dmd2 update 1 critic_fake_score" not in failed
+
+
+def test_bands_are_prediction_intervals():
+    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+    found = band(values)
+    half = 4.604095 * 2.5**0.5 * 1.2**0.5  # t(.995, 4 degrees) of a printed table, s² = 2.5
+    assert found["low"] == pytest.approx(3 - half, rel=1e-5)
+    assert found["high"] == pytest.approx(3 + half, rel=1e-5)
+    equal = band([0.5, 0.5, 0.5])
+    assert equal["high"] - equal["low"] == pytest.approx(2 * regress.LEAST_SPREAD)
+
+
+def test_golden_values_that_moved_or_vanished_fail():
+    known = {"dmd2": [{"matching": 1.0, "norm": 2.0}, {"matching": 0.5, "norm": 0.0}]}
+    same = {"dmd2": [{"matching": 1.0001, "norm": 2.0}, {"matching": 0.5, "norm": 0.0}]}
+    assert all(line.passed for line in compare_golden(same, known))
+    moved = {"dmd2": [{"matching": 1.0003, "norm": 2.0}]}
+    failed = [line.what for line in compare_golden(moved, known) if not line.passed]
+    assert failed == [
+        "golden dmd2 update 1 matching", "golden dmd2 update 2 matching",
+        "golden dmd2 update 2 norm",
+    ]  # fmt: skip
+
+
+def test_the_table_puts_failures_first():
+    result = Result("quick", [Line("a", 1.0, 0, 2), Line("b", None, 0, 2), Line("c", 3.0, 0, 2)])
+    lines = result.table().splitlines()
+    assert [line.split()[:2] for line in lines[1:4]] == [["FAIL", "b"], ["FAIL", "c"], ["ok", "a"]]
+    assert "missing" in lines[1] and "2 outside" in lines[-1] and not result.passed
+    assert result.as_dict()["lines"][1]["passed"] is False
+
+
+def test_a_reference_that_does_not_fit_is_refused_before_anything_is_trained(
+    reference, size, tmp_path
+):
+    with pytest.raises(UserError, match=r"no such reference.*check --update --quick"):
+        check(size, tmp_path / "none.json")
+    with pytest.raises(UserError, match="holds no full experiment"):
+        check(dataclasses.replace(size, name="full"), reference)
+    with pytest.raises(UserError, match="made by another quick experiment"):
+        check(dataclasses.replace(size, updates=3), reference)
+    other = json.loads(reference.read_text())
+    other["quick"]["provenance"]["teacher_sha256"] = "0" * 64
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    with pytest.raises(UserError, match="other weights"):
+        check(size, tmp_path / "other.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        check(size, tmp_path / "broken.json")

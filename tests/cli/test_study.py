@@ -1,0 +1,130 @@
+"""Studies: from a file of arms to a report, side by side, resumable."""
+
+import json
+
+import pytest
+
+from dfdbench.cli.study import Arm, Study, jobs_of, load_study, run_study, shipped_studies
+from dfdbench.distill.recipe import load_recipe, shipped_recipes
+from dfdbench.utils.errors import UserError
+
+TINY = (
+    "data.count=4", "optim.batch=2", "student.steps=2", "dp_dmd.grid_steps=4",
+    "dp_dmd.anchor_step=1", "log.every=1", "log.probe_every=1", "log.decode_every=2",
+    "schedule.student_updates=1",
+)  # fmt: skip
+ARMS = (
+    Arm("dmd2", "toy/dmd2", None, ("schedule.student_updates=2",)),
+    Arm("dmd2_control", "toy/dmd2_control", "dmd2"),
+    Arm("dfd", "toy/dfd", "dmd2"),
+    Arm("dp_dmd", "toy/dp_dmd"),
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DFDBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_whole_chain_leaves_a_report_and_a_second_call_redoes_nothing_else(
+    tmp_path, tiny_checkpoint, monkeypatch
+):
+    study = Study("tiny", ARMS, TINY, seeds=1)
+    page = run_study(study, tmp_path / "q", (0,), str(tiny_checkpoint), processes=1)
+    assert page == tmp_path / "q" / "report" / "index.html" and page.is_file()
+    summary = json.loads((page.parent / "summary.json").read_text())
+    assert list(summary) == ["real", "teacher", "dmd2", "dmd2_control", "dp_dmd", "dfd"]
+    assert all("saturation_mean" in metrics for metrics in summary.values())
+    assert summary["dfd"]["student_updates"] == 1
+    assert summary["dfd"]["student_updates_total"] == 3
+    deltas = json.loads((page.parent / "deltas.json").read_text())
+    assert "dfd - dmd2_control" in deltas and "dmd2 - teacher" in deltas
+    figures = {path.stem for path in (page.parent / "figures").glob("*.png")}
+    assert {"seed-grid", "training-curves", "discrepancy"} <= figures
+
+    runs = tmp_path / "q" / "runs"
+    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*.mp4")}
+    before |= {p: p.stat().st_mtime_ns for p in runs.rglob("*.safetensors")}
+    assert len([p for p in before if p.suffix == ".mp4"]) == 6 * 12
+    monkeypatch.setattr(
+        "dfdbench.report.page.report", lambda sources, out, against: out / "index.html"
+    )
+    run_study(study, tmp_path / "q", (0,), str(tiny_checkpoint), processes=1)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_students_that_one_does(tmp_path, tiny_checkpoint):
+    study = Study("tiny", ARMS[:3], TINY, seeds=1)
+    for processes in (1, 2):
+        run_study(study, tmp_path / str(processes), (0, 1), str(tiny_checkpoint), processes)
+    for arm in ("dmd2", "dmd2_control", "dfd"):
+        for seed in (0, 1):
+            hashes = {
+                json.loads((tmp_path / p / "runs" / f"{arm}-seed{seed}" / "run.json").read_text())[
+                    "student_sha256"
+                ]
+                for p in "12"
+            }
+            assert len(hashes) == 1
+
+
+def test_a_failed_arm_is_named_and_the_others_are_finished(tmp_path, tiny_checkpoint):
+    broken = Arm("broken", "toy/dmd2", None, ("optim.lr=1e30",))
+    child = Arm("child", "toy/dfd", "broken")
+    study = Study("tiny", (broken, child, ARMS[0]), TINY, seeds=1)
+    with pytest.raises(UserError, match=r"broken-seed0.*child-seed0"):
+        run_study(study, tmp_path, (0,), str(tiny_checkpoint), processes=1)
+    assert (tmp_path / "runs" / "dmd2-seed0" / "scores.sqlite").is_file()
+
+
+def test_every_shipped_study_names_shipped_recipes_and_earlier_arms(tmp_path):
+    assert {"toy/main", "toy/questions", "toy/quickstart"} <= set(shipped_studies())
+    assert not set(shipped_studies()) & set(shipped_recipes())
+    for name in shipped_studies():
+        study = load_study(name)
+        jobs = jobs_of(study, tmp_path, (0, 1), "toy-t2v", 1)
+        assert len(jobs) == 2 + 2 * len(study.arms)
+        seen = set()
+        for job in jobs:
+            if job.recipe:
+                recipe = load_recipe(job.recipe, job.changes)
+                assert recipe.arm == job.arm and f"seed{recipe.seed}" in job.path.name
+                assert job.parent is None or job.parent in seen
+            seen.add(job.path)
+
+
+def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
+    """The control answers what more training alone does, so it must be as long as DFD."""
+    for name in shipped_studies():
+        updates = {
+            job.arm: load_recipe(job.recipe, job.changes).schedule.student_updates
+            for job in jobs_of(load_study(name), tmp_path, (0,), "toy-t2v", 1)
+            if job.recipe
+        }
+        assert updates["dfd"] == updates["dmd2_control"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[arms.a]\nrecipe='toy/dmd2'\ninit='b'\n", "no arm above it"),
+        ("[arms.a]\nrecipe='toy/dmd2'\ninit='teacher'\n", "no arm above it"),
+        ("[arms.a]\nrecipe='toy/dmd2'\nagainst='b'\n", "against 'b' is no arm above it"),
+        ("[arms.a]\nrecip='toy/dmd2'\n", "did you mean recipe"),
+        ("[arms.a]\n", "no recipe"),
+        ("seeds=3\n", "no arms"),
+        ("[arms", "not valid TOML"),
+    ],
+)
+def test_a_broken_study_is_refused_in_one_line(tmp_path, text, message):
+    file = tmp_path / "study.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        load_study(file)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_study_offers_near_names():
+    with pytest.raises(UserError, match="toy/main"):
+        load_study("toy/mian")

@@ -1,0 +1,294 @@
+"""The plan against what networks and methods really do: counted on the CPU, on the tiny models."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from diffusers import CosmosTransformer3DModel, WanTransformer3DModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
+
+from dfdbench.cli.app import app
+from dfdbench.distill.discriminator import Heads
+from dfdbench.distill.loop import build_networks
+from dfdbench.distill.methods import get_method
+from dfdbench.distill.nets import Networks
+from dfdbench.distill.parallel import Group
+from dfdbench.distill.plan import GIB, Gpu, advice, choose_gpu, flops, make_plan, setup_for, text
+from dfdbench.distill.plan.measure import Live
+from dfdbench.distill.plan.memory import lines, step_bytes
+from dfdbench.distill.plan.trace import Shape, trace
+from dfdbench.distill.recipe import load_recipe, recipe_from_dict
+from dfdbench.distill.stages import grid
+from dfdbench.distill.streams import Stream
+from dfdbench.models.published_configs import real_config
+from dfdbench.models.random_init import blank_family
+from dfdbench.models.registry import load_family
+from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
+from dfdbench.utils.errors import UserError
+
+CLASSES = {
+    "wan2.1-t2v-1.3b": (WanTransformer3DModel, 1_418_996_800),
+    "cosmos-predict2.5-2b": (CosmosTransformer3DModel, 2_059_174_912),
+}
+H100 = Gpu("h100", 79, 989)
+
+
+@pytest.fixture(scope="module")
+def tiny_i2v(tmp_path_factory):
+    return write_checkpoint_i2v(tmp_path_factory.mktemp("model") / "i2v", TINY_I2V, seed=0)
+
+
+def tiny_recipe(model, method="dmd2", **sections):
+    shape = {"frames": 9, "height": 32, "width": 32}
+    return recipe_from_dict({"method": method, "model": str(model), "data": shape, **sections})
+
+
+def shape_of(model) -> Shape:
+    return setup_for(tiny_recipe(model))[1].shape
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_parameters_are_those_of_the_real_network(name):
+    cls, known = CLASSES[name]
+    with torch.device("meta"):
+        network = cls.from_config(real_config(name)["transformer"])
+    small = Shape((16, 2, 4, 4), (8, real_config(name)["text"]["width"]), int("cosmos" in name))
+    found = trace(name, small, False, True)
+    assert found.parameters == sum(p.numel() for p in network.parameters()) == known
+    assert found.blocks * found.block_parameters < known < 2 * found.parameter_bytes
+
+
+def saved_bytes(family, module, batch) -> int:
+    """Distinct storages that autograd saves in a pass, weights among them."""
+    found = {}
+
+    def pack(tensor):
+        found[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    t = torch.full((len(batch.latents),), 0.5)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        family.predict(module, batch.latents, t, batch.conditioning).sum()
+    return sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+
+
+def test_kept_bytes_are_what_autograd_saves_for_one_clip_more(tiny_checkpoint, tiny_i2v):
+    for folder in (tiny_checkpoint, tiny_i2v):
+        shape, family = shape_of(folder), load_family(folder)
+        module = family.new_module()
+        two, three = (saved_bytes(family, module, shape.batch(size)) for size in (2, 3))
+        kept = trace(str(folder), shape, True, False).whole.kept
+        assert kept == pytest.approx(three - two, rel=0.02)
+
+
+def test_live_bytes_are_the_most_held_at_a_time():
+    with Live() as live:
+        a = torch.ones(1000)  # 4000 bytes
+        b = a * 2
+        del a
+        (b + 1).add_(1).view(10, 100)
+    assert live.peak == 8000
+
+
+GAN = {"gan_weight": 0.03}
+CASES = {
+    "dmd2": ("dmd2", {}),
+    "no guidance": ("dmd2", {"teacher": {"cfg": 1.0}}),
+    "sequential guidance": ("dmd2", {"teacher": {"guidance_passes": "sequential"}}),
+    "gan of the fake score": ("dmd2", {"dmd2": GAN | {"r1_weight": 100.0}}),
+    "gan of the teacher": ("dmd2", {"dmd2": GAN | {"gan_features": "teacher", "blocks": [0]}}),
+    "dfd on real": ("dfd", {"dfd": {"p": 1.0, "cfg_dfd": 1.0}}),
+    "dfd mixed": ("dfd", {"dfd": {"w": 0.5}}),
+    "dfd above a level": ("dfd", {"dfd": {"p": 1.0, "t_min": 0.4, "cfg_dfd": 1.0}}),
+    "dp_dmd": ("dp_dmd", {"dp_dmd": {"anchor_step": 3}}),
+    "dp_dmd last": ("dp_dmd", {"dp_dmd": {"anchor_step": 1, "gradient_steps": "last"}}),
+}
+
+
+def networks(recipe, setup, family) -> Networks:
+    heads = None
+    if setup.taps:
+        heads = Heads(len(setup.taps), family.feature_width(family.teacher))
+    return Networks(
+        family=family, student=family.new_module(), critic=family.new_module(), heads=heads,
+        negative=setup.shape.batch(1).conditioning, cfg=recipe.teacher.cfg, times=grid(recipe),
+        guidance_passes=recipe.teacher.guidance_passes, blocks=setup.taps,
+        gan_teacher=recipe.dmd2.gan_features == "teacher",
+    )  # fmt: skip
+
+
+def counted(recipe, setup, family, student, rng) -> int:
+    """FLOPs of one real step of the method, forward and backward."""
+    nets, method = networks(recipe, setup, family), get_method(recipe.method)
+    if nets.heads is not None:
+        nets.train_only(*((nets.student,) if student else (nets.critic, nets.heads)))
+    loss = method.student_loss if student else method.critic_loss
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        loss(setup.shape.batch(1), nets, recipe, rng).loss.backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_flops_of_a_step_are_those_of_the_method_itself(name, tiny_checkpoint):
+    method, sections = CASES[name]
+    recipe, setup = setup_for(tiny_recipe(tiny_checkpoint, method, **sections))
+    family, rng = load_family(tiny_checkpoint), Stream(0, 0, 0, torch.device("cpu"))
+    for student in (True, False):
+        real = counted(recipe, setup, family, student, rng)
+        assert flops(setup, student)[0] == pytest.approx(real, rel=0.01)
+
+
+def test_flops_of_image_to_video_count_the_given_frame_as_the_network_does(tiny_i2v):
+    recipe, setup = setup_for(tiny_recipe(tiny_i2v, dmd2=GAN))
+    family, rng = load_family(tiny_i2v), Stream(0, 0, 0, torch.device("cpu"))
+    for student in (True, False):
+        real = counted(recipe, setup, family, student, rng)
+        assert flops(setup, student)[0] == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "sections", "draw"),
+    [
+        ("dmd2", {"student": {"input": "backward_simulation"}}, 4),
+        ("dp_dmd", {"dp_dmd": {"anchor_step": 1, "gradient_steps": "random"}}, 3),
+    ],
+)
+def test_flops_are_means_over_random_exits(method, sections, draw, tiny_checkpoint, monkeypatch):
+    recipe, setup = setup_for(tiny_recipe(tiny_checkpoint, method, **sections))
+    family, rng = load_family(tiny_checkpoint), Stream(0, 0, 0, torch.device("cpu"))
+    for student in (True, False):
+        found = []
+        for exit_ in range(draw):
+            monkeypatch.setattr(rng, "integer", lambda name, high, exit_=exit_: exit_)
+            found.append(counted(recipe, setup, family, student, rng))
+        assert flops(setup, student)[0] == pytest.approx(sum(found) / draw, rel=0.01)
+
+
+def test_wans_flops_follow_from_its_sizes():
+    """2 a multiply-add: every weight of a block meets every token, but for keys and values of the
+    text; attention is 4 L² D and 4 L L' D."""
+    shape = Shape((16, 21, 60, 104), (512, 4096))
+    found = trace("wan2.1-t2v-1.3b", shape, False, True)
+    tokens, width, text_tokens = 21 * 30 * 52, 1536, 512
+    matrices = 6 * width**2 + 2 * width * 8960
+    linear = 2 * tokens * matrices + 2 * text_tokens * 2 * width**2
+    assert found.tokens == tokens
+    assert found.block.forward == linear + 4 * tokens * width * (tokens + text_tokens)
+
+
+def test_memory_is_the_sum_of_its_lines_and_the_states_are_exact(tiny_checkpoint):
+    _, setup = setup_for(tiny_recipe(tiny_checkpoint, optim={"ema": 0.9}))
+    count = sum(p.numel() for p in load_family(tiny_checkpoint).new_module().parameters())
+    found = lines(setup)
+    assert found["AdamW (float32, twice)"] == 2 * 2 * 4 * count
+    assert found["gradients of one network (float32)"] == 4 * count
+    assert found["average of the student (float32)"] == 4 * count
+    plan = make_plan(setup.recipe, 1, H100, 0.4)
+    assert plan["memory_bytes"] == {**found, "total": sum(found.values())}
+
+
+def test_eight_gpus_hold_an_eighth_of_the_states_and_take_an_eighth_of_the_time():
+    recipe = load_recipe("wan2.1-t2v-1.3b/dmd2")
+    one, eight = (make_plan(recipe, gpus, H100, 0.4) for gpus in (1, 8))
+    states = "AdamW (float32, twice)"
+    assert eight["memory_bytes"][states] == one["memory_bytes"][states] // 8
+    assert eight["hours"] == pytest.approx(one["hours"] / 8)
+    assert one["fits"] and one["memory_bytes"]["total"] < 60 * GIB
+    update = one["flops"]["student_update"]
+    assert one["seconds_a_student_update"] == pytest.approx(update / (0.4 * 989e12))
+    assert one["samples_a_second"] == pytest.approx(16 * 5 / one["seconds_a_student_update"])
+
+
+def test_what_does_not_fit_is_mended_in_order():
+    changes = ["optim.gradient_checkpointing=false", "optim.accumulate=4"]
+    _, setup = setup_for(load_recipe("wan2.1-t2v-1.3b/dmd2", changes))
+    small = dataclasses.replace(H100, memory=30)
+    said = [line.split(":")[0] for line in advice(setup, small)]
+    assert said[:3] == [
+        "--set optim.gradient_checkpointing=true",
+        "--set optim.accumulate=16",
+        "2 GPUs (torchrun --nproc-per-node 2)",
+    ]
+    totals = [float(line.split(":")[1].split()[0]) for line in advice(setup, small)]
+    assert totals == sorted(totals, reverse=True) and totals[-1] <= 30
+    assert "none of these" in advice(setup, dataclasses.replace(H100, memory=1))[-1]
+
+
+def test_a_second_stage_plans_the_first_too():
+    plan = make_plan(load_recipe("wan2.1-t2v-1.3b/dfd"), 8, H100, 0.4)
+    assert plan["first_stage"]["student_updates"] == 5000
+    assert "before it, unless --init" in text(plan)
+    assert make_plan(load_recipe("wan2.1-t2v-1.3b/dfd"), 8, H100, 0.4, False)["first_stage"] is None
+
+
+def test_the_command_prints_json_and_says_what_is_wrong():
+    runner = CliRunner()
+    done = runner.invoke(app, ["distill", "--method", "dfd", "--plan", "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["method"] == "dfd"
+    for arguments, says in [
+        (["--gpu", "h10"], "did you mean h100"),
+        (["--gpu-memory", "80"], "--gpu-memory and --tflops belong together"),
+        (["--gpus", "4"], "--set optim.accumulate=4"),
+        (["--gpus", "3"], "divides optim.batch = 8"),
+        (["--model", "someone/model"], "unknown model without its weights"),
+    ]:
+        failed = runner.invoke(app, ["distill", "--method", "dfd", "--plan", *arguments])
+        assert failed.exit_code == 2 and says in failed.output
+
+
+def test_a_gpu_of_ones_own_needs_both_numbers():
+    assert choose_gpu("h100", 48, 100) == Gpu("own", 48, 100)
+    with pytest.raises(UserError, match="belong together"):
+        choose_gpu("h100", None, 100)
+
+
+PEAKS = {
+    "checkpointing": ("dmd2", {}, True),
+    "no checkpointing": ("dmd2", {}, False),
+    "gan of the teacher": ("dmd2", {"dmd2": GAN | {"gan_features": "teacher"}}, False),
+    "gan of the fake score": ("dmd2", {"dmd2": GAN}, True),
+    "dp_dmd": ("dp_dmd", {}, True),
+}
+
+
+@pytest.mark.parametrize("name", PEAKS)
+def test_a_step_holds_at_its_peak_what_the_plan_says(name):
+    """All that the real losses allocate in two rounds, in bfloat16, beside the networks."""
+    method, sections, checkpointing = PEAKS[name]
+    optim = {"batch": 2, "gradient_checkpointing": checkpointing}
+    data = {"frames": 17, "height": 192, "width": 192}
+    recipe, setup = setup_for(
+        recipe_from_dict(
+            {"method": method, "model": "toy-t2v", "data": data, "optim": optim, **sections}
+        )
+    )
+    batch, rng = setup.shape.batch(2), Stream(0, 0, 0, torch.device("cpu"))
+    with blank_family("toy-t2v", torch.bfloat16) as blank:
+        nets = build_networks(
+            recipe,
+            blank.family,
+            get_method(method),
+            None,
+            Group(),
+            setup.shape.batch(1).conditioning,
+        )
+        nets.autocast = torch.bfloat16
+        for student in (True, False):
+            if nets.heads is not None:
+                nets.train_only(*((nets.student,) if student else (nets.critic, nets.heads)))
+            loss = get_method(method).student_loss if student else get_method(method).critic_loss
+            with Live() as live:
+                for _ in range(2):
+                    loss(batch, nets, recipe, rng).loss.backward()
+            nets.student.zero_grad()
+            nets.critic.zero_grad()
+            kept, working = step_bytes(setup, student)
+            gradients = lines(setup)["gradients of one network (float32)"]
+            ratio = (kept + working + gradients) / live.peak
+            assert 0.95 <= ratio <= 1.35

@@ -1,0 +1,97 @@
+"""Every kind of input names its clips; a bad manifest is one clear line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.manifest import collect
+
+
+def manifest(folder: Path, *lines: str, name: str = "manifest.jsonl") -> Path:
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def row(**columns: object) -> str:
+    return json.dumps({"path": "a.mp4", "method": "dfd", **columns})
+
+
+def test_manifest_columns_become_a_sample(tmp_path: Path) -> None:
+    cells = row(prompt_id="p", prompt="a ball", seed=3, frames=17, image="first/a.png")
+    found = collect(manifest(tmp_path, cells), "released-clips")
+    expected = (tmp_path / "a.mp4", "p", "a ball", 3, "dfd", tmp_path / "first" / "a.png")
+    assert found.samples == [expected]
+    assert found.store == Path(f"scores-{tmp_path.name}") / "scores.sqlite" and not found.is_run
+
+
+def test_csv_and_jsonl_name_the_same_clips(tmp_path: Path) -> None:
+    lines = manifest(tmp_path, row(prompt_id="p", seed=3), row(path="b.mp4", prompt_id="q"))
+    table = manifest(
+        tmp_path, "path,prompt_id,seed,method", "a.mp4,p,3,dfd", "b.mp4,q,,dfd", name="list.csv"
+    )
+    assert collect(lines, "s").samples == collect(table, "s").samples
+    assert collect(table, "s").store.parent.name == "scores-list"
+
+
+def test_a_folder_is_its_manifest_if_it_has_one(tmp_path: Path) -> None:
+    path = manifest(tmp_path, row(seed=1))
+    (tmp_path / "other.mp4").write_bytes(b"")
+    assert collect(tmp_path, "s").samples == collect(path, "s").samples
+
+
+def test_a_folder_of_videos_is_read_by_vbench_names(tmp_path: Path) -> None:
+    folder = tmp_path / "dmd2"
+    folder.mkdir()
+    for name in ("a red fox-0.mp4", "a red fox-12.mp4", "no index.mp4", "notes.txt"):
+        (folder / name).touch()
+    found = collect(folder, "s").samples
+    assert [(s.prompt, s.seed, s.method) for s in found] == [
+        ("a red fox", 0, "dmd2"),
+        ("a red fox", 12, "dmd2"),
+        ("no index", None, "dmd2"),
+    ]
+    assert {s.method for s in collect(folder, "s", method_name="mine").samples} == {"mine"}
+
+
+def test_a_run_is_read_by_suite(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    videos = tmp_path / "videos" / "toy-t2v"
+    videos.mkdir(parents=True)
+    manifest(videos, row(path="p/1.mp4", prompt_id="p", seed=1), name="samples.jsonl")
+    found = collect(tmp_path, "toy-t2v")
+    assert found.samples[0].path == videos / "p" / "1.mp4"
+    assert found.store == tmp_path / "scores.sqlite" and found.is_run
+    with pytest.raises(UserError, match="dfdbench generate"):
+        collect(tmp_path, "other")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "manifest.jsonl:2: not JSON"),
+        ("[1]", "not a JSON object"),
+        (json.dumps({"file": "a.mp4"}), "no 'path'.*found file"),
+        (json.dumps({"path": "b.mp4"}), "--method-name"),
+        (row(path="b.mp4", seed="one"), "seed 'one'"),
+        (row(path="b.mp4", prompt_id="p", seed=1), "second clip"),
+        (row(), "second clip"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, says: str) -> None:
+    path = manifest(tmp_path, row(prompt_id="p", seed=1), line)
+    with pytest.raises(UserError, match=says) as caught:
+        collect(path, "s")
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_score_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="names no videos"):
+        collect(tmp_path, "s")
+    with pytest.raises(UserError, match="no such run"):
+        collect(tmp_path / "missing", "s")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(UserError, match="manifest"):
+        collect(tmp_path / "binary", "s")

@@ -1,0 +1,191 @@
+"""The list of VBench's weights agrees with the families that read them; `assets get` fills it."""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from dfdbench.cli import doctor
+from dfdbench.cli.app import app
+from dfdbench.evaluate.metrics import FAMILY_NAMES, Setting, get_family
+from dfdbench.evaluate.vbench.totals import STATIC
+from dfdbench.generate.suites.dimensions import DIMENSIONS
+from dfdbench.utils import vbench_catalogue as catalogue
+from dfdbench.utils import vbench_download as download
+from dfdbench.utils.errors import MissingWeights, UserError
+from dfdbench.utils.fetch import expand
+from dfdbench.utils.vbench_weights import WEIGHTS, Weights, cotracker_folder
+
+NATIVE = [w for w in WEIGHTS if not w.bridge]
+BRIDGE = "vbench_bridge"  # its files are the official package's to find
+FAMILIES = [name for name in FAMILY_NAMES if name.startswith("vbench_") and name != BRIDGE]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of VBench, and no other."""
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "vbench"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DFDBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "vbench"
+
+
+def put(path: Path, data: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def lacking() -> set[str]:
+    """The metrics whose family misses weights."""
+    lost = set()
+    for name in FAMILIES:
+        family = get_family(name)
+        try:
+            family.find(Setting())  # type: ignore[misc]
+        except MissingWeights:
+            lost |= {m.name for m in family.metrics} & {*DIMENSIONS, STATIC}
+    return lost
+
+
+@pytest.mark.parametrize("lost", NATIVE, ids=lambda w: Path(w.path).name)
+def test_without_a_file_go_the_dimensions_that_it_unlocks_and_no_others(
+    lost: Weights, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("vbench_motion_smoothness", "vbench_imaging_quality"):  # code of packages
+        monkeypatch.setattr(f"dfdbench.evaluate.metrics.{module}.digest", lambda *names: "")
+    put(cotracker_folder() / "hubconf.py")
+    for w in NATIVE:
+        put(cache / w.path)
+    assert lacking() == set()
+    (cache / lost.path).unlink()
+    assert lacking() == set(lost.dimensions)
+
+
+def test_every_dimension_but_flickering_is_unlocked_by_some_file() -> None:
+    unlocked = {dimension for w in WEIGHTS for dimension in w.dimensions}
+    assert unlocked == {*DIMENSIONS, STATIC} - {"temporal_flickering"}
+
+
+def test_rows_say_where_a_file_lies_or_how_to_get_it(cache: Path, tmp_path: Path) -> None:
+    rows = {row["file"]: row for row in catalogue.rows()}
+    assert all(row["state"] == "absent" and row["get"] for row in rows.values())
+    assert len(rows) == len(WEIGHTS) + 2
+    assert rows["amt-s.pth"]["get"] == "dfdbench assets get vbench/amt-s"
+    assert rows["bert-base-uncased"]["get"] == "hf download bert-base-uncased"
+    clone = rows["facebookresearch_co-tracker_main"]["get"].split()
+    assert clone[:2] == ["git", "clone"] and clone[3] == str(cotracker_folder())
+    amt = put(cache / "amt_model/amt-s.pth")
+    clip = put(tmp_path / ".cache/clip/ViT-B-32.pt")
+    lora = put(cache / "dreamsim/ensemble_lora/adapter_model.bin")
+    code = put(cotracker_folder() / "hubconf.py").parent
+    rows = {row["file"]: row for row in catalogue.rows()}
+    here = {row["path"]: row["get"] for row in rows.values() if row["state"] == "present"}
+    assert here == {str(path): "" for path in (amt, clip, lora, code)}
+
+
+def test_doctor_and_assets_show_the_table() -> None:
+    runner = CliRunner()
+    for command in (["assets", "list"], ["doctor"]):
+        text = runner.invoke(app, command).stdout
+        line = next(line for line in text.splitlines() if line.startswith("amt-s.pth"))
+        assert "absent" in line and "motion_smoothness" in line and "vbench/amt-s" in line
+        assert any(line.startswith("tag2text_swin_14m.pth *") for line in text.splitlines())
+        found = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
+        assert found["vbench"] == doctor.vbench_rows()
+
+
+def test_files_of_a_name_come_from_one_source() -> None:
+    for name in download.NAMES:
+        assert len({w.source for w in WEIGHTS if "vbench/" + w.name == name}) == 1
+    assert "vbench/grit" not in expand(["vbench"]) and "vbench/amt-s" in expand(["vbench"])
+    assert not any(name.startswith("vbench/") for name in expand(["all", "offline"]))
+
+
+def sources(monkeypatch: pytest.MonkeyPatch, **of: Path) -> None:
+    """Let the weights of these names come from files on this machine."""
+    changed = tuple(
+        w._replace(source=of[w.name].as_uri()) if w.name in of else w for w in WEIGHTS
+    )  # fmt: skip
+    monkeypatch.setattr(download, "WEIGHTS", changed)
+
+
+def get(*names: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["assets", "get", *names])
+    return done.exit_code, done.output
+
+
+def test_a_named_file_is_fetched_once(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = put(tmp_path / "there.pth", b"weights" * 1000)
+    sources(monkeypatch, **{"amt-s": source})
+    code, text = get("vbench/amt-s")
+    assert code == 0 and f"vbench/amt-s: now in {cache / 'amt_model'}" in text
+    assert (cache / "amt_model/amt-s.pth").read_bytes() == source.read_bytes()
+    assert [p.name for p in cache.rglob("*") if p.is_file()] == ["amt-s.pth"]
+    source.unlink()
+    assert get("vbench/amt-s") == (0, f"vbench/amt-s: already in {cache / 'amt_model'}\n")
+
+
+def test_an_archive_gives_its_files_their_places(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = ["clip_vitb16_pretrain.pth.tar", "open_clip_vitb16_pretrain.pth.tar"]
+    members += ["ensemble_lora/adapter_config.json", "ensemble_lora/adapter_model.bin"]
+    archive = tmp_path / "dreamsim.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for member in ["../outside.txt", *members]:
+            opened.writestr(f"models/{member}", member)
+    sources(monkeypatch, dreamsim=archive)
+    kept = put(cache / "dreamsim" / members[0], b"mine")
+    assert get("vbench/dreamsim")[0] == 0
+    assert kept.read_bytes() == b"mine"
+    for member in members[1:]:
+        assert (cache / "dreamsim" / member).read_text() == member
+    assert len([p for p in cache.rglob("*") if p.is_file()]) == 4
+
+
+def test_what_cannot_be_had_is_said_in_one_line(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources(monkeypatch, **{"amt-s": tmp_path / "no.pth", "raft-things": tmp_path / "no.zip"})
+    code, text = get("vbench/amt-s", "vbench/raft-things")
+    lines = text.splitlines()
+    assert code == 2 and len(lines) == 2
+    assert lines[0].startswith("error: cannot get file:")
+    assert lines[0].endswith(f"put it at {cache / 'amt_model/amt-s.pth'}")
+    with zipfile.ZipFile(tmp_path / "no.zip", "w") as opened:
+        opened.writestr("readme", "")
+    with pytest.raises(UserError, match=r"not the archive that holds raft-things\.pth; put it at"):
+        download.fetch("vbench/raft-things")
+    put(tmp_path / "no.zip", b"no archive")
+    with pytest.raises(UserError, match=r"not the archive"):
+        download.fetch("vbench/raft-things")
+    assert not [p for p in cache.rglob("*") if p.is_file()]
+
+
+def test_a_download_that_breaks_off_leaves_nothing(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def short(url: str, timeout: float) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(headers={"Content-Length": "10"}, read=io.BytesIO(b"1234").read)
+
+    monkeypatch.setattr(download, "urlopen", short)
+    with pytest.raises(UserError, match="broke off after 4 of 10 bytes"):
+        download.fetch("vbench/amt-s")
+    assert not [p for p in cache.rglob("*") if p.is_file()]
+
+
+def test_an_unknown_name_offers_near_ones() -> None:
+    assert "did you mean vbench/amt-s" in get("vbench/amts")[1]
