@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.toy.checkpoint import TINY, write_checkpoint
 
@@ -19,6 +19,6 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_family(tiny_checkpoint: Path) -> Family:
+def tiny_family(tiny_checkpoint: Path) -> ModelFamily:
     """The family adapter of the tiny checkpoint; treat its teacher as read-only."""
     return load_family(tiny_checkpoint)

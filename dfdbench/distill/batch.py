@@ -18,12 +18,12 @@ class Batch(NamedTuple):
     conditioning: Conditioning
 
 
-def make_batch(latents: Tensor, conditioning: Conditioning, clean_frames: int = 0) -> Batch:
+def make_batch(latents: Tensor, conditioning: Conditioning, conditioning_frames: int = 0) -> Batch:
     """The batch of clips (B C T H W) and their prompts: the one place where every source's is made.
 
-    clean_frames: the family's; so many first latent frames of the clip itself are what it is given.
+    conditioning_frames: the family's; so many first latent frames of the clip are what it is given.
     The autoencoder is causal: they are those of the clip's beginning encoded alone.
     """
-    if clean_frames:
-        conditioning = conditioning.given(latents[:, :, :clean_frames])
+    if conditioning_frames:
+        conditioning = conditioning.given(latents[:, :, :conditioning_frames])
     return Batch(latents, conditioning)

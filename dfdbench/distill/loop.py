@@ -26,7 +26,7 @@ from dfdbench.distill.parallel import Group
 from dfdbench.distill.recipe import Recipe
 from dfdbench.distill.streams import Stream, seeded
 from dfdbench.models.conditioning import Conditioning
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.utils.device import compute_dtype
 from dfdbench.utils.errors import UserError
@@ -103,7 +103,7 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
 
 def build_networks(
     recipe: Recipe,
-    family: Family,
+    family: ModelFamily,
     method: Method,
     parent: Run | None,
     group: Group,

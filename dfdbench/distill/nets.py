@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dfdbench.distill import parallel
 from dfdbench.models.conditioning import Conditioning
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import x0_from_v
 from dfdbench.models.sampling import guided_v
 
@@ -46,7 +46,7 @@ class Networks:
         skeletons: empty copies of student and fake score, where they are cut among processes.
     """
 
-    family: Family
+    family: ModelFamily
     student: nn.Module
     critic: nn.Module
     negative: Conditioning
@@ -69,7 +69,7 @@ class Networks:
 
     def free(self, x: Tensor) -> Tensor:
         """The latent frames (B C T' H W) that are generated: all but the family's clean ones."""
-        clean = self.family.clean_frames
+        clean = self.family.conditioning_frames
         return x[:, :, clean:] if clean else x
 
     def student_v(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

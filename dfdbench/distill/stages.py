@@ -16,7 +16,7 @@ import torch
 from dfdbench.distill.data.clips import Clips
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.recipe import UNDECISIVE, Recipe, load_recipe, recipe_from_dict
-from dfdbench.models.family import Defaults, Family
+from dfdbench.models.family import Defaults, ModelFamily
 from dfdbench.models.flow import student_times
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run, weights_sha256
@@ -24,7 +24,7 @@ from dfdbench.utils.run import Run, weights_sha256
 MUST_AGREE = ("model", "data", "student.steps", "student.times", "schedule.shift")
 
 
-def check_family(recipe: Recipe, family: Family) -> None:
+def check_family(recipe: Recipe, family: ModelFamily) -> None:
     """Refuse a model of another kind than the recipe is written for."""
     if recipe.family and recipe.family != family.name:
         raise UserError(
@@ -96,7 +96,7 @@ def parent_run(
     recipe: Recipe,
     out: Path,
     init: Path | None,
-    family: Family,
+    family: ModelFamily,
     train: Callable[[Recipe, Path], Run],
     talk: bool = True,
 ) -> Run | None:
@@ -131,7 +131,7 @@ def parent_run(
     return train(first, folder)
 
 
-def _check_agreement(recipe: Recipe, run: Run, family: Family) -> None:
+def _check_agreement(recipe: Recipe, run: Run, family: ModelFamily) -> None:
     theirs, ours = run.info["recipe"], recipe.as_dict()
     if run.info["teacher_sha256"] == weights_sha256(family.path / "transformer"):
         ours["model"] = theirs["model"]  # the same weights by another name
@@ -178,7 +178,7 @@ def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") 
 
 def describe(
     recipe: Recipe,
-    family: Family,
+    family: ModelFamily,
     clips: Clips,
     parent: Run | None,
     run_path: Path,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfdbench.evaluate.metrics import Family, GroupValue, Reading
+from dfdbench.evaluate.metrics import GroupValue, MetricFamily, Reading
 from dfdbench.evaluate.schema import condition_of
 from dfdbench.evaluate.store import Store
 from dfdbench.generate.suites.base import Suite
@@ -20,7 +20,7 @@ MOST_NAMED = 12  # prompts in a line
 class _Readings:
     """What a family stored of the clips of a suite."""
 
-    def __init__(self, store: Store, suite: Suite, family: Family) -> None:
+    def __init__(self, store: Store, suite: Suite, family: MetricFamily) -> None:
         self.store, self.needs = store, family.needs
         metrics = family.at("video")
         self.arrays = [m.name for m in metrics if m.kind == "array"]
@@ -40,7 +40,7 @@ class _Readings:
 
 
 def group_values(
-    store: Store, suite: Suite, families: Sequence[Family], reference: str | None
+    store: Store, suite: Suite, families: Sequence[MetricFamily], reference: str | None
 ) -> list[str]:
     """Compute and store the values of level "prompt"; returns a line for each prompt left out."""
     mixed = _mixed_sizes(store, suite)
@@ -86,7 +86,7 @@ def _mixed_sizes(store: Store, suite: Suite) -> dict[tuple[str, str], str]:
 
 
 def pooled_values(
-    store: Store, suite: Suite, families: Sequence[Family], reference: str | None
+    store: Store, suite: Suite, families: Sequence[MetricFamily], reference: str | None
 ) -> None:
     """Compute and store the values of level "pooled": every other method against `reference`.
 

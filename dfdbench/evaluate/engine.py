@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from dfdbench.evaluate.aggregate import find_missing, group_values, pooled_values
 from dfdbench.evaluate.match import asks, match, record
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting, get_family
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting, get_family
 from dfdbench.evaluate.schema import Key, Row, Shape, condition_of
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.summary import Summary
@@ -133,9 +133,9 @@ def score(
 
 def _ready(
     names: Sequence[str], setting: Setting
-) -> tuple[list[Family], dict[str, str], list[str]]:
+) -> tuple[list[MetricFamily], dict[str, str], list[str]]:
     """Families whose weights are here, the weights' sha256 by family, a line for each other one."""
-    ready, weights, skipped = list[Family](), dict[str, str](), list[str]()
+    ready, weights, skipped = list[MetricFamily](), dict[str, str](), list[str]()
     for name in dict.fromkeys(names):
         family = get_family(name)
         try:
@@ -190,7 +190,7 @@ class _Models:
         self.setting, self.weights = setting, weights
         self._loaded: dict[str, Compute] = {}
 
-    def get(self, family: Family) -> Compute:
+    def get(self, family: MetricFamily) -> Compute:
         """The family's function; loads its model the first time."""
         if family.name not in self._loaded:
             self._loaded[family.name] = family.load(self.setting)
@@ -200,7 +200,7 @@ class _Models:
                 torch.backends.cudnn.allow_tf32 = False  # the key says float32
         return self._loaded[family.name]
 
-    def key(self, family: Family, metric: Metric, row: Row | None, decoder: str) -> Key:
+    def key(self, family: MetricFamily, metric: Metric, row: Row | None, decoder: str) -> Key:
         """The key of one score; without a row, of the metric's scores of any clip."""
         device = self.setting.device.split(":")[0] if family.model else "cpu"
         condition = condition_of(family.needs, row.prompt, row.image) if row else ""
@@ -216,7 +216,7 @@ class _Job:
 
     sample: Sample
     row: Row
-    families: list[tuple[Family, Compute]]
+    families: list[tuple[MetricFamily, Compute]]
 
 
 Scores = dict[Key, float | np.ndarray | None]
@@ -228,7 +228,7 @@ class _Engine:
 
     store: Store
     suite: Suite
-    families: list[Family]
+    families: list[MetricFamily]
     models: _Models
     workers: int | None
     summary: Summary
@@ -289,7 +289,7 @@ class _Engine:
                 self.summary.reused += 1
                 self.bar.step()
 
-    def _is_known(self, family: Family, row: Row, known: set[Key]) -> bool:
+    def _is_known(self, family: MetricFamily, row: Row, known: set[Key]) -> bool:
         # A file that the preferred decoder cannot read was scored through the fallback.
         if condition_of(family.needs, row.prompt, row.image) is None:
             return True  # nothing to compute

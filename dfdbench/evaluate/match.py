@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dfdbench.evaluate.metrics import Family
+from dfdbench.evaluate.metrics import MetricFamily
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.vbench.totals import STATIC
 from dfdbench.generate.suites.base import FLICKERING, Suite, text_key
@@ -45,7 +45,9 @@ class Matched(NamedTuple):
     notes: list[str]
 
 
-def match(collections: Sequence[Collection], suite: Suite, families: Iterable[Family]) -> Matched:
+def match(
+    collections: Sequence[Collection], suite: Suite, families: Iterable[MetricFamily]
+) -> Matched:
     """Give every clip of one store its prompt id and, in a suite of VBench, its text and image.
 
     Args:
@@ -99,7 +101,7 @@ def record(store: Store, suite: Suite, facts: dict[str, str], paths: set[str]) -
     store.set_meta(facts)
 
 
-def asks(suite: Suite, prompt_id: str, family: Family) -> bool:
+def asks(suite: Suite, prompt_id: str, family: MetricFamily) -> bool:
     """Whether a clip of this prompt should get the family's values: VBench's info file says so.
 
     A family without a dimension of VBench is for every clip.

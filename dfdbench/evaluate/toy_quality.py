@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dfdbench.evaluate.metrics import oracle as oracle_metrics
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import batch_noise, predictor, sample_teacher
 from dfdbench.toy import oracle, world
@@ -53,7 +53,7 @@ def oracle_accuracy(frames: np.ndarray, truth: world.Attributes) -> dict[str, fl
 
 
 @torch.no_grad()
-def vae_quality(family: Family, count: int = 512, batch: int = 16) -> dict[str, Any]:
+def vae_quality(family: ModelFamily, count: int = 512, batch: int = 16) -> dict[str, Any]:
     """PSNR of held-out clips through the VAE, and the oracle's accuracy before and after it."""
     clips = held_out(count)
     psnr: list[float] = []
@@ -76,7 +76,7 @@ def vae_quality(family: Family, count: int = 512, batch: int = 16) -> dict[str, 
 
 @torch.no_grad()
 def teacher_samples(
-    family: Family, count: int, cfg: float, steps: int, batch: int = 32, decoded: bool = True
+    family: ModelFamily, count: int, cfg: float, steps: int, batch: int = 32, decoded: bool = True
 ) -> tuple[np.ndarray, list[world.Caption]]:
     """`count` clips (B T H W 3) spread evenly over the captions, and the caption of each."""
     prompts = world.captions()

@@ -14,7 +14,7 @@ from dfdbench.evaluate.metrics import oracle as oracle_metrics
 from dfdbench.evaluate.metrics.first_frame import psnr
 from dfdbench.evaluate.metrics.oracle_i2v import OPEN
 from dfdbench.evaluate.toy_quality import to_frames
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import batch_noise, predictor, sample_teacher
 from dfdbench.toy import oracle, world
@@ -73,7 +73,7 @@ def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
 
 @torch.no_grad()
 def teacher_samples(
-    family: Family, given: world.Attributes, count: int, cfg: float, steps: int, shift: float
+    family: ModelFamily, given: world.Attributes, count: int, cfg: float, steps: int, shift: float
 ) -> np.ndarray:
     """uint8 (N K T H W 3): `count` samples from the first frame of each of the N clips."""
     (captions, prompts), d = prompts_of(given), family.defaults
@@ -93,7 +93,7 @@ def teacher_samples(
 
 
 @torch.no_grad()
-def real_samples(family: Family, given: world.Attributes, count: int) -> np.ndarray:
+def real_samples(family: ModelFamily, given: world.Attributes, count: int) -> np.ndarray:
     """Like `teacher_samples`, of real continuations through the autoencoder."""
     clips = [continuations(given[slice(i, i + 1)], count, i) for i in range(len(given))]
     return np.stack(

@@ -19,7 +19,7 @@ from dfdbench.distill.stages import grid
 from dfdbench.generate.real import real_clip, real_continuation
 from dfdbench.generate.suites.base import TOY_PICTURE, Prompt, Suite
 from dfdbench.models.conditioning import Conditioning, concatenate
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.sampling import (
     batch_noise,
     compile_blocks,
@@ -64,7 +64,7 @@ class Maker(NamedTuple):
     prepare: Callable[[Sequence[Item]], Sampler]
 
 
-def clip_shape(run: Run, family: Family) -> tuple[int, int, int]:
+def clip_shape(run: Run, family: ModelFamily) -> tuple[int, int, int]:
     """Frames, height and width of the run's clips: its recipe's, else the model's own."""
     d, data = family.defaults, run.info.get("recipe", {}).get("data", {})
     frames, height, width = (data.get(name) for name in ("frames", "height", "width"))
@@ -77,7 +77,7 @@ class Conditions:
     shape: frames, height and width of the clips.
     """
 
-    def __init__(self, family: Family, shape: tuple[int, int, int]) -> None:
+    def __init__(self, family: ModelFamily, shape: tuple[int, int, int]) -> None:
         self.family, self.shape = family, shape
         self.known: dict[str, Conditioning] = {}
 
@@ -94,13 +94,13 @@ class Conditions:
         self.learn(item.prompt.text for item in items)
         both = concatenate([self.known[item.prompt.text] for item in items])
         both = both.to(self.family.device)
-        if not self.family.clean_frames:
+        if not self.family.conditioning_frames:
             return both
         return both.given(_first_latents(self.family, items, self.shape))
 
 
 def _first_latents(
-    family: Family, items: Sequence[Item], shape: tuple[int, int, int]
+    family: ModelFamily, items: Sequence[Item], shape: tuple[int, int, int]
 ) -> Tensor | None:
     """Latents (B C 1 H W) of the items' first frames, each fitted to the clip's size."""
     from dfdbench.utils.video import fit
@@ -113,7 +113,7 @@ def _first_latents(
     return family.encode_video(pixels.float() / 127.5 - 1)
 
 
-def student_maker(run: Run, family: Family, compiled: bool) -> Maker:
+def student_maker(run: Run, family: ModelFamily, compiled: bool) -> Maker:
     """The student of a finished run, sampled as its recipe says."""
     if not (run.student / "transformer").is_dir():
         raise UserError(f"{run.path}: no student in it; finish it: dfdbench distill --resume")
@@ -149,7 +149,7 @@ def student_maker(run: Run, family: Family, compiled: bool) -> Maker:
     return Maker(settings | _precision(family), prepare)
 
 
-def teacher_maker(run: Run, family: Family, compiled: bool) -> Maker:
+def teacher_maker(run: Run, family: ModelFamily, compiled: bool) -> Maker:
     """The teacher at its recommended steps, shift, guidance and negative prompt."""
     d = family.defaults
     cfg = float(run.info.get("cfg", d.cfg))
@@ -182,7 +182,7 @@ def teacher_maker(run: Run, family: Family, compiled: bool) -> Maker:
     return Maker(settings | _precision(family), prepare)
 
 
-def real_maker(family: Family, suite: Suite) -> Maker:
+def real_maker(family: ModelFamily, suite: Suite) -> Maker:
     """Rendered toy clips through the family's autoencoder, as every other arm's pixels are."""
     rendered = real_continuation if suite.conditions == TOY_PICTURE else real_clip
 
@@ -193,6 +193,6 @@ def real_maker(family: Family, suite: Suite) -> Maker:
     return Maker({}, lambda wanted: sample)
 
 
-def _precision(family: Family) -> dict[str, Any]:
+def _precision(family: ModelFamily) -> dict[str, Any]:
     """Named among the settings where it is not float32."""
     return {} if family.device.type == "cpu" else {"compute": "bfloat16"}

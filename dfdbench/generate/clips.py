@@ -29,7 +29,7 @@ from dfdbench.generate.sample_index import Listing, Row
 from dfdbench.generate.suites.base import TOY_PICTURE, Suite
 from dfdbench.generate.suites.images import crop, nearest_ratio
 from dfdbench.generate.suites.vbench import TOY
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.toy.world import render
 from dfdbench.utils.device import choose_device, compute_dtype, describe, now
@@ -127,7 +127,7 @@ def complete(
         UserError: clips are lacking and `shard` is given: which clips are whose to score is only
             known when all are there, and several calls would make the same ones.
     """
-    families: dict[str, Family] = {}
+    families: dict[str, ModelFamily] = {}
     for path in inputs:
         if (path / "run.json").is_file():
             run = Run.open(path)
@@ -193,7 +193,7 @@ def generate(
     seeds: Sequence[int] | None = None,
     batch_size: int = 16,
     device: str = "auto",
-    family: Family | None = None,
+    family: ModelFamily | None = None,
     shard: Shard = WHOLE,
     compiled: bool = False,
 ) -> Path:
@@ -257,7 +257,7 @@ def _wanted(
     run: Run,
     suite: Suite,
     seeds: Sequence[int] | None,
-    family: Family,
+    family: ModelFamily,
     shard: Shard = WHOLE,
     compiled: bool = False,
 ) -> _Wanted:
@@ -287,7 +287,7 @@ def _picture(folder: Path, image: Path | None, hashes: Mapping[Path, str]) -> Ro
     return {"image": where, "image_sha256": hashes[image]}
 
 
-def _make(sample: Sampler, family: Family, batch: Sequence[Item], speed: Speed) -> Tensor:
+def _make(sample: Sampler, family: ModelFamily, batch: Sequence[Item], speed: Speed) -> Tensor:
     """Clips (B 3 T H W) in [-1, 1] of a batch."""
     start = now(family.device)
     latents = sample(batch)
@@ -346,7 +346,7 @@ class _Writer:
         } | self.pictures[item.path]
 
 
-def open_family(model: str, device: str = "auto") -> Family:
+def open_family(model: str, device: str = "auto") -> ModelFamily:
     """The model on `device`; `auto` is CUDA with a bfloat16 teacher where there is a GPU."""
     where = choose_device(device)
     return load_family(model, compute_dtype(where), where)

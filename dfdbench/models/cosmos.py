@@ -74,10 +74,10 @@ def network_v(
 
 
 class Cosmos(FolderFamily):
-    """Family adapter; see `dfdbench.models.family.Family` for the protocol."""
+    """Family adapter; see `dfdbench.models.family.ModelFamily` for the protocol."""
 
     name = "cosmos"
-    clean_frames = CLEAN_FRAMES
+    conditioning_frames = CLEAN_FRAMES
     own_defaults = COSMOS_DEFAULTS
     network = CosmosTransformer3DModel
     encoder = "Qwen2_5_VLForConditionalGeneration"

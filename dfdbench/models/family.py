@@ -38,15 +38,15 @@ class Defaults:
     max_sequence_length: int = 512
 
 
-class Family(Protocol):
+class ModelFamily(Protocol):
     """One kind of video model. Latents are normalised (B C T H W) float32, t is (B,) in (0, 1].
 
-    clean_frames: leading latent frames that conditioning.image_latents gives and `predict` keeps:
+    conditioning_frames: first latent frames that conditioning.image_latents gives; `predict` keeps:
     its v̂ leads there to these latents, and losses leave them out. 0: everything is generated.
     """
 
     name: str
-    clean_frames: int
+    conditioning_frames: int
     path: Path
     device: torch.device
     defaults: Defaults

@@ -27,7 +27,7 @@ SHARED_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 
 
 class FolderFamily:
-    """All of the protocol `dfdbench.models.family.Family` that does not depend on the transformer.
+    """All of the protocol `models.family.ModelFamily` that does not depend on the transformer.
 
     A family adds encode_prompt and predict, and states: network, its transformer's class; encoder,
     the name of the text encoder's in transformers; block_list and first_layer, the names of the
@@ -35,7 +35,7 @@ class FolderFamily:
     """
 
     name: str
-    clean_frames: int = 0
+    conditioning_frames: int = 0
     own_defaults: ClassVar[Defaults]
     network: ClassVar[Any]
     encoder: ClassVar[str]
@@ -163,9 +163,9 @@ class FolderFamily:
 
     def _free_tokens(self, hidden: Tensor, frames: int) -> Tensor:
         """Hidden states (B L D) without those of the clean frames, which come first."""
-        if not self.clean_frames:
+        if not self.conditioning_frames:
             return hidden
-        return hidden.unflatten(1, (frames, -1))[:, self.clean_frames :].flatten(1, 2)
+        return hidden.unflatten(1, (frames, -1))[:, self.conditioning_frames :].flatten(1, 2)
 
     def features(
         self,

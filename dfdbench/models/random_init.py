@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dfdbench.models.family import DEFAULTS_FILE, Family
+from dfdbench.models.family import DEFAULTS_FILE, ModelFamily
 from dfdbench.models.loading import random_weights, read_json
 from dfdbench.models.published_configs import known_shapes, real_config
 from dfdbench.models.registry import PACKAGED, load_family, resolve_folder
@@ -27,7 +27,7 @@ EMPTY = ("text_encoder", "tokenizer", "scheduler")
 class Blank(NamedTuple):
     """A family without weights of its own, and the (L, D) of its prompt embeddings."""
 
-    family: Family
+    family: ModelFamily
     text: tuple[int, int]
 
 

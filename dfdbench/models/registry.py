@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.utils.errors import UserError, unknown_name
 
 PACKAGED = ("toy-t2v", "toy-i2v")
@@ -74,19 +74,19 @@ def takes_image(model: str) -> bool:
     return bool(kind == "Cosmos2_5_PredictBasePipeline")
 
 
-def _wan(folder: Path, dtype: torch.dtype, device: torch.device) -> Family:
+def _wan(folder: Path, dtype: torch.dtype, device: torch.device) -> ModelFamily:
     from dfdbench.models.wan import Wan
 
     return Wan(folder, dtype, device)
 
 
-def _cosmos(folder: Path, dtype: torch.dtype, device: torch.device) -> Family:
+def _cosmos(folder: Path, dtype: torch.dtype, device: torch.device) -> ModelFamily:
     from dfdbench.models.cosmos import Cosmos
 
     return Cosmos(folder, dtype, device)
 
 
-FAMILIES: dict[str, Callable[[Path, torch.dtype, torch.device], Family]] = {
+FAMILIES: dict[str, Callable[[Path, torch.dtype, torch.device], ModelFamily]] = {
     "WanPipeline": _wan,
     "Cosmos2_5_PredictBasePipeline": _cosmos,
 }
@@ -96,7 +96,7 @@ def load_family(
     name_or_path: str | Path,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-) -> Family:
+) -> ModelFamily:
     """The adapter for a checkpoint, chosen by `_class_name` of its model_index.json.
 
     Args:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dfdbench.models.conditioning import Conditioning, concatenate
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import add_noise, cfg_combine, teacher_times, x0_from_v
 from dfdbench.utils.errors import unknown_name
 
@@ -43,7 +43,7 @@ def batch_noise(
 
 
 def guided_v(
-    family: Family,
+    family: ModelFamily,
     module: nn.Module,
     x_t: Tensor,
     t: Tensor,
@@ -76,7 +76,7 @@ def compute_precision(device: torch.device) -> AbstractContextManager[None]:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
-def compile_blocks(family: Family, *modules: nn.Module) -> None:
+def compile_blocks(family: ModelFamily, *modules: nn.Module) -> None:
     """torch.compile each transformer block where it stands; equal ones share their code."""
     for module in modules:
         for block in family.blocks(module):
@@ -84,7 +84,7 @@ def compile_blocks(family: Family, *modules: nn.Module) -> None:
 
 
 def predictor(
-    family: Family,
+    family: ModelFamily,
     module: nn.Module,
     conditioning: Conditioning,
     negative: Conditioning | None = None,

@@ -32,7 +32,7 @@ TIMESTEPS = 1000.0  # the transformer counts time from 0 to 1000
 
 
 class Wan(FolderFamily):
-    """Family adapter; see `dfdbench.models.family.Family` for the protocol."""
+    """Family adapter; see `dfdbench.models.family.ModelFamily` for the protocol."""
 
     name = "wan"
     own_defaults = WAN_DEFAULTS

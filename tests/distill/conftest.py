@@ -30,7 +30,7 @@ class Linear(nn.Module):
 class MockFamily:
     """Runs any module as `module(x_t, t, prompt_embeds)` and keeps how many rows it was given."""
 
-    clean_frames = 0
+    conditioning_frames = 0
 
     def __init__(self, teacher: nn.Module) -> None:
         self.teacher = teacher.requires_grad_(False)

@@ -112,7 +112,7 @@ def test_a_blank_model_has_the_sizes_and_dtypes_of_the_loaded_one(tiny_checkpoin
 
 
 def test_random_clips_are_as_many_as_asked_for_and_give_first_frames():
-    clips = RandomClips(Shape((4, 3, 8, 8), (5, 7), clean_frames=1), 2, CPU)
+    clips = RandomClips(Shape((4, 3, 8, 8), (5, 7), conditioning_frames=1), 2, CPU)
     batch = clips.batch(10, 2)
     assert batch.latents.shape == (2, 4, 3, 8, 8)
     assert torch.equal(batch.conditioning.image_latents, batch.latents[:, :, :1])

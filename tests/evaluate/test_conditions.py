@@ -11,12 +11,12 @@ from PIL import Image
 
 from dfdbench.evaluate import engine as scoring
 from dfdbench.evaluate import metrics
-from dfdbench.evaluate.metrics import Family, Metric
+from dfdbench.evaluate.metrics import Metric, MetricFamily
 from dfdbench.evaluate.store import Store
 from dfdbench.utils.video import Clip, write_video
 
 
-def family(needs: tuple[str, ...]) -> Family:
+def family(needs: tuple[str, ...]) -> MetricFamily:
     """A family whose values tell what it was shown."""
 
     def compute(clip: Clip) -> dict[str, float | np.ndarray]:
@@ -24,7 +24,7 @@ def family(needs: tuple[str, ...]) -> Family:
         red = float(clip.image[..., 0].mean()) if "image" in needs and clip.image is not None else 0
         return {"told": length + red, "told_array": np.array([length, red])}
 
-    return Family(
+    return MetricFamily(
         "told",
         policy="even16",
         metrics=(

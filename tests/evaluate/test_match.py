@@ -12,7 +12,7 @@ from PIL import Image
 from vbench_suites import LAKE, STILL, STYLE, TWICE, image_suite, install, named_clips
 
 from dfdbench.evaluate.match import Matched, asks, match
-from dfdbench.evaluate.metrics import Family, get_family
+from dfdbench.evaluate.metrics import MetricFamily, get_family
 from dfdbench.generate.suites import choose_suite, get_suite
 from dfdbench.generate.suites.base import Suite
 from dfdbench.generate.suites.images import RATIOS, nearest_ratio
@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch)
 
 
-def meet(source: Path, suite: Suite, *families: Family) -> Matched:
+def meet(source: Path, suite: Suite, *families: MetricFamily) -> Matched:
     return match([collect(source, suite.name, "m")], suite, families or (BLIND,))
 
 

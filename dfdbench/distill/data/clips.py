@@ -17,7 +17,7 @@ from dfdbench.distill.batch import Batch, make_batch
 from dfdbench.distill.recipe import Recipe
 from dfdbench.distill.streams import seeded
 from dfdbench.models.conditioning import Conditioning
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 
 
 class Clips(Protocol):
@@ -52,7 +52,7 @@ class ClipsInMemory:
 
     Attributes:
         latents: (N C T H W) float32 on the CPU. prompt_index: (N,) rows of `embedded`.
-        clean_frames: see `make_batch`.
+        conditioning_frames: see `make_batch`.
     """
 
     latents: Tensor
@@ -60,7 +60,7 @@ class ClipsInMemory:
     embedded: Conditioning
     seed: int
     device: torch.device
-    clean_frames: int = 0
+    conditioning_frames: int = 0
     encodes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class ClipsInMemory:
         rows = torch.cat(parts)
         index = self.prompt_index[rows].to(self.device)
         latents = self.latents[rows].to(self.device)
-        return make_batch(latents, self.embedded.select(index), self.clean_frames)
+        return make_batch(latents, self.embedded.select(index), self.conditioning_frames)
 
     def _order(self, epoch: int) -> Tensor:
         if self._cached[0] != epoch:
@@ -110,7 +110,7 @@ def check_source(recipe: Recipe) -> None:
         read_index(Path(recipe.data.source))
 
 
-def load_clips(recipe: Recipe, family: Family) -> Clips:
+def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
     """The recipe's real clips: a folder of latents, or the toy's, encoded once and cached.
 
     Raises:
@@ -125,7 +125,7 @@ def load_clips(recipe: Recipe, family: Family) -> Clips:
             recipe.seed,
             family.device,
             recipe.optim.batch,
-            clean_frames=family.clean_frames,
+            conditioning_frames=family.conditioning_frames,
             encode_prompt=family.encode_prompt,
         )
         clips.check(family, data.frames, data.height, data.width)
@@ -140,11 +140,11 @@ def load_clips(recipe: Recipe, family: Family) -> Clips:
         embedded,
         recipe.seed,
         family.device,
-        family.clean_frames,
+        family.conditioning_frames,
     )
 
 
-def negative_embedding(recipe: Recipe, clips: Clips, family: Family) -> Conditioning:
+def negative_embedding(recipe: Recipe, clips: Clips, family: ModelFamily) -> Conditioning:
     """What the guidance branch is conditioned on: stored beside the clips, else encoded now."""
     text = recipe.teacher.negative or ""
     stored = clips.negative(text)

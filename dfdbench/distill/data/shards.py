@@ -34,7 +34,7 @@ from dfdbench.distill.data.format import (
 )
 from dfdbench.distill.streams import seeded
 from dfdbench.models.conditioning import Conditioning
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.utils.errors import UserError
 
 WINDOW = 8  # shards that are mixed with each other
@@ -61,7 +61,7 @@ class LatentSet:
         device: where batches go; latents and embeddings get there as bfloat16 and become float32.
         period: positions after which the caller's steps repeat (its global batch): what is read
             ahead is what came next a period ago, so a rank's jumps over the others' are foreseen.
-        clean_frames: see `make_batch`.
+        conditioning_frames: see `make_batch`.
         encode_prompt: the family's, for a set without stored texts.
 
     Raises:
@@ -75,10 +75,10 @@ class LatentSet:
         device: torch.device | str = "cpu",
         period: int = 1,
         window: int = WINDOW,
-        clean_frames: int = 0,
+        conditioning_frames: int = 0,
         encode_prompt: Callable[[list[str]], Conditioning] | None = None,
     ) -> None:
-        self.clean_frames, self.encode_prompt = clean_frames, encode_prompt
+        self.conditioning_frames, self.encode_prompt = conditioning_frames, encode_prompt
         self.folder, self.index, self.seed = folder, read_index(folder), seed
         self.device, self.period, self.window = torch.device(device), period, window
         for shard in self.index.shards:
@@ -111,7 +111,7 @@ class LatentSet:
         """Whether every batch takes the text encoder."""
         return not self.index.texts_stored
 
-    def check(self, family: Family, frames: int, height: int, width: int) -> None:
+    def check(self, family: ModelFamily, frames: int, height: int, width: int) -> None:
         """Refuse a set that was encoded by another autoencoder or from clips of another size.
 
         Args:
@@ -164,7 +164,7 @@ class LatentSet:
         self._look_ahead(start, count)
         latents, text = read.result()
         latents = latents.to(self.device, non_blocking=True).float()
-        return make_batch(latents, self._conditioning(text), self.clean_frames)
+        return make_batch(latents, self._conditioning(text), self.conditioning_frames)
 
     def _conditioning(self, text: Tensor | list[str]) -> Conditioning:
         if isinstance(text, list):

@@ -8,7 +8,7 @@ from dfdbench.distill.methods import dfd, dmd2, dp_dmd
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.recipe import Recipe
 from dfdbench.distill.streams import Stream
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.utils.errors import unknown_name
 
 
@@ -19,7 +19,7 @@ class Method(Protocol):
         """Whether to build discriminator heads."""
         ...
 
-    def record(self, recipe: Recipe, family: Family) -> dict[str, Any]:
+    def record(self, recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
         """Entries of the fairness record; raises UserError where recipe and method disagree."""
         ...
 

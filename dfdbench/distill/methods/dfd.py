@@ -14,7 +14,7 @@ from dfdbench.distill.inputs import generate
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.recipe import Recipe
 from dfdbench.distill.streams import Stream
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 
 
 def uses_gan(recipe: Recipe) -> bool:
@@ -22,7 +22,7 @@ def uses_gan(recipe: Recipe) -> bool:
     return recipe.dfd.gan and recipe.dmd2.gan_weight > 0
 
 
-def record(recipe: Recipe, family: Family) -> dict[str, Any]:
+def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
     """What belongs in the fairness record."""
     paired = recipe.student.input == "noised_real"
     return {

@@ -17,7 +17,7 @@ from dfdbench.distill.inputs import Generated
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.recipe import DpDmd, Recipe
 from dfdbench.distill.streams import Stream
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import teacher_times
 from dfdbench.models.sampling import sample_teacher, start_at, student_step
 from dfdbench.utils.errors import UserError
@@ -36,7 +36,7 @@ def anchor_steps(options: DpDmd) -> int:
     return options.anchor_step or 1
 
 
-def record(recipe: Recipe, family: Family) -> dict[str, Any]:
+def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
     """What belongs in the fairness record; K alone says nothing without its grid."""
     options, steps = recipe.dp_dmd, anchor_steps(recipe.dp_dmd)
     if recipe.student.steps < 2:

@@ -76,7 +76,7 @@ def setup_for(recipe: Recipe, gpus: int = 1) -> tuple[Recipe, Setup]:
         method = get_method(recipe.method)
         method.record(recipe, family)
         size = (data.frames or d.frames, data.height or d.height, data.width or d.width)
-        shape = Shape(family.latent_shape(*size), blank.text, family.clean_frames)
+        shape = Shape(family.latent_shape(*size), blank.text, family.conditioning_frames)
         taps: tuple[int, ...] = ()
         if method.uses_gan(recipe):
             taps = tapped_blocks(recipe.dmd2, family.block_count(family.teacher))

@@ -18,7 +18,7 @@ from dfdbench.distill.batch import Batch, make_batch
 from dfdbench.distill.discriminator import Heads
 from dfdbench.distill.plan.measure import Cost, Live, measure
 from dfdbench.models.conditioning import Conditioning
-from dfdbench.models.family import Family
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.random_init import blank_family
 
 
@@ -61,18 +61,18 @@ class NetworkCost:
 class Shape:
     """The clips of a plan: latents (C T H W), and (L D) of the prompt embedding.
 
-    clean_frames: first latent frames that the family is given.
+    conditioning_frames: first latent frames that the family is given.
     """
 
     latents: tuple[int, int, int, int]
     text: tuple[int, int]
-    clean_frames: int = 0
+    conditioning_frames: int = 0
 
     def batch(self, size: int, device: torch.device | str = "cpu") -> Batch:
         """Random clips and prompts of this shape, float32."""
         latents = torch.randn(size, *self.latents, device=device)
         text = torch.randn(size, *self.text, device=device)
-        return make_batch(latents, Conditioning(text), self.clean_frames)
+        return make_batch(latents, Conditioning(text), self.conditioning_frames)
 
     @property
     def bytes(self) -> int:
@@ -91,7 +91,7 @@ class Passed(NamedTuple):
 
 
 def run_network(
-    family: Family,
+    family: ModelFamily,
     module: nn.Module,
     batch: Batch,
     frozen: bool,

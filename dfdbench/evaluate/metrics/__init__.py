@@ -98,7 +98,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Family:
+class MetricFamily:
     """Metrics that one function computes from one decoded clip.
 
     policy: which frames it is shown (utils/video.py). load: gives `compute`, Clip -> one value per
@@ -136,12 +136,12 @@ def plain(compute: Compute) -> Callable[[Setting], Compute]:
 
 
 @cache
-def get_family(name: str) -> Family:
+def get_family(name: str) -> MetricFamily:
     """The family called `name`; its module is imported now."""
     if name not in FAMILY_NAMES:
         raise unknown_name("metric family", name, FAMILY_NAMES)
     module = f"vbench.{name.removeprefix('vbench_')}" if name.startswith("vbench_") else name
-    family: Family = import_module(f"dfdbench.evaluate.metrics.{module}").FAMILY
+    family: MetricFamily = import_module(f"dfdbench.evaluate.metrics.{module}").FAMILY
     return family
 
 

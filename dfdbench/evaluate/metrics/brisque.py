@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.utils.assets import digest, locate, unusable
 from dfdbench.utils.pickles import read_plain_pickle
 from dfdbench.utils.video import Clip
@@ -153,7 +153,7 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "brisque",
     policy="even16",
     metrics=(

@@ -28,7 +28,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from dfdbench.evaluate.metrics import Family, GroupValue, Metric, Reading, plain
+from dfdbench.evaluate.metrics import GroupValue, Metric, MetricFamily, Reading, plain
 from dfdbench.evaluate.metrics.poses import clip_values, group_values, pose_metrics
 from dfdbench.utils.video import Clip
 
@@ -192,7 +192,7 @@ def group(readings: Sequence[Reading], attributes: Mapping[str, str]) -> dict[st
 
 
 SOURCE = "built-in estimator (OpenCV tracks, essential matrix, guessed intrinsics)"
-FAMILY = Family(
+FAMILY = MetricFamily(
     "camera",
     policy="even16",
     metrics=(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Family, GroupValue, Level, Metric, Reading, plain
+from dfdbench.evaluate.metrics import GroupValue, Level, Metric, MetricFamily, Reading, plain
 from dfdbench.utils.video import LUMA, Clip
 
 HISTOGRAM_BINS = 256
@@ -140,7 +140,7 @@ def _distance(name: str, what: str, level: Level) -> Metric:
 
 
 HSV = "HSV saturation S = (max − min)/max"
-FAMILY = Family(
+FAMILY = MetricFamily(
     "colour",
     policy="even16",
     metrics=(

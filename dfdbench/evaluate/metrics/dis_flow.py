@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Family, Metric, plain
+from dfdbench.evaluate.metrics import Metric, MetricFamily, plain
 from dfdbench.utils.video import Clip, reduced
 
 SIDE = 256  # pixels of the short side, at most
@@ -70,7 +70,7 @@ def compute(clip: Clip) -> dict[str, float]:
 
 SOURCE = "DIS flow (ECCV 2016, OpenCV, medium preset) at a short side of 256"
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "dis_flow",
     policy="all",
     metrics=(

@@ -12,9 +12,9 @@ import numpy as np
 from dfdbench.evaluate.metrics import (
     Compute,
     Direction,
-    Family,
     GroupValue,
     Metric,
+    MetricFamily,
     Reading,
     Setting,
     diversity,
@@ -90,7 +90,7 @@ def _means(clips: Iterable[np.ndarray]) -> np.ndarray:
 
 def embedding_family(
     name: str, source: str, load: Callable[[Setting], Embed], find: Callable[[Setting], str]
-) -> Family:
+) -> MetricFamily:
     """The family of one backend.
 
     Args:
@@ -129,7 +129,7 @@ def embedding_family(
             level="pooled",
         )  # fmt: skip
 
-    return Family(
+    return MetricFamily(
         name,
         policy="even16",
         metrics=(

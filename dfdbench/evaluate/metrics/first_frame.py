@@ -9,7 +9,7 @@ arm `real`.
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Family, Metric, plain
+from dfdbench.evaluate.metrics import Metric, MetricFamily, plain
 from dfdbench.utils.video import Clip
 
 MOST = 100.0  # dB, of equal pictures, whose ratio is infinite
@@ -31,7 +31,7 @@ def compute(clip: Clip) -> dict[str, float]:
     return {"first_frame_psnr": min(psnr(first, fit(clip.image[None], *first.shape[:2])[0]), MOST)}
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "first_frame",
     policy="all",
     metrics=(

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Family, Metric, plain
+from dfdbench.evaluate.metrics import Metric, MetricFamily, plain
 from dfdbench.utils.video import Clip
 
 
@@ -27,7 +27,7 @@ def compute(clip: Clip) -> dict[str, float]:
     return {"temporal_flickering": temporal_flickering(clip.frames)}
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "flicker",
     policy="all",
     metrics=(

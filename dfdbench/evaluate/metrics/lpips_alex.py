@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Family, GroupValue, Metric, Reading, Setting
+from dfdbench.evaluate.metrics import Compute, GroupValue, Metric, MetricFamily, Reading, Setting
 from dfdbench.utils.assets import digest, locate, unusable
 from dfdbench.utils.pickles import read_plain_pickle
 from dfdbench.utils.video import Clip
@@ -133,7 +133,7 @@ def group(readings: Sequence[Reading], attributes: Mapping[str, str]) -> dict[st
 
 SOURCE = "LPIPS v0.1 (CVPR 2018), AlexNet, 64 px"
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "lpips_alex",
     policy="even16",
     metrics=(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Family, GroupValue, Metric, plain
+from dfdbench.evaluate.metrics import GroupValue, Metric, MetricFamily, plain
 from dfdbench.utils.video import Clip
 
 FREE = {"hue": 6, "direction": 8, "pan": 3}  # classes of each free attribute
@@ -167,7 +167,7 @@ def _group(name: str, high: float, source: str, unit: str = "") -> Metric:
 
 ENTROPY = "Miller–Madow entropy over intact clips of one prompt / log of the classes; not clipped"
 ACCURACY = "share of a prompt's clips in which the oracle reads what the caption fixes"
-FAMILY = Family(
+FAMILY = MetricFamily(
     "oracle",
     policy="all",
     metrics=(

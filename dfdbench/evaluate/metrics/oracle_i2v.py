@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Family, GroupValue, Metric, plain
+from dfdbench.evaluate.metrics import GroupValue, Metric, MetricFamily, plain
 from dfdbench.evaluate.metrics.oracle import FREE, MIN_CLIPS, normalised_entropy
 from dfdbench.utils.video import Clip
 
@@ -52,7 +52,7 @@ def group(
 
 
 ENTROPY = "Miller–Madow entropy over clips that continue one picture / log of the classes"
-FAMILY = Family(
+FAMILY = MetricFamily(
     "oracle_i2v",
     policy="all",
     metrics=(

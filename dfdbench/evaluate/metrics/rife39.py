@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.utils.assets import digest, locate, unusable
 from dfdbench.utils.video import Clip, frame_indices, reduced
 
@@ -123,7 +123,7 @@ def load(setting: Setting) -> Compute:
 
 SOURCE = "RIFE 3.9 at a short side of 256, at most 16 odd frames predicted from their neighbours"
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "rife39",
     policy="all",
     metrics=(

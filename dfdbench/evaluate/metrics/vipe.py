@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Family, GroupValue, Reading, Setting
+from dfdbench.evaluate.metrics import Compute, GroupValue, MetricFamily, Reading, Setting
 from dfdbench.evaluate.metrics.poses import clip_values, group_values, pose_metrics
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.files import sha256_file
@@ -102,7 +102,7 @@ def group(readings: Sequence[Reading], attributes: Mapping[str, str]) -> dict[st
     return group_values("vipe", readings)
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "vipe",
     policy="all",  # the poses are of all frames, and their number must fit
     metrics=pose_metrics("vipe", "m", "poses of ViPE (2508.10934), scale near metric"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.nets import clip as openai_clip
 from dfdbench.utils.vbench_weights import read_state, vbench_digest, vbench_file, vbench_unusable
 from dfdbench.utils.video import Clip
@@ -65,7 +65,7 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     FAMILY_NAME,
     policy="all",
     metrics=(

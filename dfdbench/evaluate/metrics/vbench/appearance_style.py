@@ -9,7 +9,7 @@ frame; that is not imitated.)
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.embedding import batched
 from dfdbench.evaluate.metrics.vbench.consistency import frames_reading
 from dfdbench.evaluate.metrics.vbench.nets import clip as openai_clip
@@ -74,7 +74,7 @@ def load(setting: Setting) -> Compute:
 
 SOURCE = "VBench 0.1.5, appearance_style: CLIP ViT-B/32, cosine of frames and the style's text"
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     FAMILY_NAME,
     policy="all",
     metrics=(

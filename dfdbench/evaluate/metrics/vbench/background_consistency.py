@@ -4,7 +4,7 @@ Huang et al., "VBench", CVPR 2024: shorter side to 224 (bicubic, not antialiased
 image embedding of CLIP ViT-B/32; then as in vbench_subject_consistency.py, frame weights included.
 """
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.consistency import consistency_of, frames_reading
 from dfdbench.evaluate.metrics.vbench.nets import clip as openai_clip
 from dfdbench.utils.vbench_weights import vbench_digest
@@ -26,7 +26,7 @@ def load(setting: Setting) -> Compute:
 
 SOURCE = "VBench 0.1.5, background_consistency: CLIP ViT-B/32, frames cropped to 224"
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     FAMILY_NAME,
     policy="all",
     metrics=(

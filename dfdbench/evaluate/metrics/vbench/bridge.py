@@ -8,7 +8,7 @@ package after the other families and stores its values. Here they get a name and
 
 from typing import NoReturn
 
-from dfdbench.evaluate.metrics import Family, Metric, Setting
+from dfdbench.evaluate.metrics import Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.consistency import frames_reading
 from dfdbench.utils.errors import MissingWeights
 
@@ -57,7 +57,7 @@ def _metric(dimension: str) -> Metric:
     )  # fmt: skip
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     NAME,
     policy="all",
     metrics=(

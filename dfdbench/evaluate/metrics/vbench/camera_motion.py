@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.vbench_weights import (
     COTRACKER,
@@ -162,7 +162,7 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "vbench_camera_motion",
     policy="all",
     metrics=(

@@ -9,7 +9,7 @@ or 0, VBench's total their mean. Flow is computed only until that is settled.
 from collections.abc import Iterator
 from itertools import pairwise
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.verdict import exceed
 from dfdbench.utils.video import Clip
 
@@ -61,7 +61,7 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "vbench_dynamic_degree",
     policy="all",
     metrics=(

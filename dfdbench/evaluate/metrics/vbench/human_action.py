@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.nets.pixels import IMAGENET, normalised
 from dfdbench.utils.vbench_weights import read_state, vbench_digest, vbench_file, vbench_unusable
 from dfdbench.utils.video import Clip
@@ -154,7 +154,7 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "vbench_human_action",
     policy="middle16",
     metrics=(

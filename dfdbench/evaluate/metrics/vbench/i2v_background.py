@@ -4,7 +4,7 @@ Huang et al., "VBench++" (2411.13503): squeezed to 224 × 224 (bicubic, antialia
 Pillow, the frames as float tensors), DreamSim's ensemble; then as in vbench_i2v_subject.py.
 """
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.consistency import conformity_of
 from dfdbench.evaluate.metrics.vbench.nets import dreamsim
 from dfdbench.evaluate.metrics.vbench.nets.pixels import resized, resized_by_pillow
@@ -27,7 +27,7 @@ def load(setting: Setting) -> Compute:
     return conformity_of(NAME, embed_images, embed_frames)
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     FAMILY_NAME,
     policy="all",
     metrics=(

@@ -6,7 +6,7 @@ largest cosine to the image, 0.3 times the mean and 0.3 times the least of adjac
 score of several clips is their plain mean.
 """
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.consistency import conformity_of
 from dfdbench.evaluate.metrics.vbench.nets import dino
 from dfdbench.evaluate.metrics.vbench.nets.pixels import resized, resized_by_pillow
@@ -35,7 +35,7 @@ def load(setting: Setting) -> Compute:
     return conformity_of(NAME, embed_images, embed_frames)
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     FAMILY_NAME,
     policy="all",
     metrics=(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.utils.assets import digest
 from dfdbench.utils.vbench_weights import read_state, vbench_digest, vbench_file, vbench_unusable
 from dfdbench.utils.video import Clip
@@ -117,7 +117,7 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "vbench_motion_smoothness",
     policy="all",
     metrics=(

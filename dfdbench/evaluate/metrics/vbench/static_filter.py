@@ -10,7 +10,7 @@ static clips a prompt, this judges every clip; the suite chooses.
 from collections.abc import Iterator
 from itertools import pairwise
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.dynamic_degree import find
 from dfdbench.evaluate.metrics.vbench.verdict import exceed
 from dfdbench.utils.video import Clip
@@ -54,7 +54,7 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     "vbench_static_filter",
     policy="all",
     metrics=(

@@ -5,7 +5,7 @@ ViT-B/16 class token; per frame t ≥ 2 the mean of the clamped cosines to frame
 VBench's score of several clips is frame-weighted: Σ s_t over Σ (T − 1), hence the second value.
 """
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.consistency import consistency_of, frames_reading
 from dfdbench.evaluate.metrics.vbench.nets import dino
 from dfdbench.evaluate.metrics.vbench.nets.pixels import resized
@@ -30,7 +30,7 @@ def load(setting: Setting) -> Compute:
 
 SOURCE = "VBench 0.1.5, subject_consistency: DINO ViT-B/16, frames at 224, uncropped"
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     FAMILY_NAME,
     policy="all",
     metrics=(

@@ -6,7 +6,7 @@ that VBench asks them of: those of temporal_style end in a manner of filming suc
 motion". One number is both, so each clip is encoded once.
 """
 
-from dfdbench.evaluate.metrics import Compute, Family, Metric, Setting
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.nets import viclip
 from dfdbench.utils.vbench_weights import vbench_digest
 from dfdbench.utils.video import Clip
@@ -38,7 +38,7 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = Family(
+FAMILY = MetricFamily(
     FAMILY_NAME,
     policy="middle8",
     metrics=tuple(

@@ -51,7 +51,7 @@ def given(tools):
     """A family of elementwise networks whose first latent frame is given, and its batch."""
 
     class Given(tools.MockFamily):
-        clean_frames = 1
+        conditioning_frames = 1
 
         def predict(self, module, x_t, t, conditioning):
             first = conditioning.image_latents
