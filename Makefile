@@ -19,12 +19,15 @@ help:
 quickstart: .venv/.installed
 	@$(BIN)/dfdbench quickstart --out $(RUNS)
 
+# One process a core, and one thread in each; a file's tests stay together, as they share fixtures.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
+
 test: .venv/.installed-dev
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-all: .venv/.installed-dev .venv-vbench/.installed
 	@DFDBENCH_VBENCH_SITE="$$(.venv-vbench/bin/python -c 'import site; \
-	print(site.getsitepackages()[0])')" $(BIN)/python -m pytest -m "slow or not slow"
+	print(site.getsitepackages()[0])')" $(PYTEST) -m "slow or not slow"
 	@$(BIN)/dfdbench check
 
 lint: .venv/.installed-dev
