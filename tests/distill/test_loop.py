@@ -36,7 +36,8 @@ def recipe(tiny_checkpoint):
             f"toy/{name}",
             [
                 f"model={tiny_checkpoint}", "data.count=8", "optim.batch=2", "optim.lr=1e-3",
-                "optim.fake_lr=1e-3", "schedule.student_updates=3", "schedule.ratio=2",
+                "optim.fake_lr=1e-3", "schedule.student_updates=3",
+                "schedule.student_update_freq=2",
                 "log.every=1", "log.probe_every=2", "log.decode_every=0", "init.updates=2",
                 *overrides,
             ],
@@ -100,7 +101,7 @@ def test_run_json_states_the_fairness_record(parent):
 
 
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(recipe, tmp_path, monkeypatch):
-    settings = recipe("dmd2", "checkpoint.every_updates=1", "optim.ema=0.5", "dmd2.gan_weight=0.1",
+    settings = recipe("dmd2", "checkpoint.every_updates=1", "optim.ema=0.5", "gan.weight=0.1",
                       "schedule.student_updates=4")  # fmt: skip
     whole = distill(settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -164,7 +165,7 @@ def test_a_second_stage_starts_from_the_parents_student_and_fake_score(
 
     def look(self):
         started["student"] = {k: v.clone() for k, v in self.nets.student.state_dict().items()}
-        started["critic"] = {k: v.clone() for k, v in self.nets.critic.state_dict().items()}
+        started["critic"] = {k: v.clone() for k, v in self.nets.fake_score.state_dict().items()}
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Trainer, "train", look)
@@ -203,9 +204,9 @@ def test_another_first_stage_gets_a_folder_of_its_own(recipe, tmp_path):
         ["dfd.cfg_dfd=1", "dfd.t_min=0.5", "dfd.p=1"],
         ["dfd.w=0.5"],
         ["student.input=backward_simulation", "student.sampler=sde"],
-        ["dfd.gan=true", "dmd2.gan_weight=0.03", "dmd2.r1_weight=100"],
-        ["dfd.gan=true", "dmd2.gan_weight=0.03", "dmd2.gan_features=teacher", "dmd2.blocks=[1]"],
-        ["optim.accumulate=2", "optim.ema=0.9", "dmd2.critic_loss=flow"],
+        ["gan.weight=0.03", "gan.r1_weight=100"],
+        ["gan.weight=0.03", "gan.features=teacher", "gan.blocks=[1]"],
+        ["optim.accumulate=2", "optim.ema=0.9", "fake_score.loss=flow"],
         ["optim.gradient_checkpointing=true"],
     ],
     ids=" ".join,
@@ -294,7 +295,7 @@ def test_a_diverged_loss_stops_naming_the_update_and_the_last_good_checkpoint(
     monkeypatch.setattr(Trainer, "step", exploding)
     with pytest.raises(UserError, match=r"matching at update 3 is not finite.*step-2"):
         distill(recipe("dmd2", "checkpoint.every_updates=1"), tmp_path / "run")
-    assert [p.name for p in checkpoint.found(tmp_path / "run" / "checkpoints")] == [
+    assert [p.name for p in checkpoint.complete(tmp_path / "run" / "checkpoints")] == [
         "step-1",
         "step-2",
     ]
@@ -332,7 +333,7 @@ def test_checkpoints_keep_the_newest_two_and_a_misfit_is_named(tmp_path):
     for updates in (1, 2, 3):
         at = checkpoint.Position(updates, 0.5)
         checkpoint.save(tmp_path, at, {"net": net}, {"net": optimiser}, keep=2)
-    assert [p.name for p in checkpoint.found(tmp_path)] == ["step-2", "step-3"]
+    assert [p.name for p in checkpoint.complete(tmp_path)] == ["step-2", "step-3"]
     device = torch.device("cpu")
     at = checkpoint.restore(tmp_path, {"net": net}, {"net": optimiser}, device)
     assert at == checkpoint.Position(3, 0.5)
@@ -379,7 +380,7 @@ def test_killing_at_random_moments_loses_at_most_one_interval(tiny_checkpoint, t
         assert process.is_alive(), "the run must be long enough to be killed five times"
         process.kill()
         process.join()
-        kept = checkpoint.found(out / "checkpoints")
+        kept = checkpoint.complete(out / "checkpoints")
         position = int(kept[-1].name.removeprefix("step-")) if kept else 0
         assert _updates(out) - position <= 3, "at most one checkpoint interval is lost"
     assert not Run.open(out).finished
