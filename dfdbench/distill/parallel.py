@@ -210,6 +210,7 @@ def shard(
         cast_forward_inputs=False,
     )
     mesh = init_device_mesh(group.device.type, (group.size,))
+    # Blocks before the whole: the root then holds only what lies outside of them.
     for part in (*blocks, module):
         fully_shard(part, mesh=mesh, mp_policy=policy)
 
@@ -228,6 +229,7 @@ def reduce_gradients(modules: Sequence[nn.Module | None], now: bool) -> None:
 
     for module in modules:
         if isinstance(module, FSDPModule):
+            # Between accumulation rounds gradients stay whole in each process.
             module.set_requires_gradient_sync(now)
 
 
@@ -252,6 +254,6 @@ def gather(module: nn.Module, empty: nn.Module | None, group: Group) -> nn.Modul
         return module
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = get_model_state_dict(module, options=options)
-    if group.is_main:
+    if group.is_main:  # the others were given an empty dict
         empty.load_state_dict(weights, assign=True)
     return empty

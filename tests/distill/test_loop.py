@@ -1,17 +1,20 @@
 """`distill` end to end on a tiny random checkpoint."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import time
+from pathlib import Path
 
 import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dfdbench.distill import checkpoint, diagnostics, loop
+from dfdbench.distill import checkpoint, diagnostics, loop, stages
 from dfdbench.distill.loop import Trainer, distill
 from dfdbench.distill.recipe import load_recipe
 from dfdbench.utils.errors import UserError
@@ -109,6 +112,9 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(recipe, tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             distill(settings, tmp_path / "broken")
     assert Run.open(tmp_path / "broken").info["status"] == "running"
+    kept = checkpoint.complete(tmp_path / "broken" / "checkpoints")[-1]
+    names = {key.split(".")[0] for file in kept.glob("*.safetensors") for key in load_file(file)}
+    assert {"student", "critic", "heads", "ema"} <= names, "as the previous version stored them"
     seen = []
     with monkeypatch.context() as patch:
         cycle = Trainer.cycle
@@ -325,6 +331,42 @@ def test_resuming_a_finished_run_returns_it_untouched(recipe, parent):
     before = (parent.path / "run.json").read_bytes()
     again = distill(recipe("dmd2", "schedule.student_updates=2"), parent.path, resume=True)
     assert again.finished and (parent.path / "run.json").read_bytes() == before
+
+
+def test_a_run_of_the_previous_version_is_resumed_and_started_from(
+    recipe, parent, tiny_family, tmp_path
+):
+    """It has all sections, old keys and digest in run.json, and maybe in its folder's name."""
+    first = stages.resolve(stages.first_stage_recipe(recipe("dfd")), tiny_family.defaults)
+    fixture = Path(__file__).parent / "previous_recipes.jsonl"
+    rows = map(json.loads, fixture.read_text().splitlines())
+    table = next(row["recipe"] for row in rows if row["name"] == "toy/dmd2")
+    new = first.as_dict()
+    table |= {key: new[key] for key in table if key in new and key != "schedule"}
+    schedule = dict(new["schedule"])
+    table["schedule"] = {"ratio": schedule.pop("student_update_freq"), **schedule}
+    table["dp_dmd"] |= {"grid_steps": 50, "grid_shift": 5.0}  # filled in for every method then
+    shutil.copytree(parent.path, tmp_path / "dmd2-seed0")
+    previous = Run.open(tmp_path / "dmd2-seed0")
+    previous.update(recipe=table, recipe_digest="0123456789abcdef", id="dmd2-seed0-01234567")
+
+    stages.check_resume(previous, first, None)
+    other = dataclasses.replace(
+        first, schedule=dataclasses.replace(first.schedule, student_update_freq=3)
+    )
+    with pytest.raises(UserError, match=r"begun with another schedule\.student_update_freq"):
+        stages.check_resume(previous, other, None)
+
+    def first_stage(init):
+        settings = stages.resolve(recipe("dfd"), tiny_family.defaults)
+        return stages.parent_run(settings, tmp_path / "dfd", init, tiny_family, train=None)
+
+    assert first_stage(None).path == first_stage(previous.path).path == previous.path
+    # Beside another run of that name, the previous version gave it a folder with its digest.
+    moved = previous.path.rename(tmp_path / "dmd2-seed0-01234567")
+    shutil.copytree(moved, tmp_path / "dmd2-seed0")
+    Run.open(tmp_path / "dmd2-seed0").update(recipe=table | {"seed": 9})
+    assert first_stage(None).path == moved
 
 
 def test_checkpoints_keep_the_newest_two_and_a_misfit_is_named(tmp_path):

@@ -1,11 +1,16 @@
+import importlib
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from dfdbench.distill import inputs
+from dfdbench.distill import inputs, methods
 from dfdbench.distill.discriminator import Heads, tapped_blocks
 from dfdbench.distill.inputs import Generated
+from dfdbench.distill.loop import distill
 from dfdbench.distill.methods import dfd, dmd2, dp_dmd, get_method, method_names
+from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.distill.sections import Gan
 from dfdbench.distill.streams import Stream
 from dfdbench.models.flow import x0_from_v
@@ -334,3 +339,116 @@ def test_logged_distance_is_the_squared_one_per_element(tools):
     for name in ("distance2", "distance2_by_input_time"):
         torch.testing.assert_close(report.bins[name][1], expected)
     assert torch.equal(report.bins["distance2_by_input_time"][0], generated.time)
+
+
+# --- a method from outside
+
+OWN_METHOD = '''
+"""Regression: the student learns the real clip itself, the fake score G. No GAN, no teacher."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from dfdbench.distill import inputs, losses
+from dfdbench.distill.nets import LossReport
+from dfdbench.distill.sections import MethodOptions
+
+
+@dataclass(frozen=True)
+class Options(MethodOptions):
+    scale: Annotated[float, Field(gt=0)] = 1.0
+
+
+def uses_gan(recipe):
+    return False
+
+
+def record(recipe, family):
+    return {"input": recipe.student.input, "regression_scale": recipe.options.scale}
+
+
+def generate(batch, nets, recipe, rng):
+    return inputs.generate(batch, nets, recipe, rng)
+
+
+def student_loss(batch, nets, recipe, rng):
+    generated = generate(batch, nets, recipe, rng)
+    error = losses.denoising_error(generated.x0, batch.latents)
+    loss = recipe.options.scale * error.mean()
+    return LossReport(loss, {"regression": loss.detach()}, {})
+
+
+def fake_score_loss(batch, nets, recipe, rng):
+    with torch.no_grad():
+        generated = generate(batch, nets, recipe, rng)
+    v = nets.fake_score_v(generated.x0, generated.time, batch.conditioning)
+    loss = (v**2).mean()
+    return LossReport(loss, {"critic_regression": loss.detach()}, {})
+'''
+
+
+@pytest.fixture
+def own_method(tmp_path, monkeypatch):
+    """A method of a package that dfdbench does not know, registered as its README would say."""
+    package = tmp_path / "site" / "own_losses"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "regression.py").write_text(OWN_METHOD)
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setattr(methods, "_registered", {})
+    methods.register("regression", importlib.import_module("own_losses.regression"))
+    recipe = tmp_path / "regression.toml"
+    recipe.write_text(
+        """
+        method = "regression"
+        model = "toy-t2v"
+        [data]
+        count = 4
+        [student]
+        steps = 2
+        [optim]
+        lr = 1e-3
+        batch = 2
+        [schedule]
+        student_updates = 2
+        student_update_freq = 2
+        [regression]
+        scale = 0.5
+        [log]
+        every = 1
+        probe_every = 0
+        decode_every = 0
+        """
+    )
+    yield recipe
+    for name in [n for n in sys.modules if n.split(".")[0] == "own_losses"]:
+        del sys.modules[name]
+
+
+def test_a_method_of_another_package_trains_by_a_recipe_of_its_own(
+    own_method, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DFDBENCH_CACHE", str(tmp_path / "cache"))
+    assert methods.method_names() == ["dmd2", "dp_dmd", "dfd", "regression"]
+    recipe = load_recipe(own_method, ["regression.scale=0.25"])
+    assert recipe.as_dict()["regression"] == {"scale": 0.25}
+    assert recipe.digest() != load_recipe(own_method).digest()
+    run = distill(recipe, tmp_path / "run")
+    assert run.finished and run.info["fairness"]["regression_scale"] == 0.25
+    assert recipe_from_dict(run.info["recipe"]).options == recipe.options
+    lines = list(run.metrics("update"))
+    assert len(lines) == 2 and all(line["regression"] > 0 for line in lines)
+    assert all(line["critic_regression"] > 0 for line in lines)
+
+
+def test_a_section_from_outside_is_checked_and_changes_no_other_recipe(own_method):
+    with pytest.raises(UserError, match=r"regression\.scale: not greater than 0 .is -1"):
+        load_recipe(own_method, ["regression.scale=-1"])
+    with pytest.raises(UserError, match=r"'regression\.scal' .did you mean regression\.scale"):
+        load_recipe(own_method, ["regression.scal=1"])
+    with pytest.raises(UserError, match=r"regression\.scale is an option of regression"):
+        load_recipe("toy/dfd", ["regression.scale=2"])
+    assert load_recipe("toy/dfd").digest() == "4ce5810a71485d21", "as without it"
