@@ -100,7 +100,7 @@ def measure(
             total = clock.now() - start
         finally:
             torch.Tensor.backward = backward  # type: ignore[method-assign]
-    iterations = updates * recipe.schedule.ratio
+    iterations = updates * recipe.schedule.student_update_freq
     return {
         "recipe": name,
         "device": str(device),

@@ -85,9 +85,9 @@ def train(
     if gan not in (None, "teacher", "fake_score", "none"):
         raise unknown_name("--gan", str(gan), ("teacher", "fake_score", "none"))
     if gan == "none":
-        values += ["dmd2.gan_weight=0.0"]
+        values += ["gan.weight=0.0"]
     elif gan:
-        values += ["dmd2.gan_weight=0.03", f"dmd2.gan_features={gan}", "dfd.gan=true"]
+        values += ["gan.weight=0.03", f"gan.features={gan}"]
     loaded = load_recipe(recipe_name(method, recipe), values)
     found = bench_train(loaded, torch.device(choose_device(device)), steps, warmup, compiled)
     write_json(out, found)

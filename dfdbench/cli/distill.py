@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from dfdbench.cli.options import MODEL_HELP, Device, Json, show
+from dfdbench.distill.methods import method_names
 from dfdbench.utils.errors import UserError, unknown_name
 
-METHODS = ("dmd2", "dp_dmd", "dfd")
+METHODS = ", ".join(method_names())
 
 
 def distill(
-    method: Annotated[str | None, typer.Option(help="dmd2, dp_dmd or dfd.")] = None,
+    method: Annotated[str | None, typer.Option(help=f"One of {METHODS}.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Shipped name or TOML file; else toy/METHOD.")
     ] = None,
@@ -60,12 +61,13 @@ def distill(
         return
 
     from dfdbench.distill.loop import distill as work
+    from dfdbench.distill.stages import run_name
 
     with joined(None if device == "auto" else device) as group:
         loaded = load_recipe(recipe_name(method, recipe), overrides(method, model, seed, changes))
-        folder = out or Path("runs") / f"{loaded.arm}-seed{loaded.seed}"
+        folder = out or Path("runs") / run_name(loaded.arm, loaded.seed)
         run = work(loaded, folder, resume, init, group.device.type)
-    if not group.first:
+    if not group.is_main:
         return
     show(
         {"run": str(run.path), "arm": run.arm, "student": str(run.student)},
@@ -79,9 +81,9 @@ def recipe_name(method: str | None, recipe: str | None) -> str:
     if recipe:
         return recipe
     if method is None:
-        raise UserError("name what to train: --method dmd2, dp_dmd or dfd, or --recipe")
-    if method not in METHODS:
-        raise unknown_name("--method", method, METHODS)
+        raise UserError(f"name what to train: --method, one of {METHODS}, or --recipe")
+    if method not in method_names():
+        raise unknown_name("--method", method, method_names())
     return f"toy/{method}"
 
 

@@ -134,6 +134,8 @@ def jobs_of(
     study: Study, out: Path, training_seeds: Sequence[int], model: str, threads: int
 ) -> list[Job]:
     """All runs of a study, parents before children."""
+    from dfdbench.distill.stages import run_name
+
     runs = out / "runs"
     shared = (model, study.seeds, threads, study.suite)
     jobs = [Job(name, runs / name, *shared) for name in reversed(UNTRAINED)]
@@ -142,9 +144,9 @@ def jobs_of(
             own = (f"arm='{arm.name}'", f"seed={seed}", f"model='{model}'")
             jobs.append(
                 Job(
-                    arm.name, runs / f"{arm.name}-seed{seed}", *shared, arm.recipe,
+                    arm.name, runs / run_name(arm.name, seed), *shared, arm.recipe,
                     (*study.changes, *arm.changes, *own),
-                    runs / f"{arm.init}-seed{seed}" if arm.init else None,
+                    runs / run_name(arm.init, seed) if arm.init else None,
                 )
             )  # fmt: skip
     return jobs

@@ -38,7 +38,7 @@ class Position:
     seconds: float = 0.0  # of training, over all its parts
 
 
-def found(folder: Path) -> list[Path]:
+def complete(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     names = [p for p in folder.glob(f"{PREFIX}*") if (p / "state.json").is_file()]
     return sorted(names, key=lambda p: int(p.name.removeprefix(PREFIX)))
@@ -70,17 +70,17 @@ def save(
         with _shared_folder(target, group) as temporary:
             writer = HuggingFaceStorageWriter(str(temporary), files, save_distributed=True)
             _dcp("save", tensors, group, storage_writer=writer)
-            if group.first:
+            if group.is_main:
                 write_json(temporary / "state.json", vars(position))
     except OSError as error:
-        older = found(folder)
+        older = complete(folder)
         stays = f"{older[-1].name} stays" if older else "there is no older one"
         raise UserError(
             f"checkpoint {target} could not be written ({error.strerror or error}); {stays}; "
             f"make room in {folder} and go on with --resume"
         ) from None
-    if group.first:
-        for old in found(folder)[:-keep]:
+    if group.is_main:
+        for old in complete(folder)[:-keep]:
             shutil.rmtree(old)
     return target
 
@@ -98,7 +98,7 @@ def restore(
         UserError: a checkpoint is there but does not fit this run's networks.
     """
     group = group or Group()
-    newest = group.on_first(lambda: _newest(folder))
+    newest = group.on_main(lambda: _newest(folder))
     if newest is None:
         return Position()
     try:
@@ -114,7 +114,7 @@ def restore(
 
 def _newest(folder: Path) -> Path | None:
     sweep(folder)
-    steps = found(folder)
+    steps = complete(folder)
     return steps[-1] if steps else None
 
 
@@ -151,8 +151,8 @@ def _load_first_format(
 def _shared_folder(target: Path, group: Group) -> Iterator[Path]:
     """`atomic_folder` for all processes: the first makes it, and renames it when all are done."""
     with ExitStack() as stack:
-        yield group.on_first(lambda: stack.enter_context(atomic_folder(target)))
-        group.on_first(stack.close)
+        yield group.on_main(lambda: stack.enter_context(atomic_folder(target)))
+        group.on_main(stack.close)
 
 
 def _options() -> Any:

@@ -18,7 +18,7 @@ from dfdbench.distill.inputs import Generator
 from dfdbench.distill.losses import per_sample
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.parallel import Group
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.models.flow import add_noise, cfg_combine, score_from_v, shift_time
 from dfdbench.models.sampling import predictor
@@ -64,7 +64,7 @@ class Recorder:
         With several processes all of them call it, and all get the same answer.
         """
         if self.group.size > 1:
-            self._put_together()
+            self._gather()
         if self.sums:
             self.add_line("bins", update, {"t_edges": self.edges} | self._bin_values())
             self._reset_bins()
@@ -82,23 +82,23 @@ class Recorder:
                 plain[name] = value
             rows.append(json.dumps(plain, allow_nan=False) + "\n")
         self.lines = []
-        if rows and self.group.first:
+        if rows and self.group.is_main:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write("".join(rows))
         return broken
 
-    def _put_together(self) -> None:
+    def _gather(self) -> None:
         """Average the updates' values over processes and add up the bins."""
-        found = [
+        logged = [
             (line, name)
             for line in self.lines
             if line["kind"] == "update"
             for name, value in line.items()
             if _is_tensor(value)
         ]
-        if found:
-            values = torch.stack([line[name].float() for line, name in found])
-            for (line, name), value in zip(found, self.group.mean(values), strict=True):
+        if logged:
+            values = torch.stack([line[name].float() for line, name in logged])
+            for (line, name), value in zip(logged, self.group.mean(values), strict=True):
                 line[name] = value
         if self.sums:
             total = self.group.total(torch.stack([*self.sums.values()]))
@@ -132,9 +132,9 @@ def discrepancy(
         Per-sample values with their t: root and mean square per element of Δ without guidance and
         with it, and ‖x − G‖² per element; and G (B C T H W).
     """
-    made = generate(batch, nets, recipe, rng)
-    draw = rng.score_draw(made.x0, recipe.schedule)
-    points = [add_noise(x, draw.eps, draw.t) for x in (batch.latents, made.x0)]
+    generated = generate(batch, nets, recipe, rng)
+    draw = rng.score_draw(generated.x0, recipe.schedule)
+    points = [add_noise(x, draw.eps, draw.t) for x in (batch.latents, generated.x0)]
     with nets.precision():
         free, guided = [], []
         for x_t in points:
@@ -145,11 +145,11 @@ def discrepancy(
                 negative = nets.negative.repeat(len(x_t)).given(batch.conditioning.image_latents)
                 v = cfg_combine(v, predictor(family, teacher, negative)(x_t, draw.t), nets.cfg)
             guided.append(score_from_v(x_t, v, draw.t))
-    values = {"distance2": per_sample(nets.free(batch.latents - made.x0) ** 2)}
-    for name, (real, generated) in (("delta", free), ("delta_guided", guided)):
-        square = per_sample(nets.free(real - generated) ** 2)
+    values = {"distance2": per_sample(nets.free(batch.latents - generated.x0) ** 2)}
+    for name, (real, fake) in (("delta", free), ("delta_guided", guided)):
+        square = per_sample(nets.free(real - fake) ** 2)
         values |= {name: square.sqrt(), f"{name}2": square}
-    return {f"probe_{name}": (draw.t, value) for name, value in values.items()}, made.x0
+    return {f"probe_{name}": (draw.t, value) for name, value in values.items()}, generated.x0
 
 
 def pixel_statistics(video: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dfdbench.distill import losses
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.nets import Networks
-from dfdbench.distill.recipe import Dmd2
+from dfdbench.distill.sections import Gan
 from dfdbench.distill.streams import Draw, Stream
 from dfdbench.models.flow import add_noise
 from dfdbench.utils.errors import UserError
@@ -39,33 +39,28 @@ class Heads(nn.Module):
         return torch.cat([head(hidden.float()).squeeze(-1) for head, hidden in pairs], dim=1)
 
 
-def tapped_blocks(options: Dmd2, count: int) -> tuple[int, ...]:
+def tapped_blocks(options: Gan, count: int) -> tuple[int, ...]:
     """The recipe's blocks, else those at 1/2, 3/4 and the end of `count` (15, 22, 29 of 30)."""
     blocks = options.blocks or tuple(
         sorted({count // 2, min(3 * count // 4, count - 1), count - 1})
     )
     if min(blocks) < 0 or max(blocks) >= count:
         raise UserError(
-            f"recipe key 'dmd2.blocks' is {list(blocks)}, but the model has blocks 0 to {count - 1}"
+            f"recipe key 'gan.blocks' is {list(blocks)}, but the model has blocks 0 to {count - 1}"
         )
     return blocks
 
 
-def logits(nets: Networks, x_t: Tensor, t: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """v̂ of the feature network and the discriminator's logits at x_t."""
+def logits(batch: Batch, nets: Networks, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """v̂ of the feature network at x_t, and the discriminator's logits (B, blocks · L)."""
     assert nets.heads is not None
-    module = nets.family.teacher if nets.gan_teacher else nets.critic
+    module = nets.family.teacher if nets.gan_teacher else nets.fake_score
     v, features = nets.with_features(module, x_t, t, batch.conditioning)
     return v, nets.heads(features)
 
 
-def critic_parts(
-    nets: Networks,
-    batch: Batch,
-    draw: Draw,
-    fake_logits: Tensor,
-    options: Dmd2,
-    rng: Stream,
+def loss_terms(
+    batch: Batch, nets: Networks, options: Gan, rng: Stream, draw: Draw, fake_logits: Tensor
 ) -> dict[str, Tensor]:
     """The discriminator's loss terms, weighted; real clips get the same t and ε as G.
 
@@ -73,11 +68,11 @@ def critic_parts(
     while the network is told the noisy t would penalise something else.
     """
     x_t = add_noise(batch.latents, draw.eps, draw.t)
-    _, real_logits = logits(nets, x_t, draw.t, batch)
+    _, real_logits = logits(batch, nets, x_t, draw.t)
     loss = losses.discriminator_gan_loss(real_logits, fake_logits)
-    parts = {"gan_critic": options.gan_critic_weight * loss}
+    terms = {"gan_critic": options.discriminator_weight * loss}
     if options.r1_weight:
         shaken = x_t + options.r1_alpha * rng.normal("r1", x_t)
-        _, shaken_logits = logits(nets, shaken, draw.t, batch)
-        parts["r1"] = options.r1_weight * losses.approximate_r1(real_logits, shaken_logits)
-    return parts
+        _, shaken_logits = logits(batch, nets, shaken, draw.t)
+        terms["r1"] = options.r1_weight * losses.approximate_r1(real_logits, shaken_logits)
+    return terms

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.nets import Networks
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.models.flow import add_noise, x0_from_v
 from dfdbench.models.sampling import start_at, student_step

@@ -23,7 +23,7 @@ from dfdbench.distill.discriminator import Heads, tapped_blocks
 from dfdbench.distill.methods import Method, get_method
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.parallel import Group
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Stream, seeded
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
@@ -35,6 +35,8 @@ from dfdbench.utils.progress import Bar
 from dfdbench.utils.run import Run, weights_sha256
 
 LossFunction = Callable[[Batch, Networks, Recipe, Stream], LossReport]
+STORED = {"student": "student", "fake_score": "critic"}
+"""Names of the trained networks in checkpoints and metrics.jsonl."""
 
 
 def distill(
@@ -69,7 +71,7 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
         raise UserError(f"{out} already holds a run; pass --resume or another --out")
     if not (existing and existing.finished):
         check_source(recipe)
-    with group.in_turn():
+    with group.main_process_first():
         family = load_family(recipe.model, compute_dtype(where.type), where)
     stages.check_family(recipe, family)
     recipe = stages.resolve(recipe, family.defaults)
@@ -80,13 +82,13 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
         init,
         family,
         train=lambda first, path: _distill(first, path, True, None, group),
-        talk=group.first,
+        talk=group.is_main,
     )
     if existing:
         stages.check_resume(existing, recipe, parent)
         if existing.finished:
             return existing
-    with group.in_turn():
+    with group.main_process_first():
         clips = load_clips(recipe, family)
         negative = negative_embedding(recipe, clips, family)
     nets = build_networks(recipe, family, method, parent, group, negative)
@@ -97,7 +99,7 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
     def create() -> dict[str, Any]:
         return Run.create(out, stages.describe(recipe, family, clips, parent, out, dtypes)).info
 
-    run = existing or Run(out, group.on_first(create))
+    run = existing or Run(out, group.on_main(create))
     return Trainer(recipe, method, nets, clips, run, parent, group).train()
 
 
@@ -113,30 +115,35 @@ def build_networks(
     device = group.device
     autocast = torch.bfloat16 if device.type == "cuda" else None
     student = family.load_student(parent.student) if parent else family.new_module()
-    critic = family.load_network(parent.critic) if parent else family.new_module()
+    fake_score = family.load_network(parent.fake_score) if parent else family.new_module()
     heads, blocks = None, tuple[int, ...]()
     if method.uses_gan(recipe):
-        blocks = tapped_blocks(recipe.dmd2, family.block_count(critic))
+        blocks = tapped_blocks(recipe.gan, family.block_count(fake_score))
         with torch.random.fork_rng():
             torch.manual_seed(seeded("cpu", recipe.seed, "heads").initial_seed())
-            heads = Heads(len(blocks), family.feature_width(critic)).to(device)
-    gan_teacher = recipe.dmd2.gan_features == "teacher"
+            heads = Heads(len(blocks), family.feature_width(fake_score)).to(device)
+    gan_teacher = recipe.gan.features == "teacher"
     if recipe.optim.gradient_checkpointing:
-        for module in (student, critic, *([family.teacher] if heads and gan_teacher else [])):
+        for module in (
+            student, fake_score, *([family.teacher] if heads and gan_teacher else [])
+        ):  # fmt: skip
             family.save_memory(module)
-    average = copy.deepcopy(student).requires_grad_(False) if recipe.optim.ema else None
+    ema = copy.deepcopy(student).requires_grad_(False) if recipe.optim.ema else None
     skeletons = {}
     if group.size > 1:
-        skeletons = {"student": parallel.skeleton(student), "critic": parallel.skeleton(critic)}
+        skeletons = {
+            "student": parallel.skeleton(student),
+            "fake_score": parallel.skeleton(fake_score),
+        }
         parallel.shard(family.teacher, family.blocks(family.teacher), group, None)
-        for module in filter(None, (student, critic, average)):
+        for module in filter(None, (student, fake_score, ema)):
             parallel.shard(module, family.blocks(module), group, autocast)
         if heads is not None:
             parallel.shard(heads, (), group, None)
     return Networks(
         family=family,
         student=student,
-        critic=critic,
+        fake_score=fake_score,
         negative=negative,
         cfg=1.0 if recipe.teacher.cfg is None else recipe.teacher.cfg,
         guidance_passes=recipe.teacher.guidance_passes,
@@ -146,13 +153,13 @@ def build_networks(
         blocks=blocks,
         autocast=autocast,
         device=device,
-        average=average,
+        ema=ema,
         skeletons=skeletons,
     )
 
 
 class Trainer:
-    """One run's training: five iterations (ratio) a student update, the first on the student."""
+    """One run's training: the first of `student_update_freq` iterations is the student's."""
 
     def __init__(
         self,
@@ -172,20 +179,23 @@ class Trainer:
         o = recipe.optim
         self.student_params = [*nets.student.parameters()]
         heads = [*nets.heads.parameters()] if nets.heads else []
-        self.critic_params = [*nets.critic.parameters(), *heads]
-        groups = [{"params": [*nets.critic.parameters()], "lr": o.fake_lr}]
+        self.fake_score_params = [*nets.fake_score.parameters(), *heads]
+        groups = [{"params": [*nets.fake_score.parameters()], "lr": o.fake_lr}]
         if heads:
-            groups.append({"params": heads, "lr": recipe.dmd2.gan_lr or o.fake_lr})
+            groups.append({"params": heads, "lr": recipe.gan.lr or o.fake_lr})
         adamw = partial(torch.optim.AdamW, betas=o.betas, weight_decay=o.weight_decay, fused=True)
         self.optimisers = {
             "student": adamw(self.student_params, lr=o.lr),
-            "critic": adamw(groups, lr=o.fake_lr),
+            STORED["fake_score"]: adamw(groups, lr=o.fake_lr),
         }
-        self.modules: dict[str, nn.Module] = {"student": nets.student, "critic": nets.critic}
+        self.modules: dict[str, nn.Module] = {
+            "student": nets.student,
+            STORED["fake_score"]: nets.fake_score,
+        }
         if nets.heads is not None:
             self.modules["heads"] = nets.heads
-        if nets.average is not None:
-            self.modules["ema"] = nets.average
+        if nets.ema is not None:
+            self.modules["ema"] = nets.ema
         self.recorder = diagnostics.Recorder(run.metrics_file, recipe.schedule.shift, group)
 
     def train(self) -> Run:
@@ -195,12 +205,12 @@ class Trainer:
         position = checkpoint.restore(
             self.run.checkpoints, self.modules, self.optimisers, self.nets.device, group
         )
-        if group.first:
+        if group.is_main:
             trim_jsonl(self.run.metrics_file, "update", position.updates)
         saved = time.monotonic()
         started = saved - position.seconds
         label = f"{recipe.arm} seed {recipe.seed}"
-        with Bar(total, label, done=position.updates, quiet=not group.first) as bar:
+        with Bar(total, label, done=position.updates, quiet=not group.is_main) as bar:
             for update in range(position.updates + 1, total + 1):
                 self.cycle(update)
                 now = time.monotonic()
@@ -222,30 +232,30 @@ class Trainer:
 
     def cycle(self, update: int) -> None:
         """One student update and the fake score's that follow it, and what is logged of them."""
-        ratio = self.recipe.schedule.ratio
-        first = self.first_iteration + (update - 1) * ratio
+        freq = self.recipe.schedule.student_update_freq
+        first = self.first_iteration + (update - 1) * freq
         line = self.step("student", first)
         if "ema" in self.modules:
-            self.average(self.modules["ema"])
-        critics = [self.step("critic", first + i) for i in range(1, ratio)]
-        for name in critics[0]:
-            line[name] = torch.stack([values[name] for values in critics]).mean()
+            self.update_ema(self.modules["ema"])
+        others = [self.step("fake_score", first + i) for i in range(1, freq)]
+        for name in others[0]:
+            line[name] = torch.stack([values[name] for values in others]).mean()
         self.recorder.add_line("update", update, dict(line))
         self.probe(update, first)
 
     @torch.no_grad()
-    def average(self, average: nn.Module) -> None:
-        """Move the exponential average of the student's weights."""
-        for kept, new in zip(average.parameters(), self.student_params, strict=True):
+    def update_ema(self, ema: nn.Module) -> None:
+        """Move the exponential moving average of the student's weights."""
+        for kept, new in zip(ema.parameters(), self.student_params, strict=True):
             kept.lerp_(new, 1 - self.recipe.optim.ema)
 
     def step(self, role: str, iteration: int) -> dict[str, Tensor]:
         """One optimiser step of `role`; returns its loss parts and gradient norm."""
         o, nets = self.recipe.optim, self.nets
         student = role == "student"
-        loss_of: LossFunction = self.method.student_loss if student else self.method.critic_loss
-        params = self.student_params if student else self.critic_params
-        trained = (nets.student,) if student else (nets.critic, nets.heads)
+        loss_of: LossFunction = self.method.student_loss if student else self.method.fake_score_loss
+        params = self.student_params if student else self.fake_score_params
+        trained = (nets.student,) if student else (nets.fake_score, nets.heads)
         if nets.heads is not None:
             nets.train_only(*trained)
         size = o.batch // o.accumulate
@@ -261,9 +271,10 @@ class Trainer:
             for name, value in report.parts.items():
                 parts[name] = parts.get(name, 0) + value / len(rounds)
         norm = parallel.local(torch.nn.utils.clip_grad_norm_(params, o.clip or float("inf")))
-        self.optimisers[role].step()
-        self.optimisers[role].zero_grad(set_to_none=True)
-        return parts | {f"{role}_gradient_norm": norm}
+        optimiser = self.optimisers[STORED[role]]
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        return parts | {f"{STORED[role]}_gradient_norm": norm}
 
     def probe(self, update: int, iteration: int) -> None:
         """Measurements that cost passes of their own, every so many updates."""
@@ -274,13 +285,13 @@ class Trainer:
         size = self.recipe.optim.batch // self.recipe.optim.accumulate
         batch = self.clips.batch(iteration * self.recipe.optim.batch, size)
         rng = Stream(self.recipe.seed, iteration, -1, self.nets.device)
-        bins, made = diagnostics.discrepancy(
+        bins, generated = diagnostics.discrepancy(
             self.method.generate, batch, self.nets, self.recipe, rng
         )
         # Every process measures the same clips, as cut networks need all of them; one reports.
-        self.recorder.add_bins(LossReport(made, {}, bins), ours=self.group.first)
-        if look and self.group.first:
-            values = diagnostics.decoded_look(self.nets, made, batch.latents, log.decode_count)
+        self.recorder.add_bins(LossReport(generated, {}, bins), ours=self.group.is_main)
+        if look and self.group.is_main:
+            values = diagnostics.decoded_look(self.nets, generated, batch.latents, log.decode_count)
             self.recorder.add_line("probe", update, dict(values))
 
     def flush(self, update: int) -> None:
@@ -288,7 +299,7 @@ class Trainer:
         broken = self.recorder.flush(update)
         if broken:
             self.check_clips(update)
-            last = checkpoint.found(self.run.checkpoints)
+            last = checkpoint.complete(self.run.checkpoints)
             good = f"last good checkpoint: {last[-1]}" if last else "no checkpoint was written yet"
             raise UserError(
                 f"training of {self.run.path} diverged ({broken[0]} is not finite); {good}; lower "
@@ -297,25 +308,25 @@ class Trainer:
 
     def check_clips(self, update: int) -> None:
         """Refuse real clips that are not finite among those of the updates just logged."""
-        ratio, size = self.recipe.schedule.ratio, self.recipe.optim.batch
+        freq, size = self.recipe.schedule.student_update_freq, self.recipe.optim.batch
         begin = max(update - self.recipe.log.every, 0)
-        for i in range(begin * ratio, update * ratio):
+        for i in range(begin * freq, update * freq):
             batch = self.clips.batch((self.first_iteration + i) * size, size)
             if not torch.isfinite(batch.latents).all():
                 raise UserError(
                     f"training of {self.run.path} stopped: data.source {self.recipe.data.source} "
-                    f"has latents with NaN or infinity (update {i // ratio + 1}); encode them again"
+                    f"has latents with NaN or infinity (update {i // freq + 1}); encode them again"
                 )
 
     def finish(self, seconds: float) -> Run:
         """Save the student and the fake score, drop resume points, complete run.json."""
         family, run, nets, group = self.nets.family, self.run, self.nets, self.group
         student = self.modules.get("ema", nets.student)
-        student = parallel.whole(student, nets.skeletons.get("student"), group)
-        group.on_first(lambda: family.save_student(student, run.student))
-        critic = parallel.whole(nets.critic, nets.skeletons.get("critic"), group)
-        group.on_first(lambda: family.save_network(critic, run.critic))
-        run.info = group.on_first(lambda: self.complete(seconds))
+        student = parallel.gather(student, nets.skeletons.get("student"), group)
+        group.on_main(lambda: family.save_student(student, run.student))
+        fake_score = parallel.gather(nets.fake_score, nets.skeletons.get("fake_score"), group)
+        group.on_main(lambda: family.save_network(fake_score, run.fake_score))
+        run.info = group.on_main(lambda: self.complete(seconds))
         return run
 
     def complete(self, seconds: float) -> dict[str, Any]:
@@ -325,13 +336,13 @@ class Trainer:
         run.update(
             status="finished",
             student_updates=s.student_updates,
-            fake_updates=s.student_updates * (s.ratio - 1),
+            fake_updates=s.student_updates * (s.student_update_freq - 1),
             wall_seconds=round(seconds, 1),
             student_updates_total=before.get("student_updates", 0) + s.student_updates,
-            iterations_total=self.first_iteration + s.student_updates * s.ratio,
+            iterations_total=self.first_iteration + s.student_updates * s.student_update_freq,
             wall_seconds_total=round(before.get("wall_seconds_total", 0.0) + seconds, 1),
             student_sha256=weights_sha256(run.student / "transformer"),
-            critic_sha256=weights_sha256(run.critic),
+            critic_sha256=weights_sha256(run.fake_score),
             device=_device_name(self.nets.device),
             processes=self.group.size,
         )

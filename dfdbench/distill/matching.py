@@ -14,101 +14,114 @@ from dfdbench.distill.batch import Batch
 from dfdbench.distill.inputs import Generated
 from dfdbench.distill.losses import Gap, per_sample
 from dfdbench.distill.nets import LossReport, Networks
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Draw, Stream
 from dfdbench.models.flow import add_noise, velocity, x0_from_v
 
 
-class FakeScore(NamedTuple):
+class FakePrediction(NamedTuple):
     """f = F_x0 at the noised G (no gradient), and the discriminator's logits of it or None."""
 
     x0: Tensor
     logits: Tensor | None
 
 
-def fake_score(nets: Networks, batch: Batch, made: Generated, draw: Draw, gan: bool) -> FakeScore:
+def fake_score(
+    batch: Batch, nets: Networks, recipe: Recipe, generated: Generated, draw: Draw
+) -> FakePrediction:
     """The fake score at x̃_t = (1−t) G + t ε; with a GAN one pass also gives its logits."""
-    x_t = add_noise(made.x0, draw.eps, draw.t)
+    gan = recipe.gan.weight > 0
+    x_t = add_noise(generated.x0, draw.eps, draw.t)  # (B C T H W), with G's gradient
     with torch.no_grad():
         point = x_t.detach()
         if not gan or nets.gan_teacher:
-            x0 = x0_from_v(point, nets.critic_v(point, draw.t, batch.conditioning), draw.t)
+            v = nets.fake_score_v(point, draw.t, batch.conditioning)
+            x0 = x0_from_v(point, v, draw.t)
     if not gan:
-        return FakeScore(x0, None)
-    v, logits = discriminator.logits(nets, x_t, draw.t, batch)
-    return FakeScore(x0 if nets.gan_teacher else x0_from_v(point, v.detach(), draw.t), logits)
+        return FakePrediction(x0, None)
+    # Outside no_grad: through the logits the GAN's gradient reaches G, while f stays a constant.
+    v, logits = discriminator.logits(batch, nets, x_t, draw.t)
+    return FakePrediction(x0 if nets.gan_teacher else x0_from_v(point, v.detach(), draw.t), logits)
 
 
 def gap(
-    nets: Networks,
     batch: Batch,
-    made: Generated,
-    fake: FakeScore,
+    nets: Networks,
+    generated: Generated,
+    fake: FakePrediction,
     draw: Draw,
     scored: Tensor,
     cfg: float | Tensor,
     space: str = "x0",
     normalise_by: str = "generated",
 ) -> Gap:
-    """Gradient on G's free frames, the teacher looking at `scored`, noised by G's own t and ε."""
+    """Gradient on G's free frames, the teacher looking at `scored`, noised by G's own t and ε.
+
+    Args:
+        scored: y (B C T H W), G itself or the real clip.
+        cfg: the teacher's guidance, one for all clips or (B,).
+    """
     with torch.no_grad():
         x_t = add_noise(scored, draw.eps, draw.t)
         real = nets.teacher_x0(x_t, draw.t, batch.conditioning, cfg)
-        g, f, r, y = (nets.free(x) for x in (made.x0, fake.x0, real, scored))
+        # Frames that the model was given are no part of G: they are left out of every mean.
+        g, f, r, y = (nets.free(x) for x in (generated.x0, fake.x0, real, scored))
         return losses.score_gap(g, f, r, y, space, normalise_by)
 
 
 def student_report(
+    batch: Batch,
     nets: Networks,
     recipe: Recipe,
-    batch: Batch,
-    made: Generated,
-    fake: FakeScore,
+    generated: Generated,
+    fake: FakePrediction,
     draw: Draw,
     step: Gap,
 ) -> LossReport:
     """The student's loss from its gap and, where logits are given, the generator's GAN loss."""
-    loss = losses.matching_loss(nets.free(made.x0), step.direction)
+    loss = losses.matching_loss(nets.free(generated.x0), step.direction)
     parts = {"matching": loss.detach()}
     if fake.logits is not None:
-        adversarial = recipe.dmd2.gan_weight * losses.generator_gan_loss(fake.logits)
+        adversarial = recipe.gan.weight * losses.generator_gan_loss(fake.logits)
         parts["gan"] = adversarial.detach()
         loss = loss + adversarial
     with torch.no_grad():
-        distance = per_sample(nets.free(batch.latents - made.x0) ** 2)
+        distance = per_sample(nets.free(batch.latents - generated.x0) ** 2)  # (B,)
         bins = {
             "direction2": (draw.t, per_sample(step.raw**2)),  # mean (f − r)² before n
             "normaliser": (draw.t, step.normaliser),
             "distance2": (draw.t, distance),  # ‖x − G‖² per element, Eq. 7's left side
-            "distance2_by_input_time": (made.time, distance),
+            "distance2_by_input_time": (generated.time, distance),
         }
     return LossReport(loss, parts, bins)
 
 
-def critic_report(
-    nets: Networks, batch: Batch, recipe: Recipe, rng: Stream, made: Generated, gan: bool
+def fake_score_report(
+    batch: Batch, nets: Networks, recipe: Recipe, rng: Stream, generated: Generated
 ) -> LossReport:
     """The fake score's denoising loss on G, and the discriminator's where there is a GAN."""
-    options = recipe.dmd2
-    generated = made.x0.detach()
-    draw = rng.score_draw(generated, recipe.schedule)
-    x_t = add_noise(generated, draw.eps, draw.t)
+    g = generated.x0.detach()
+    gan = recipe.gan.weight > 0
+    draw = rng.score_draw(g, recipe.schedule)
+    x_t = add_noise(g, draw.eps, draw.t)
     terms: dict[str, Tensor] = {}
     logits = None
     if gan and not nets.gan_teacher:
-        v, logits = discriminator.logits(nets, x_t, draw.t, batch)
+        # One pass of the fake score gives both its prediction and its features for the heads.
+        v, logits = discriminator.logits(batch, nets, x_t, draw.t)
     else:
-        v = nets.critic_v(x_t, draw.t, batch.conditioning)
+        v = nets.fake_score_v(x_t, draw.t, batch.conditioning)
     if gan:
         if logits is None:
-            _, logits = discriminator.logits(nets, x_t, draw.t, batch)
-        terms = discriminator.critic_parts(nets, batch, draw, logits, options, rng)
-    if options.critic_loss == "x0":
-        prediction, target = x0_from_v(x_t, v, draw.t), generated
+            _, logits = discriminator.logits(batch, nets, x_t, draw.t)
+        terms = discriminator.loss_terms(batch, nets, recipe.gan, rng, draw, logits)
+    if recipe.fake_score.loss == "x0":
+        prediction, target = x0_from_v(x_t, v, draw.t), g
     else:
-        prediction, target = v, velocity(generated, draw.eps)
-    error = losses.denoising_error(nets.free(prediction), nets.free(target))
+        prediction, target = v, velocity(g, draw.eps)
+    error = losses.denoising_error(nets.free(prediction), nets.free(target))  # (B,)
     terms["fake_score"] = error.mean()
+    # "critic_" is the fake score's and the discriminator's name in metrics.jsonl.
     parts = {f"critic_{name}": term.detach() for name, term in terms.items()}
     loss = torch.stack(list(terms.values())).sum()
     return LossReport(loss, parts, {"fake_score_error": (draw.t, error.detach())})

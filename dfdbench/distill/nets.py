@@ -42,13 +42,13 @@ class Networks:
         guidance_passes: "batched", or "sequential" to save memory.
         times: the student's grid (N + 1,) float64, on the CPU.
         autocast: computing dtype on CUDA, None for plain float32.
-        average: exponential average of the student's weights, where the recipe wants one.
+        ema: exponential moving average of the student's weights, where the recipe wants one.
         skeletons: empty copies of student and fake score, where they are cut among processes.
     """
 
     family: ModelFamily
     student: nn.Module
-    critic: nn.Module
+    fake_score: nn.Module
     negative: Conditioning
     cfg: float
     times: Tensor
@@ -58,7 +58,7 @@ class Networks:
     blocks: tuple[int, ...] = ()
     autocast: torch.dtype | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    average: nn.Module | None = None
+    ema: nn.Module | None = None
     skeletons: dict[str, nn.Module] = field(default_factory=dict)
 
     def precision(self) -> AbstractContextManager[None]:
@@ -68,19 +68,19 @@ class Networks:
         )
 
     def free(self, x: Tensor) -> Tensor:
-        """The latent frames (B C T' H W) that are generated: all but the family's clean ones."""
-        clean = self.family.conditioning_frames
-        return x[:, :, clean:] if clean else x
+        """The latent frames (B C T' H W) that are generated: all but the given ones."""
+        given = self.family.conditioning_frames
+        return x[:, :, given:] if given else x
 
     def student_v(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """v̂ of the student; it runs without guidance."""
         with self.precision():
             return self.family.predict(self.student, x_t, t, conditioning)
 
-    def critic_v(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+    def fake_score_v(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """v̂ of the fake score; it runs without guidance."""
         with self.precision():
-            return self.family.predict(self.critic, x_t, t, conditioning)
+            return self.family.predict(self.fake_score, x_t, t, conditioning)
 
     def teacher_v(
         self, x_t: Tensor, t: Tensor, conditioning: Conditioning, cfg: float | Tensor
@@ -109,7 +109,7 @@ class Networks:
 
     def train_only(self, *modules: nn.Module) -> None:
         """Let gradients reach these networks only, where a GAN ties several together."""
-        for module in (self.student, self.critic, self.heads):
+        for module in (self.student, self.fake_score, self.heads):
             if module is not None:
-                parallel.put_back(module)
+                parallel.reshard(module)
                 module.requires_grad_(any(module is wanted for wanted in modules))

@@ -68,7 +68,7 @@ class Group:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes files and talks."""
         return self.rank == 0
 
@@ -92,26 +92,26 @@ class Group:
         """Mean over processes of tensors that have the same shape in each."""
         return self.total(x) / self.size if self.size > 1 else x
 
-    def on_first(self, work: Callable[[], T]) -> T:
+    def on_main(self, work: Callable[[], T]) -> T:
         """Let the first process do `work` while the others wait; everyone gets its small result."""
         if self.size == 1:
             return work()
-        box: list[Any] = [work() if self.first else None]
+        box: list[Any] = [work() if self.is_main else None]
         dist.broadcast_object_list(box, device=torch.device("cpu"))
         result: T = box[0]
         return result
 
     def agree(self, value: T) -> T:
         """The first process's value, in all."""
-        return self.on_first(lambda: value)
+        return self.on_main(lambda: value)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """The first process goes through the body before the others, which find what it left."""
-        if not self.first:
+        if not self.is_main:
             self._wait()
         yield
-        if self.first:
+        if self.is_main:
             self._wait()
 
     def _wait(self) -> None:
@@ -210,11 +210,12 @@ def shard(
         cast_forward_inputs=False,
     )
     mesh = init_device_mesh(group.device.type, (group.size,))
+    # Blocks before the whole: the root then holds only what lies outside of them.
     for part in (*blocks, module):
         fully_shard(part, mesh=mesh, mp_policy=policy)
 
 
-def put_back(module: nn.Module) -> None:
+def reshard(module: nn.Module) -> None:
     """Free what a pass left gathered, so that the parameters of `module` are the cut ones."""
     from torch.distributed.fsdp import FSDPModule
 
@@ -228,6 +229,7 @@ def reduce_gradients(modules: Sequence[nn.Module | None], now: bool) -> None:
 
     for module in modules:
         if isinstance(module, FSDPModule):
+            # Between accumulation rounds gradients stay whole in each process.
             module.set_requires_gradient_sync(now)
 
 
@@ -239,12 +241,12 @@ def local(x: Tensor) -> Tensor:
 
 
 def skeleton(module: nn.Module) -> nn.Module:
-    """A copy without weights of a network that is about to be cut, for `whole` to fill."""
+    """A copy without weights of a network that is about to be cut, for `gather` to fill."""
     empty = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in module.parameters()}
     return copy.deepcopy(module, empty)
 
 
-def whole(module: nn.Module, empty: nn.Module | None, group: Group) -> nn.Module:
+def gather(module: nn.Module, empty: nn.Module | None, group: Group) -> nn.Module:
     """The uncut network, on the CPU of the first process; `module` itself if it was never cut."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -252,6 +254,6 @@ def whole(module: nn.Module, empty: nn.Module | None, group: Group) -> nn.Module
         return module
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = get_model_state_dict(module, options=options)
-    if group.first:
+    if group.is_main:  # the others were given an empty dict
         empty.load_state_dict(weights, assign=True)
     return empty

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import torch
 
 from dfdbench.distill.data.clips import Clips
 from dfdbench.distill.methods import get_method
-from dfdbench.distill.recipe import UNDECISIVE, Recipe, load_recipe, recipe_from_dict
+from dfdbench.distill.recipe import load_recipe, recipe_from_dict
+from dfdbench.distill.sections import UNDECISIVE, Recipe
 from dfdbench.models.family import Defaults, ModelFamily
 from dfdbench.models.flow import student_times
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.run import Run, weights_sha256
+from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 
 MUST_AGREE = ("model", "data", "student.steps", "student.times", "schedule.shift")
 
@@ -36,7 +38,6 @@ def check_family(recipe: Recipe, family: ModelFamily) -> None:
 def resolve(recipe: Recipe, defaults: Defaults) -> Recipe:
     """The recipe with everything that it leaves to the checkpoint filled in."""
     teacher = recipe.teacher
-    anchor = recipe.dp_dmd
     return dataclasses.replace(
         recipe,
         teacher=dataclasses.replace(
@@ -44,11 +45,7 @@ def resolve(recipe: Recipe, defaults: Defaults) -> Recipe:
             cfg=defaults.cfg if teacher.cfg is None else teacher.cfg,
             negative=defaults.negative_prompt if teacher.negative is None else teacher.negative,
         ),
-        dp_dmd=dataclasses.replace(
-            anchor,
-            grid_steps=anchor.grid_steps or defaults.steps,
-            grid_shift=anchor.grid_shift or defaults.shift,
-        ),
+        options=recipe.options.resolved(defaults),
     )
 
 
@@ -59,9 +56,19 @@ def grid(recipe: Recipe) -> torch.Tensor:
     return student_times(recipe.student.steps, recipe.schedule.shift)
 
 
+def run_name(arm: str, seed: int) -> str:
+    """Name of the folder of an arm's run with a training seed."""
+    return f"{arm}-seed{seed}"
+
+
 def run_id(recipe: Recipe) -> str:
     """Name of a run: equal ones train the same weights."""
-    return f"{recipe.arm}-seed{recipe.seed}-{recipe.digest()[:8]}"
+    return f"{run_name(recipe.arm, recipe.seed)}-{recipe.digest()[:8]}"
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe that a run was begun with, be it of this version or the previous one."""
+    return recipe_from_dict(run.info["recipe"], run.path)
 
 
 def first_stage_recipe(recipe: Recipe) -> Recipe:
@@ -119,9 +126,7 @@ def parent_run(
         return None
     first = first_stage_recipe(recipe)
     resolved = resolve(first, family.defaults)
-    folder = out.parent / f"{first.arm}-seed{first.seed}"
-    if (folder / "run.json").is_file() and Run.open(folder).info.get("id") != run_id(resolved):
-        folder = out.parent / run_id(resolved)
+    folder = _first_stage_folder(resolved, out.parent)
     if (folder / "run.json").is_file() and Run.open(folder).finished:
         if talk:
             print(f"starting from the finished run {folder}", file=sys.stderr)
@@ -131,8 +136,29 @@ def parent_run(
     return train(first, folder)
 
 
+def _first_stage_folder(resolved: Recipe, runs: Path) -> Path:
+    """The folder in `runs` of a run of this very recipe, else one that is free.
+
+    Digests are compared of the recipes that the runs state: the previous version's were of other
+    keys, in run.json and in the name of a folder.
+    """
+    name = run_name(resolved.arm, resolved.seed)
+    for file in [runs / name / RUN_FILE, *sorted(runs.glob(f"{escape(name)}-*/{RUN_FILE}"))]:
+        if file.is_file() and _states(file.parent, resolved):
+            return file.parent
+    return runs / (run_id(resolved) if (runs / name / RUN_FILE).is_file() else name)
+
+
+def _states(folder: Path, recipe: Recipe) -> bool:
+    """Whether the run in `folder` was begun with `recipe`."""
+    try:
+        return recipe_of(Run.open(folder)).digest() == recipe.digest()
+    except (UserError, KeyError):  # a run of something else, such as a method not known here
+        return False
+
+
 def _check_agreement(recipe: Recipe, run: Run, family: ModelFamily) -> None:
-    theirs, ours = run.info["recipe"], recipe.as_dict()
+    theirs, ours = recipe_of(run).as_dict(), recipe.as_dict()
     if run.info["teacher_sha256"] == weights_sha256(family.path / "transformer"):
         ours["model"] = theirs["model"]  # the same weights by another name
     for key in MUST_AGREE:
@@ -152,9 +178,9 @@ def _at(values: dict[str, Any], key: str) -> Any:
 
 def check_resume(run: Run, recipe: Recipe, parent: Run | None) -> None:
     """Refuse to go on with another recipe or from another parent than the run began with."""
-    if run.info.get("recipe_digest") != recipe.digest():
-        theirs = recipe_from_dict(run.info["recipe"]).as_dict()
-        key = next(iter(_differences(theirs, recipe.as_dict())), "recipe")
+    begun_with = recipe_of(run)
+    if begun_with.digest() != recipe.digest():
+        key = next(iter(_differences(begun_with.as_dict(), recipe.as_dict())), "recipe")
         raise UserError(
             f"{run.path} was begun with another {key}; resume with the same recipe or pass "
             "another --out"
@@ -166,12 +192,13 @@ def check_resume(run: Run, recipe: Recipe, parent: Run | None) -> None:
 
 def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
     keys: list[str] = []
-    for key in left:
+    for key in [*left, *(right.keys() - left.keys())]:
+        mine, theirs = left.get(key), right.get(key)
         if prefix + key in UNDECISIVE:
             continue
-        if isinstance(left[key], dict):
-            keys += _differences(left[key], right[key], f"{prefix}{key}.")
-        elif left[key] != right[key]:
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            keys += _differences(mine, theirs, f"{prefix}{key}.")
+        elif mine != theirs:
             keys.append(prefix + key)
     return keys
 
@@ -199,8 +226,8 @@ def describe(
         }
     fairness = {
         "student_updates": s.student_updates,
-        "fake_updates": s.student_updates * (s.ratio - 1),
-        "ratio": s.ratio,
+        "fake_updates": s.student_updates * (s.student_update_freq - 1),
+        "ratio": s.student_update_freq,
         "sampler": recipe.student.sampler,
         "student_times": grid(recipe).tolist(),
         "score_times": {"shift": s.shift, "low": s.t_low, "high": s.t_high},

@@ -2,7 +2,7 @@
 
 Used by the loop, the inputs and the methods. Nothing has to be saved to resume bit for bit, two
 methods with the same seed see the same noise under the same name, and a draw that only one of them
-makes (DFD's coin) disturbs no other.
+makes (DFD's of the real clip) disturbs no other.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dfdbench.distill import recipe as recipes
+from dfdbench.distill.sections import Schedule
 from dfdbench.models.flow import sample_t
 
 
@@ -48,7 +48,7 @@ class Stream:
         shape = (count,)
         return torch.randint(high, shape, generator=self.generator(name), device=self.device)
 
-    def score_draw(self, like: Tensor, schedule: recipes.Schedule) -> Draw:
+    def score_draw(self, like: Tensor, schedule: Schedule) -> Draw:
         """t from the shifted uniform of the recipe, and ε, for B samples."""
         s = schedule
         g = self.generator("score_t")
@@ -59,6 +59,6 @@ class Stream:
         """One whole number below `high`, the same in every round of the update."""
         return int(torch.randint(high, (), generator=seeded("cpu", *self.shared_key, name)))
 
-    def coin(self, name: str, p: float) -> bool:
+    def bernoulli(self, name: str, p: float) -> bool:
         """True with probability p, the same in every round of the update."""
         return bool(torch.rand((), generator=seeded("cpu", *self.shared_key, name)) < p)

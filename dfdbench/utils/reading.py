@@ -13,11 +13,13 @@ import io
 import json
 import tomllib
 from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from dfdbench.utils.errors import UserError
 
@@ -42,18 +44,30 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def validate(kind: type[T], value: Any, where: object, remedy: str) -> T:
+def plain(value: Any) -> Any:
+    """A value of a type that pydantic knows as JSON has it, under the names that files use."""
+    adapter = _adapter(type(value))  # type: ignore[arg-type]
+    return adapter.dump_python(value, mode="json", by_alias=True)
+
+
+def validate(kind: type[T], value: Any, where: object, remedy: str, strictly: bool = False) -> T:
     """`value` as `kind`, a pydantic model or any type that pydantic knows.
 
     Args:
         where: file, or file:line; begins the message.
         remedy: what to do, ends the message.
+        strictly: convert nothing but lists to tuples and whole numbers to floats.
 
     Raises:
         UserError: the value is not a `kind`; names the first field at fault.
     """
+    adapter = _adapter(kind)  # type: ignore[arg-type]
     try:
-        checked: T = _adapter(kind).validate_python(value)  # type: ignore[arg-type]
+        checked: T = (
+            adapter.validate_json(json.dumps(value, default=str), strict=True)
+            if strictly
+            else adapter.validate_python(value)
+        )
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise UserError(f"{where}: {_in_words(fault, kind)}; {remedy}") from None
@@ -65,17 +79,34 @@ def _in_words(fault: Any, kind: Any) -> str:
     field = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "missing":
         return f"lacks '{field}'"
-    if fault["type"] == "extra_forbidden":
-        known = getattr(kind, "model_fields", {})
-        near = difflib.get_close_matches(field, [*known], n=3)
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        beside = [name for name in _names(kind) if name.count(".") == field.count(".")]
+        near = difflib.get_close_matches(field, beside, n=3)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         return f"unknown field '{field}'{hint}"
+    if fault["type"] == "dataclass_type":
+        return f"{field}: not a table (is {fault['input']!r}); set {field}.NAME"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        return f"{field}: {message}"
     shown = repr(fault["input"])
     if len(shown) > LONGEST:
         shown = f"{shown[:LONGEST]}…"
     wrong = f"not {message}" if fault["msg"].startswith("Input should be ") else message
     return f"{field}: {wrong} (is {shown})" if field else f"{wrong} (is {shown})"
+
+
+def _names(kind: Any, prefix: str = "") -> list[str]:
+    """Dotted names, as files have them, of the fields of a model and of what is nested in it."""
+    own = getattr(kind, "model_fields", {})
+    if is_dataclass(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        own = {name: FieldInfo.from_annotation(hint) for name, hint in hints.items()}
+    names = []
+    for name, item in own.items():
+        dotted = prefix + (item.alias or name)
+        names += [dotted, *_names(item.annotation, f"{dotted}.")]
+    return names
 
 
 def read_text(path: str | Path, what: str = "text in UTF-8") -> str:

@@ -99,7 +99,7 @@ class Run:
         return self.path / "student"
 
     @property
-    def critic(self) -> Path:
+    def fake_score(self) -> Path:
         """The fake score's folder."""
         return self.path / "critic"
 

@@ -76,12 +76,15 @@ def test_a_fault_of_the_user_is_one_line_on_stderr_and_code_2(tmp_path):
     [
         ("--nonsense", "No such option: --nonsense"),
         ("destill", "No such command 'destill'"),
-        ("distill", "--method dmd2, dp_dmd or dfd, or --recipe"),
+        ("distill", "--method, one of dmd2, dp_dmd, dfd, or --recipe"),
         ("distill --method dmd3", "unknown --method 'dmd3'; did you mean dmd2"),
         ("distill --recipe toy/dmd", "unknown recipe 'toy/dmd'; did you mean"),
         ("distill --recipe none.toml", "recipe none.toml does not exist"),
-        ("distill --method dfd --set dfd.q=1", "unknown recipe key 'dfd.q'"),
-        ("distill --method dfd --set dfd.p=2", "recipe key 'dfd.p' must be in [0, 1]"),
+        ("distill --method dfd --set dfd.q=1", "unknown field 'dfd.q'"),
+        (
+            "distill --method dfd --set dfd.p=2",
+            "dfd.p: not less than or equal to 1 (is 2); correct it",
+        ),
         ("distill --method dfd --set p", "--set p is not KEY=VALUE"),
         ("distill --method dfd --seed x", "Invalid value for '--seed'"),
         ("distill --method dmd2 --model ./nowhere", "model folder ./nowhere does not exist"),

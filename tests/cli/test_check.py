@@ -13,7 +13,7 @@ def size(tiny_checkpoint):
     return Size(
         "quick", updates=2, further=1, clips=8, seeds=1, golden=2, batch=2,
         model=str(tiny_checkpoint),
-        settings=("dp_dmd.grid_steps=4", "dp_dmd.anchor_step=1", "student.steps=2"),
+        settings=("student.steps=2",),
     )  # fmt: skip
 
 

@@ -9,15 +9,14 @@ from dfdbench.distill.recipe import load_recipe, shipped_recipes
 from dfdbench.utils.errors import UserError
 
 TINY = (
-    "data.count=4", "optim.batch=2", "student.steps=2", "dp_dmd.grid_steps=4",
-    "dp_dmd.anchor_step=1", "log.every=1", "log.probe_every=1", "log.decode_every=2",
-    "schedule.student_updates=1",
+    "data.count=4", "optim.batch=2", "student.steps=2", "log.every=1", "log.probe_every=1",
+    "log.decode_every=2", "schedule.student_updates=1",
 )  # fmt: skip
 ARMS = (
     Arm("dmd2", "toy/dmd2", None, ("schedule.student_updates=2",)),
     Arm("dmd2_control", "toy/dmd2_control", "dmd2"),
     Arm("dfd", "toy/dfd", "dmd2"),
-    Arm("dp_dmd", "toy/dp_dmd"),
+    Arm("dp_dmd", "toy/dp_dmd", None, ("dp_dmd.grid_steps=4", "dp_dmd.anchor_step=1")),
 )
 
 

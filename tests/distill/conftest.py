@@ -53,7 +53,7 @@ def make_nets(steps=4, cfg=3.0, **changes):
     nets = Networks(
         family=MockFamily(Linear(0.4, 0.2)),
         student=Linear(0.9, -0.1),
-        critic=Linear(0.6, 0.3),
+        fake_score=Linear(0.6, 0.3),
         negative=Conditioning(torch.full((1, 2, 3), -0.5)),
         cfg=cfg,
         times=student_times(steps, 5.0),

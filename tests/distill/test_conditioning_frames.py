@@ -1,4 +1,4 @@
-"""Given frames: what is made of the others is as if they were not there, in every mean."""
+"""Given frames: what is generated of the others is as if they were not there, in every mean."""
 
 from types import SimpleNamespace
 
@@ -18,8 +18,8 @@ from dfdbench.models.wan import WAN_DEFAULTS
 METHODS = {"dmd2": dmd2, "dp_dmd": dp_dmd, "dfd": dfd}
 OPTIONS = {
     "dmd2": [
-        {"dmd2": {"gan_weight": 0.1, "r1_weight": 1.0}},
-        {"dmd2": {"critic_loss": "flow"}},
+        {"gan": {"weight": 0.1, "r1_weight": 1.0}},
+        {"fake_score": {"loss": "flow"}},
         {"student": {"input": "backward_simulation"}},
         {"student": {"input": "backward_simulation", "sampler": "sde"}},
     ],
@@ -78,7 +78,7 @@ def given(tools):
 
 def setting(tools, given, recipe):
     gan = {}
-    if recipe.dmd2.gan_weight:
+    if recipe.gan.weight:
         torch.manual_seed(0)
         gan = {"heads": Heads(1, tools.shape[0]), "blocks": (0,)}
     with_frame, without = tools.nets(family=given.family, **gan), tools.nets(**gan)
@@ -99,7 +99,7 @@ def equal_reports(ours, theirs):
 def test_losses_of_a_given_frame_are_those_of_the_clip_without_it(tools, given, method, options):
     recipe = resolve(tools.recipe(method, **options), WAN_DEFAULTS)
     with_frame, without = setting(tools, given, recipe)
-    for role, network in (("student_loss", "student"), ("critic_loss", "critic")):
+    for role, network in (("student_loss", "student"), ("fake_score_loss", "fake_score")):
         loss_of = getattr(METHODS[method], role)
         ours = loss_of(given.batch, with_frame, recipe, stream())
         theirs = loss_of(given.plain, without, recipe, stream())
@@ -115,31 +115,31 @@ def test_losses_of_a_given_frame_are_those_of_the_clip_without_it(tools, given, 
 def test_discrepancies_of_a_given_frame_are_those_of_the_clip_without_it(tools, given, cfg):
     recipe = tools.recipe()
     with_frame = tools.nets(family=given.family, cfg=cfg)
-    ours, made = discrepancy(dmd2.generate, given.batch, with_frame, recipe, stream())
+    ours, generated = discrepancy(dmd2.generate, given.batch, with_frame, recipe, stream())
     theirs, _ = discrepancy(dmd2.generate, given.plain, tools.nets(cfg=cfg), recipe, stream())
     for name, (_, value) in ours.items():
         torch.testing.assert_close(value, theirs[name][1], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(made[:, :, :1], given.first, atol=1e-5, rtol=0)
+    torch.testing.assert_close(generated[:, :, :1], given.first, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("method", "options"), CASES)
 def test_everything_generated_begins_with_the_given_frame(tools, given, method, options):
     recipe = resolve(tools.recipe(method, **options), WAN_DEFAULTS)
     nets = tools.nets(family=given.family)
-    made = METHODS[method].generate(given.batch, nets, recipe, stream())
-    torch.testing.assert_close(made.x0[:, :, :1], given.first, atol=1e-5, rtol=0)
+    generated = METHODS[method].generate(given.batch, nets, recipe, stream())
+    torch.testing.assert_close(generated.x0[:, :, :1], given.first, atol=1e-5, rtol=0)
 
 
 def test_the_normaliser_counts_generated_frames_only(tools, given):
     """G and the teacher agree on the given frame: counting it would shrink n by (T − 1) / T."""
     nets = tools.nets(family=given.family)
-    made = Generated(given.batch.latents + 1, torch.full((6,), 0.5))
-    made.x0[:, :, :1] = given.first
-    draw = Draw(torch.full((6,), 0.5), torch.zeros_like(made.x0))
-    fake = matching.fake_score(nets, given.batch, made, draw, gan=False)
-    gap = matching.gap(nets, given.batch, made, fake, draw, made.x0, 1.0)
-    real = nets.teacher_x0(0.5 * made.x0, draw.t, given.batch.conditioning, 1.0)
-    distance = (made.x0 - real).abs()
+    generated = Generated(given.batch.latents + 1, torch.full((6,), 0.5))
+    generated.x0[:, :, :1] = given.first
+    draw = Draw(torch.full((6,), 0.5), torch.zeros_like(generated.x0))
+    fake = matching.fake_score(given.batch, nets, tools.recipe(), generated, draw)
+    gap = matching.gap(given.batch, nets, generated, fake, draw, generated.x0, 1.0)
+    real = nets.teacher_x0(0.5 * generated.x0, draw.t, given.batch.conditioning, 1.0)
+    distance = (generated.x0 - real).abs()
     assert distance[:, :, 0].max() < 1e-5
     expected = distance[:, :, 1:].flatten(1).mean(1) + 1e-6
     torch.testing.assert_close(gap.normaliser, expected)

@@ -54,7 +54,7 @@ def test_dmd_gradient_is_the_gradient_of_the_kl_at_that_noise_level(tools, level
     nets = Networks(
         family=tools.MockFamily(GaussianScore(target_mean, target_std)),
         student=student,
-        critic=GaussianScore(mean, std),
+        fake_score=GaussianScore(mean, std),
         negative=Conditioning(torch.zeros(1, 1, 1)),
         cfg=1.0,
         times=student_times(1, 5.0),

@@ -1,17 +1,20 @@
 """`distill` end to end on a tiny random checkpoint."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import time
+from pathlib import Path
 
 import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dfdbench.distill import checkpoint, diagnostics, loop
+from dfdbench.distill import checkpoint, diagnostics, loop, stages
 from dfdbench.distill.loop import Trainer, distill
 from dfdbench.distill.recipe import load_recipe
 from dfdbench.utils.errors import UserError
@@ -36,7 +39,8 @@ def recipe(tiny_checkpoint):
             f"toy/{name}",
             [
                 f"model={tiny_checkpoint}", "data.count=8", "optim.batch=2", "optim.lr=1e-3",
-                "optim.fake_lr=1e-3", "schedule.student_updates=3", "schedule.ratio=2",
+                "optim.fake_lr=1e-3", "schedule.student_updates=3",
+                "schedule.student_update_freq=2",
                 "log.every=1", "log.probe_every=2", "log.decode_every=0", "init.updates=2",
                 *overrides,
             ],
@@ -100,7 +104,7 @@ def test_run_json_states_the_fairness_record(parent):
 
 
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(recipe, tmp_path, monkeypatch):
-    settings = recipe("dmd2", "checkpoint.every_updates=1", "optim.ema=0.5", "dmd2.gan_weight=0.1",
+    settings = recipe("dmd2", "checkpoint.every_updates=1", "optim.ema=0.5", "gan.weight=0.1",
                       "schedule.student_updates=4")  # fmt: skip
     whole = distill(settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -108,6 +112,9 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(recipe, tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             distill(settings, tmp_path / "broken")
     assert Run.open(tmp_path / "broken").info["status"] == "running"
+    kept = checkpoint.complete(tmp_path / "broken" / "checkpoints")[-1]
+    names = {key.split(".")[0] for file in kept.glob("*.safetensors") for key in load_file(file)}
+    assert {"student", "critic", "heads", "ema"} <= names, "as the previous version stored them"
     seen = []
     with monkeypatch.context() as patch:
         cycle = Trainer.cycle
@@ -164,7 +171,7 @@ def test_a_second_stage_starts_from_the_parents_student_and_fake_score(
 
     def look(self):
         started["student"] = {k: v.clone() for k, v in self.nets.student.state_dict().items()}
-        started["critic"] = {k: v.clone() for k, v in self.nets.critic.state_dict().items()}
+        started["critic"] = {k: v.clone() for k, v in self.nets.fake_score.state_dict().items()}
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Trainer, "train", look)
@@ -203,9 +210,9 @@ def test_another_first_stage_gets_a_folder_of_its_own(recipe, tmp_path):
         ["dfd.cfg_dfd=1", "dfd.t_min=0.5", "dfd.p=1"],
         ["dfd.w=0.5"],
         ["student.input=backward_simulation", "student.sampler=sde"],
-        ["dfd.gan=true", "dmd2.gan_weight=0.03", "dmd2.r1_weight=100"],
-        ["dfd.gan=true", "dmd2.gan_weight=0.03", "dmd2.gan_features=teacher", "dmd2.blocks=[1]"],
-        ["optim.accumulate=2", "optim.ema=0.9", "dmd2.critic_loss=flow"],
+        ["gan.weight=0.03", "gan.r1_weight=100"],
+        ["gan.weight=0.03", "gan.features=teacher", "gan.blocks=[1]"],
+        ["optim.accumulate=2", "optim.ema=0.9", "fake_score.loss=flow"],
         ["optim.gradient_checkpointing=true"],
     ],
     ids=" ".join,
@@ -294,7 +301,7 @@ def test_a_diverged_loss_stops_naming_the_update_and_the_last_good_checkpoint(
     monkeypatch.setattr(Trainer, "step", exploding)
     with pytest.raises(UserError, match=r"matching at update 3 is not finite.*step-2"):
         distill(recipe("dmd2", "checkpoint.every_updates=1"), tmp_path / "run")
-    assert [p.name for p in checkpoint.found(tmp_path / "run" / "checkpoints")] == [
+    assert [p.name for p in checkpoint.complete(tmp_path / "run" / "checkpoints")] == [
         "step-1",
         "step-2",
     ]
@@ -326,13 +333,49 @@ def test_resuming_a_finished_run_returns_it_untouched(recipe, parent):
     assert again.finished and (parent.path / "run.json").read_bytes() == before
 
 
+def test_a_run_of_the_previous_version_is_resumed_and_started_from(
+    recipe, parent, tiny_family, tmp_path
+):
+    """It has all sections, old keys and digest in run.json, and maybe in its folder's name."""
+    first = stages.resolve(stages.first_stage_recipe(recipe("dfd")), tiny_family.defaults)
+    fixture = Path(__file__).parent / "previous_recipes.jsonl"
+    rows = map(json.loads, fixture.read_text().splitlines())
+    table = next(row["recipe"] for row in rows if row["name"] == "toy/dmd2")
+    new = first.as_dict()
+    table |= {key: new[key] for key in table if key in new and key != "schedule"}
+    schedule = dict(new["schedule"])
+    table["schedule"] = {"ratio": schedule.pop("student_update_freq"), **schedule}
+    table["dp_dmd"] |= {"grid_steps": 50, "grid_shift": 5.0}  # filled in for every method then
+    shutil.copytree(parent.path, tmp_path / "dmd2-seed0")
+    previous = Run.open(tmp_path / "dmd2-seed0")
+    previous.update(recipe=table, recipe_digest="0123456789abcdef", id="dmd2-seed0-01234567")
+
+    stages.check_resume(previous, first, None)
+    other = dataclasses.replace(
+        first, schedule=dataclasses.replace(first.schedule, student_update_freq=3)
+    )
+    with pytest.raises(UserError, match=r"begun with another schedule\.student_update_freq"):
+        stages.check_resume(previous, other, None)
+
+    def first_stage(init):
+        settings = stages.resolve(recipe("dfd"), tiny_family.defaults)
+        return stages.parent_run(settings, tmp_path / "dfd", init, tiny_family, train=None)
+
+    assert first_stage(None).path == first_stage(previous.path).path == previous.path
+    # Beside another run of that name, the previous version gave it a folder with its digest.
+    moved = previous.path.rename(tmp_path / "dmd2-seed0-01234567")
+    shutil.copytree(moved, tmp_path / "dmd2-seed0")
+    Run.open(tmp_path / "dmd2-seed0").update(recipe=table | {"seed": 9})
+    assert first_stage(None).path == moved
+
+
 def test_checkpoints_keep_the_newest_two_and_a_misfit_is_named(tmp_path):
     net = torch.nn.Linear(2, 2)
     optimiser = torch.optim.AdamW(net.parameters())
     for updates in (1, 2, 3):
         at = checkpoint.Position(updates, 0.5)
         checkpoint.save(tmp_path, at, {"net": net}, {"net": optimiser}, keep=2)
-    assert [p.name for p in checkpoint.found(tmp_path)] == ["step-2", "step-3"]
+    assert [p.name for p in checkpoint.complete(tmp_path)] == ["step-2", "step-3"]
     device = torch.device("cpu")
     at = checkpoint.restore(tmp_path, {"net": net}, {"net": optimiser}, device)
     assert at == checkpoint.Position(3, 0.5)
@@ -379,7 +422,7 @@ def test_killing_at_random_moments_loses_at_most_one_interval(tiny_checkpoint, t
         assert process.is_alive(), "the run must be long enough to be killed five times"
         process.kill()
         process.join()
-        kept = checkpoint.found(out / "checkpoints")
+        kept = checkpoint.complete(out / "checkpoints")
         position = int(kept[-1].name.removeprefix("step-")) if kept else 0
         assert _updates(out) - position <= 3, "at most one checkpoint interval is lost"
     assert not Run.open(out).finished

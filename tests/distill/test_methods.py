@@ -1,12 +1,17 @@
+import importlib
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from dfdbench.distill import inputs
+from dfdbench.distill import inputs, methods
 from dfdbench.distill.discriminator import Heads, tapped_blocks
 from dfdbench.distill.inputs import Generated
-from dfdbench.distill.methods import METHODS, dfd, dmd2, dp_dmd, get_method
-from dfdbench.distill.recipe import Dmd2
+from dfdbench.distill.loop import distill
+from dfdbench.distill.methods import dfd, dmd2, dp_dmd, get_method, method_names
+from dfdbench.distill.recipe import load_recipe, recipe_from_dict
+from dfdbench.distill.sections import Gan
 from dfdbench.distill.streams import Stream
 from dfdbench.models.flow import x0_from_v
 from dfdbench.utils.errors import UserError
@@ -114,16 +119,16 @@ def test_no_negative_pass_without_guidance(tools, cfg, rows):
     nets = tools.nets(cfg=cfg)
     dmd2.student_loss(tools.batch(), nets, tools.recipe(), stream())
     calls = {module: count for module, count in nets.family.rows}
-    assert calls == {nets.student: 6, nets.critic: 6, nets.family.teacher: rows}
+    assert calls == {nets.student: 6, nets.fake_score: 6, nets.family.teacher: rows}
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_critic_update_trains_the_fake_score_alone(tools, name):
+@pytest.mark.parametrize("name", method_names())
+def test_fake_score_update_trains_the_fake_score_alone(tools, name):
     nets = tools.nets()
-    report = METHODS[name].critic_loss(
+    report = get_method(name).fake_score_loss(
         tools.batch(), nets, stages_filled(tools.recipe(name)), stream()
     )
-    assert all(g.abs() > 0 for g in tools.gradients(report, nets.critic).values())
+    assert all(g.abs() > 0 for g in tools.gradients(report, nets.fake_score).values())
     assert all(g == 0 for g in tools.gradients(report, nets.student).values())
 
 
@@ -135,16 +140,16 @@ def stages_filled(recipe):
 
 
 @pytest.mark.parametrize("loss", ["x0", "flow"])
-def test_critic_loss_vanishes_for_an_exact_fake_score(tools, loss):
+def test_fake_score_loss_vanishes_for_an_exact_fake_score(tools, loss):
     class Exact(nn.Module):
         """Knows that G is zero everywhere: v = x / t."""
 
         def forward(self, x, t, prompt):
             return x / t.view(-1, 1, 1, 1, 1)
 
-    nets = tools.nets(critic=Exact(), student=Exact())
-    recipe = tools.recipe(dmd2={"critic_loss": loss})
-    report = dmd2.critic_loss(tools.batch(), nets, recipe, stream())
+    nets = tools.nets(fake_score=Exact(), student=Exact())
+    recipe = tools.recipe(fake_score={"loss": loss})
+    report = dmd2.fake_score_loss(tools.batch(), nets, recipe, stream())
     assert report.parts["critic_fake_score"] < 1e-10
 
 
@@ -153,9 +158,9 @@ def test_critic_loss_vanishes_for_an_exact_fake_score(tools, loss):
 
 def test_noised_real_steps_once_from_a_student_time(tools):
     nets, batch = tools.nets(), tools.batch(200)
-    made = inputs.generate(batch, nets, tools.recipe(), stream())
+    generated = inputs.generate(batch, nets, tools.recipe(), stream())
     grid = nets.times[:-1].float()
-    assert set(made.time.tolist()) == set(grid.tolist())
+    assert set(generated.time.tolist()) == set(grid.tolist())
     assert [count for _, count in nets.family.rows] == [200]
     # At t → 0 the input is the clip itself: paired by construction.
     nets.times = torch.tensor([1e-6, 0.0])
@@ -168,12 +173,12 @@ def test_backward_simulation_has_a_gradient_on_its_last_step_only(tools):
     exits = set()
     for iteration in range(40):
         nets = tools.nets(student=PerStep(tools.nets().times))
-        made = inputs.generate(tools.batch(), nets, recipe, stream(iteration))
-        grad = torch.autograd.grad(made.x0.sum(), nets.student.bias)[0]
+        generated = inputs.generate(tools.batch(), nets, recipe, stream(iteration))
+        grad = torch.autograd.grad(generated.x0.sum(), nets.student.bias)[0]
         last = int(grad.abs().argmax())
         exits.add(last)
         assert (grad != 0).sum() == 1 and len(nets.family.rows) == last + 1
-        assert made.time[0] == pytest.approx(nets.times[last].item())
+        assert generated.time[0] == pytest.approx(nets.times[last].item())
     assert exits == {0, 1, 2, 3}
 
 
@@ -259,47 +264,51 @@ def test_gan_gradients_reach_the_nets_they_should(tools, source):
     nets = tools.nets(
         heads=Heads(2, tools.shape[0]), blocks=(0, 1), gan_teacher=source == "teacher"
     )
-    options = {"gan_weight": 0.1, "gan_features": source, "r1_weight": 1.0}
-    recipe = tools.recipe(dmd2=options)
+    options = {"weight": 0.1, "features": source, "r1_weight": 1.0}
+    recipe = tools.recipe(gan=options)
     nets.train_only(nets.student)
     report = dmd2.student_loss(tools.batch(), nets, recipe, stream())
     report.loss.backward()
     assert report.parts["gan"] > 0
     assert all(p.grad is not None for p in nets.student.parameters())
-    assert all(p.grad is None for m in (nets.critic, nets.heads) for p in m.parameters())
+    assert all(p.grad is None for m in (nets.fake_score, nets.heads) for p in m.parameters())
     plain = student_gradients(tools, dmd2, tools.recipe())
     assert nets.student.a.grad != plain["a"]
 
     nets.student.zero_grad(set_to_none=True)
-    nets.train_only(nets.critic, nets.heads)
-    report = dmd2.critic_loss(tools.batch(), nets, recipe, stream())
+    nets.train_only(nets.fake_score, nets.heads)
+    report = dmd2.fake_score_loss(tools.batch(), nets, recipe, stream())
     report.loss.backward()
     assert {"critic_gan_critic", "critic_r1", "critic_fake_score"} == set(report.parts)
     assert all(p.grad is None for p in nets.student.parameters())
-    assert all(p.grad is not None for p in [*nets.critic.parameters(), *nets.heads.parameters()])
+    assert all(
+        p.grad is not None for p in [*nets.fake_score.parameters(), *nets.heads.parameters()]
+    )
     assert all(p.grad is None for p in nets.family.teacher.parameters())
 
 
 def test_matching_gradient_is_the_same_with_and_without_a_gan_beside_it(tools):
     nets = tools.nets(heads=Heads(1, tools.shape[0]), blocks=(0,))
-    report = dmd2.student_loss(tools.batch(), nets, tools.recipe(dmd2={"gan_weight": 1e-12}),
+    report = dmd2.student_loss(tools.batch(), nets, tools.recipe(gan={"weight": 1e-12}),
                                stream())  # fmt: skip
     plain = dmd2.student_loss(tools.batch(), tools.nets(), tools.recipe(), stream())
     assert torch.equal(report.parts["matching"], plain.parts["matching"])
 
 
 def test_dfd_goes_without_a_gan_unless_asked(tools):
-    weight = {"gan_weight": 0.03}
-    assert not dfd.uses_gan(tools.recipe("dfd", dmd2=weight))
-    assert dfd.uses_gan(tools.recipe("dfd", dmd2=weight, dfd={"gan": True}))
-    assert dmd2.uses_gan(tools.recipe(dmd2=weight)) and not dp_dmd.uses_gan(tools.recipe("dp_dmd"))
+    weight = {"weight": 0.03}
+    assert not dfd.uses_gan(tools.recipe("dfd"))
+    assert dfd.uses_gan(tools.recipe("dfd", gan=weight))
+    assert dmd2.uses_gan(tools.recipe(gan=weight)) and not dp_dmd.uses_gan(tools.recipe("dp_dmd"))
+    with pytest.raises(UserError, match=r"gan\.weight: method dp_dmd has no GAN"):
+        tools.recipe("dp_dmd", gan=weight)
 
 
 def test_default_blocks_are_the_published_ones_for_wan():
-    assert tapped_blocks(Dmd2(), 30) == (15, 22, 29)
-    assert tapped_blocks(Dmd2(), 1) == (0,)
-    with pytest.raises(UserError, match=r"dmd2\.blocks"):
-        tapped_blocks(Dmd2(blocks=(3, 40)), 30)
+    assert tapped_blocks(Gan(), 30) == (15, 22, 29)
+    assert tapped_blocks(Gan(), 1) == (0,)
+    with pytest.raises(UserError, match=r"gan\.blocks"):
+        tapped_blocks(Gan(blocks=(3, 40)), 30)
 
 
 def test_an_unknown_method_offers_near_names():
@@ -310,23 +319,136 @@ def test_an_unknown_method_offers_near_names():
 def test_student_loss_uses_the_x0_of_its_own_noised_input(tools):
     """G = x̂0_student((1−t_s) x + t_s ε', t_s): recomputed by hand from the recorded time."""
     nets, batch = tools.nets(), tools.batch()
-    made = inputs.generate(batch, nets, tools.recipe(), stream())
+    generated = inputs.generate(batch, nets, tools.recipe(), stream())
     eps = stream().normal("input_eps", batch.latents)
-    t = made.time.view(-1, 1, 1, 1, 1)
+    t = generated.time.view(-1, 1, 1, 1, 1)
     x_t = (1 - t) * batch.latents + t * eps
     expected = x0_from_v(
-        x_t, nets.student(x_t, made.time, batch.conditioning.prompt_embeds), made.time
+        x_t, nets.student(x_t, generated.time, batch.conditioning.prompt_embeds), generated.time
     )
-    torch.testing.assert_close(made.x0, expected)
+    torch.testing.assert_close(generated.x0, expected)
 
 
 def test_logged_distance_is_the_squared_one_per_element(tools):
     nets, batch = tools.nets(), tools.batch()
     report = dmd2.student_loss(batch, nets, tools.recipe(), stream())
-    made = inputs.generate(batch, nets, tools.recipe(), stream())
+    generated = inputs.generate(batch, nets, tools.recipe(), stream())
     expected = torch.stack(
-        [((x - g) ** 2).mean() for x, g in zip(batch.latents, made.x0, strict=True)]
+        [((x - g) ** 2).mean() for x, g in zip(batch.latents, generated.x0, strict=True)]
     )
     for name in ("distance2", "distance2_by_input_time"):
         torch.testing.assert_close(report.bins[name][1], expected)
-    assert torch.equal(report.bins["distance2_by_input_time"][0], made.time)
+    assert torch.equal(report.bins["distance2_by_input_time"][0], generated.time)
+
+
+# --- a method from outside
+
+OWN_METHOD = '''
+"""Regression: the student learns the real clip itself, the fake score G. No GAN, no teacher."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from dfdbench.distill import inputs, losses
+from dfdbench.distill.nets import LossReport
+from dfdbench.distill.sections import MethodOptions
+
+
+@dataclass(frozen=True)
+class Options(MethodOptions):
+    scale: Annotated[float, Field(gt=0)] = 1.0
+
+
+def uses_gan(recipe):
+    return False
+
+
+def record(recipe, family):
+    return {"input": recipe.student.input, "regression_scale": recipe.options.scale}
+
+
+def generate(batch, nets, recipe, rng):
+    return inputs.generate(batch, nets, recipe, rng)
+
+
+def student_loss(batch, nets, recipe, rng):
+    generated = generate(batch, nets, recipe, rng)
+    error = losses.denoising_error(generated.x0, batch.latents)
+    loss = recipe.options.scale * error.mean()
+    return LossReport(loss, {"regression": loss.detach()}, {})
+
+
+def fake_score_loss(batch, nets, recipe, rng):
+    with torch.no_grad():
+        generated = generate(batch, nets, recipe, rng)
+    v = nets.fake_score_v(generated.x0, generated.time, batch.conditioning)
+    loss = (v**2).mean()
+    return LossReport(loss, {"critic_regression": loss.detach()}, {})
+'''
+
+
+@pytest.fixture
+def own_method(tmp_path, monkeypatch):
+    """A method of a package that dfdbench does not know, registered as its README would say."""
+    package = tmp_path / "site" / "own_losses"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "regression.py").write_text(OWN_METHOD)
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setattr(methods, "_registered", {})
+    methods.register("regression", importlib.import_module("own_losses.regression"))
+    recipe = tmp_path / "regression.toml"
+    recipe.write_text(
+        """
+        method = "regression"
+        model = "toy-t2v"
+        [data]
+        count = 4
+        [student]
+        steps = 2
+        [optim]
+        lr = 1e-3
+        batch = 2
+        [schedule]
+        student_updates = 2
+        student_update_freq = 2
+        [regression]
+        scale = 0.5
+        [log]
+        every = 1
+        probe_every = 0
+        decode_every = 0
+        """
+    )
+    yield recipe
+    for name in [n for n in sys.modules if n.split(".")[0] == "own_losses"]:
+        del sys.modules[name]
+
+
+def test_a_method_of_another_package_trains_by_a_recipe_of_its_own(
+    own_method, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DFDBENCH_CACHE", str(tmp_path / "cache"))
+    assert methods.method_names() == ["dmd2", "dp_dmd", "dfd", "regression"]
+    recipe = load_recipe(own_method, ["regression.scale=0.25"])
+    assert recipe.as_dict()["regression"] == {"scale": 0.25}
+    assert recipe.digest() != load_recipe(own_method).digest()
+    run = distill(recipe, tmp_path / "run")
+    assert run.finished and run.info["fairness"]["regression_scale"] == 0.25
+    assert recipe_from_dict(run.info["recipe"]).options == recipe.options
+    lines = list(run.metrics("update"))
+    assert len(lines) == 2 and all(line["regression"] > 0 for line in lines)
+    assert all(line["critic_regression"] > 0 for line in lines)
+
+
+def test_a_section_from_outside_is_checked_and_changes_no_other_recipe(own_method):
+    with pytest.raises(UserError, match=r"regression\.scale: not greater than 0 .is -1"):
+        load_recipe(own_method, ["regression.scale=-1"])
+    with pytest.raises(UserError, match=r"'regression\.scal' .did you mean regression\.scale"):
+        load_recipe(own_method, ["regression.scal=1"])
+    with pytest.raises(UserError, match=r"regression\.scale is an option of regression"):
+        load_recipe("toy/dfd", ["regression.scale=2"])
+    assert load_recipe("toy/dfd").digest() == "4ce5810a71485d21", "as without it"

@@ -40,8 +40,9 @@ def settings(model, *more):
     """`--set` values of a run of 4 updates of 3 iterations, each of 4 rounds of one clip."""
     return [
         f"model={model}", "data.count=8", "optim.batch=4", "optim.accumulate=4", "optim.lr=1e-3",
-        "optim.fake_lr=1e-3", "schedule.student_updates=4", "schedule.ratio=3", "log.every=1",
-        "log.probe_every=2", "log.decode_every=2", "init.updates=1", "checkpoint.every_updates=1",
+        "optim.fake_lr=1e-3", "schedule.student_updates=4", "schedule.student_update_freq=3",
+        "log.every=1", "log.probe_every=2", "log.decode_every=2", "init.updates=1",
+        "checkpoint.every_updates=1",
         *more,
     ]  # fmt: skip
 
@@ -154,11 +155,11 @@ def assert_same_run(one, two):
 
 
 CASES = {
-    "dmd2": ["dmd2.gan_weight=0.03", "dmd2.r1_weight=1", "optim.ema=0.5", "optim.clip=0.05",
-             "optim.gradient_checkpointing=true", "schedule.student_updates=2", "schedule.ratio=2",
-             "checkpoint.every_updates=0", "log.decode_every=0"],
+    "dmd2": ["gan.weight=0.03", "gan.r1_weight=1", "optim.ema=0.5", "optim.clip=0.05",
+             "optim.gradient_checkpointing=true", "schedule.student_updates=2",
+             "schedule.student_update_freq=2", "checkpoint.every_updates=0", "log.decode_every=0"],
     "dp_dmd": ["dp_dmd.anchor_step=2", "schedule.student_updates=2"],
-    "dfd": ["dfd.gan=true", "dmd2.gan_weight=0.03", "dmd2.gan_features=teacher",
+    "dfd": ["gan.weight=0.03", "gan.features=teacher",
             "student.input=backward_simulation", "optim.accumulate=2"],
 }  # fmt: skip
 
@@ -178,7 +179,7 @@ def test_two_processes_train_what_one_does(tiny_checkpoint, tmp_path, method):
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(tiny_checkpoint, tmp_path, monkeypatch):
-    values = settings(tiny_checkpoint, "dmd2.gan_weight=0.03", "optim.ema=0.5")
+    values = settings(tiny_checkpoint, "gan.weight=0.03", "optim.ema=0.5")
     recipe = load_recipe("toy/dmd2", values)
     distill(recipe, tmp_path / "whole", device="cpu")
 
@@ -293,7 +294,7 @@ def test_processes_share_coin_and_exit_but_not_noise():
         [Stream(3, iteration, Group(rank, 2).rounds(2, 4)[0], CPU) for iteration in range(40)]
         for rank in range(2)
     )
-    coins = [[rng.coin("real_clip", 0.5) for rng in streams] for streams in (first, second)]
+    coins = [[rng.bernoulli("real_clip", 0.5) for rng in streams] for streams in (first, second)]
     exits = [[rng.integer("exit", 4) for rng in streams] for streams in (first, second)]
     assert coins[0] == coins[1] and {True, False} == set(coins[0])
     assert exits[0] == exits[1] and set(exits[0]) == {0, 1, 2, 3}

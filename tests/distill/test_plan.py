@@ -116,10 +116,10 @@ def networks(recipe, setup, family) -> Networks:
     if setup.taps:
         heads = Heads(len(setup.taps), family.feature_width(family.teacher))
     return Networks(
-        family=family, student=family.new_module(), critic=family.new_module(), heads=heads,
+        family=family, student=family.new_module(), fake_score=family.new_module(), heads=heads,
         negative=setup.shape.batch(1).conditioning, cfg=recipe.teacher.cfg, times=grid(recipe),
         guidance_passes=recipe.teacher.guidance_passes, blocks=setup.taps,
-        gan_teacher=recipe.dmd2.gan_features == "teacher",
+        gan_teacher=recipe.gan.features == "teacher",
     )  # fmt: skip
 
 
@@ -127,8 +127,8 @@ def counted(recipe, setup, family, student, rng) -> int:
     """FLOPs of one real step of the method, forward and backward."""
     nets, method = networks(recipe, setup, family), get_method(recipe.method)
     if nets.heads is not None:
-        nets.train_only(*((nets.student,) if student else (nets.critic, nets.heads)))
-    loss = method.student_loss if student else method.critic_loss
+        nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
+    loss = method.student_loss if student else method.fake_score_loss
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         loss(setup.shape.batch(1), nets, recipe, rng).loss.backward()
     return counter.get_total_flops()
@@ -281,13 +281,15 @@ def test_a_step_holds_at_its_peak_what_the_plan_says(name):
         nets.autocast = torch.bfloat16
         for student in (True, False):
             if nets.heads is not None:
-                nets.train_only(*((nets.student,) if student else (nets.critic, nets.heads)))
-            loss = get_method(method).student_loss if student else get_method(method).critic_loss
+                nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
+            loss = (
+                get_method(method).student_loss if student else get_method(method).fake_score_loss
+            )
             with Live() as live:
                 for _ in range(2):
                     loss(batch, nets, recipe, rng).loss.backward()
             nets.student.zero_grad()
-            nets.critic.zero_grad()
+            nets.fake_score.zero_grad()
             kept, working = step_bytes(setup, student)
             gradients = lines(setup)["gradients of one network (float32)"]
             ratio = (kept + working + gradients) / live.peak

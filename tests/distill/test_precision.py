@@ -19,14 +19,14 @@ def make(family, autocast):
     nets = Networks(
         family=family,
         student=family.new_module(),
-        critic=family.new_module(),
+        fake_score=family.new_module(),
         negative=Conditioning(torch.zeros(1, 16, 64)),
         cfg=3.0,
         times=student_times(4, 5.0),
         autocast=autocast,
     )
-    with torch.no_grad():  # a fresh critic is the teacher, and f − r would be guidance alone
-        nets.critic.proj_out.bias += 0.5
+    with torch.no_grad():  # a fresh fake score is the teacher, and f − r would be guidance alone
+        nets.fake_score.proj_out.bias += 0.5
     batch = Batch(
         torch.randn(4, *family.latent_shape(17, 64, 64), generator=g),
         Conditioning(torch.randn(4, 16, 64, generator=g)),

@@ -40,13 +40,13 @@ def test_the_table_lists_every_shipped_recipe():
 def test_a_recipe_has_the_papers_values(name):
     method, batch, steps, iterations, gan, p, first = TABLE[name]
     recipe = load_recipe(f"{FOLDER}/{name}")
-    o, s, d = recipe.optim, recipe.schedule, recipe.dmd2
+    o, s, d = recipe.optim, recipe.schedule, recipe.gan
     assert recipe.method == method and recipe.arm == name
     assert (recipe.model, recipe.family) == (real_config(FOLDER)["repository"], "wan")
     assert (o.lr, o.fake_lr, o.batch) == (1e-5, 1e-5, batch)
     assert (o.betas, o.weight_decay, o.clip, o.ema) == ((0.9, 0.999), 0.01, 10.0, 0.0)
     assert o.gradient_checkpointing and o.batch == o.accumulate, "one clip at a time fits one GPU"
-    assert (s.ratio, s.student_updates * STUDENT_EVERY) == (STUDENT_EVERY, iterations)
+    assert (s.student_update_freq, s.student_updates * STUDENT_EVERY) == (STUDENT_EVERY, iterations)
     assert (s.shift, s.t_low, s.t_high, recipe.teacher.cfg) == (5.0, 0.001, 0.999, 5.0)
     assert grid(recipe).tolist() == pytest.approx(TIMES[steps], abs=1e-4)
     assert (recipe.student.input, recipe.student.sampler) == ("noised_real", "ode")
@@ -54,9 +54,13 @@ def test_a_recipe_has_the_papers_values(name):
     assert recipe.teacher.negative is None, "the checkpoint's own"
     assert get_method(method).uses_gan(recipe) is gan
     if gan:
-        assert (d.gan_weight, d.blocks, d.gan_lr or o.fake_lr) == (0.03, (15, 22, 29), 1e-5)
+        assert (d.weight, d.blocks, d.lr or o.fake_lr) == (0.03, (15, 22, 29), 1e-5)
     if p is not None:
-        assert (recipe.dfd.p, recipe.dfd.w, recipe.dfd.gradient_space) == (p, None, "x0")
+        assert (recipe.options.p, recipe.options.w, recipe.options.gradient_space) == (
+            p,
+            None,
+            "x0",
+        )
     assert recipe.init.recipe == (f"{FOLDER}/{first}" if first else "")
     if first:
         assert recipe.init.updates * STUDENT_EVERY == FIRST_STAGE
@@ -64,7 +68,7 @@ def test_a_recipe_has_the_papers_values(name):
 
 
 def test_dp_dmd_anchors_after_five_steps_of_wans_own_grid():
-    options = load_recipe(f"{FOLDER}/dp_dmd").dp_dmd
+    options = load_recipe(f"{FOLDER}/dp_dmd").options
     assert (anchor_steps(options), options.weight) == (5, 0.05)
     assert (options.grid_steps, options.grid_shift) == (50, 5.0)
 

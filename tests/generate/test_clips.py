@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from vbench_suites import LAKE, image_suite
 
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.generate.clips import Item, _items, generate, parse_seeds, reference_run
 from dfdbench.generate.real import attribute_seed
 from dfdbench.generate.suites import choose_suite, get_suite

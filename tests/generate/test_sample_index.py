@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
 from dfdbench.distill.bench import device
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.generate import clips as module
 from dfdbench.generate.clips import Speed, complete, generate, rates
 from dfdbench.generate.sample_index import Listing

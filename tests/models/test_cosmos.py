@@ -36,12 +36,12 @@ CALL = {
 }  # fmt: skip
 SMALL = [
     "data.count=4", "optim.batch=2", "student.steps=2", "schedule.student_updates=1",
-    "schedule.ratio=2", "dp_dmd.grid_steps=4", "dp_dmd.anchor_step=1", "log.every=1",
-    "log.probe_every=1", "log.decode_every=0", "init.recipe=''",
+    "schedule.student_update_freq=2", "log.every=1", "log.probe_every=1",
+    "log.decode_every=0", "init.recipe=''",
 ]  # fmt: skip
 ARMS = {
-    "dmd2": ["dmd2.gan_weight=0.1", "dmd2.r1_weight=1.0"],
-    "dp_dmd": [],
+    "dmd2": ["gan.weight=0.1", "gan.r1_weight=1.0"],
+    "dp_dmd": ["dp_dmd.grid_steps=4", "dp_dmd.anchor_step=1"],
     "dfd": ["dfd.p=1.0"],
 }
 

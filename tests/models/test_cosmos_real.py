@@ -9,7 +9,8 @@ from diffusers import CosmosTransformer3DModel
 from dfdbench.cli.study import jobs_of, load_study
 from dfdbench.distill.discriminator import tapped_blocks
 from dfdbench.distill.methods.dp_dmd import anchor_steps
-from dfdbench.distill.recipe import Dmd2, load_recipe
+from dfdbench.distill.recipe import load_recipe
+from dfdbench.distill.sections import Gan
 from dfdbench.distill.stages import first_stage_recipe, grid
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.loading import read_config
@@ -68,20 +69,20 @@ def test_recipes_have_the_papers_values(name, iterations, gan):
     assert recipe.family == "cosmos" and takes_image(recipe.model)
     o, s = recipe.optim, recipe.schedule
     assert (o.lr, o.fake_lr, o.batch, recipe.teacher.cfg) == (1e-5, 1e-5, 16, 3.0)
-    assert s.ratio * s.student_updates == iterations
+    assert s.student_update_freq * s.student_updates == iterations
     assert [recipe.data.frames, recipe.data.height, recipe.data.width] == [
         config["clip"][k] for k in ("frames", "height", "width")
     ]
     assert grid(recipe).tolist() == pytest.approx([0.999, 0.9375, 0.8333, 0.625, 0.0], abs=1e-4)
-    assert (recipe.dmd2.gan_weight > 0) is gan
+    assert (recipe.gan.weight > 0) is gan
     if gan:
-        assert recipe.dmd2.blocks == (13, 20, 27) and recipe.dmd2.gan_features == "teacher"
-        assert tapped_blocks(recipe.dmd2, 28) == (13, 20, 27) != tapped_blocks(Dmd2(), 28)
+        assert recipe.gan.blocks == (13, 20, 27) and recipe.gan.features == "teacher"
+        assert tapped_blocks(recipe.gan, 28) == (13, 20, 27) != tapped_blocks(Gan(), 28)
     if name == "dp_dmd":
-        assert anchor_steps(recipe.dp_dmd) == 1 and recipe.dp_dmd.weight == 0.05
+        assert anchor_steps(recipe.options) == 1 and recipe.options.weight == 0.05
     if name == "dfd":
-        assert recipe.init.updates * s.ratio == 25_000
-        assert first_stage_recipe(recipe).dmd2.gan_weight == 0.03
+        assert recipe.init.updates * s.student_update_freq == 25_000
+        assert first_stage_recipe(recipe).gan.weight == 0.03
 
 
 @pytest.mark.parametrize("name", ["dmd2", "dmd2_control", "dfd", "dp_dmd", "dp_dmd_k1"])

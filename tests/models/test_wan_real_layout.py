@@ -77,10 +77,10 @@ def small(checkpoint, name, *changes):
     return load_recipe(
         f"wan2.1-t2v-1.3b/{name}",
         [
-            f"model={checkpoint}", "schedule.student_updates=1", "schedule.ratio=2",
+            f"model={checkpoint}", "schedule.student_updates=1", "schedule.student_update_freq=2",
             "optim.batch=2", "optim.accumulate=2", "optim.lr=1e-3", "optim.fake_lr=1e-3",
             f"data.frames={CLIP[0]}", f"data.height={CLIP[1]}", f"data.width={CLIP[2]}",
-            "dmd2.blocks=[0, 2]", *changes,
+            "gan.blocks=[0, 2]", *changes,
         ],
     )  # fmt: skip
 
@@ -296,7 +296,7 @@ def test_checkpointed_gradients_are_the_plain_ones_through_the_teachers_features
         recipe = small(checkpoint, "dmd2", f"optim.gradient_checkpointing={saving}")
         method = get_method("dmd2")
         nets = networks(recipe, family)
-        for module in (nets.student, nets.critic, family.teacher):
+        for module in (nets.student, nets.fake_score, family.teacher):
             assert module.is_gradient_checkpointing is (saving == "true")
         nets.train_only(nets.student)
         rng = loop.Stream(0, 0, 0, torch.device("cpu"))

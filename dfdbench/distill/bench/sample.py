@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dfdbench.distill.plan import setup_for
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.distill.stages import grid
 from dfdbench.models.random_init import blank_family
 from dfdbench.models.sampling import compile_blocks, compute_precision, predictor, sample_student

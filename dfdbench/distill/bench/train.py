@@ -21,7 +21,7 @@ from dfdbench.distill.parallel import Group
 from dfdbench.distill.plan import flops, setup_for
 from dfdbench.distill.plan.memory import lines
 from dfdbench.distill.plan.trace import Shape
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.random_init import blank_family
 from dfdbench.models.sampling import compile_blocks
@@ -73,30 +73,30 @@ def bench_train(
         negative = clips.negative("").map(lambda value: value.clone())
         nets = build_networks(recipe, family, method, None, group, negative)
         if compiled:
-            compile_blocks(family, nets.student, nets.critic, family.teacher)
+            compile_blocks(family, nets.student, nets.fake_score, family.teacher)
         trainer = Trainer(recipe, method, nets, clips, Run(Path(folder), {}), None, group)
-        for role in ("student", "critic"):  # both sets of AdamW's moments exist before the peak
+        for role in ("student", "fake_score"):  # both sets of AdamW's moments exist before the peak
             times(lambda i, role=role: trainer.step(role, i), device, warmup, 0)  # type: ignore[misc]
         reset_peak(device)
         seconds = {
             role: times(lambda i, role=role: trainer.step(role, i), device, 0, steps)  # type: ignore[misc]
-            for role in ("student", "critic")
+            for role in ("student", "fake_score")
         }
         memory = peak_memory(device)
     peak = peak_tflops(device)
     rows = {}
-    for role, name in (("student", "student_step"), ("critic", "fake_score_step")):
+    for role, name in (("student", "student_step"), ("fake_score", "fake_score_step")):
         work, again = flops(setup, role == "student")
         rows[name] = _row(
             seconds[role], recipe.optim.batch * work, recipe.optim.batch * again, peak
         )
     student, fake = (rows[n]["median_seconds"] for n in ("student_step", "fake_score_step"))
-    update = student + (recipe.schedule.ratio - 1) * fake
+    update = student + (recipe.schedule.student_update_freq - 1) * fake
     return {
         "bench": "train",
         **rows,
         "student_update_seconds": update,
-        "samples_a_second": recipe.optim.batch * recipe.schedule.ratio / update,
+        "samples_a_second": recipe.optim.batch * recipe.schedule.student_update_freq / update,
         "peak_memory": memory,
         "planned_bytes": lines(setup) if device.type == "cuda" else None,
         "parameters": setup.trained.parameters,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dfdbench.distill.batch import Batch, make_batch
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import seeded
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily

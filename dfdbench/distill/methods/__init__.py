@@ -1,46 +1,72 @@
-"""The registry of methods: a module with these five functions, named in the recipe."""
+"""The registry of methods: one file each, which owns options, losses, passes and record.
 
-from typing import Any, Protocol
+To add one, write methods/NAME.py with what `Method` asks for and put NAME into SHIPPED; a package
+of your own calls `register`. A recipe names it: `method = "NAME"`, options in [NAME].
+"""
 
-from dfdbench.distill.batch import Batch
-from dfdbench.distill.inputs import Generated
-from dfdbench.distill.methods import dfd, dmd2, dp_dmd
-from dfdbench.distill.nets import LossReport, Networks
-from dfdbench.distill.recipe import Recipe
-from dfdbench.distill.streams import Stream
-from dfdbench.models.family import ModelFamily
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
 from dfdbench.utils.errors import unknown_name
+
+if TYPE_CHECKING:
+    from dfdbench.distill.batch import Batch
+    from dfdbench.distill.inputs import Generated
+    from dfdbench.distill.nets import LossReport, Networks
+    from dfdbench.distill.sections import MethodOptions, Recipe
+    from dfdbench.distill.streams import Stream
+    from dfdbench.models.family import ModelFamily
+
+SHIPPED = ("dmd2", "dp_dmd", "dfd")
+_registered: dict[str, "Method"] = {}
 
 
 class Method(Protocol):
-    """What the loop asks of a method."""
+    """What a method gives: a module with these names, or any object."""
 
-    def uses_gan(self, recipe: Recipe) -> bool:
-        """Whether to build discriminator heads."""
+    Options: "type[MethodOptions]"  # a frozen dataclass with defaults: the recipe's section
+
+    def uses_gan(self, recipe: "Recipe") -> bool:
+        """Whether to build discriminator heads, for a recipe with a [gan] weight."""
         ...
 
-    def record(self, recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
+    def record(self, recipe: "Recipe", family: "ModelFamily") -> dict[str, Any]:
         """Entries of the fairness record; raises UserError where recipe and method disagree."""
         ...
 
-    def generate(self, batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Generated:
+    def generate(
+        self, batch: "Batch", nets: "Networks", recipe: "Recipe", rng: "Stream"
+    ) -> "Generated":
         """G as the method trains on it; gradients follow the caller's grad mode."""
         ...
 
-    def student_loss(self, batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
+    def student_loss(
+        self, batch: "Batch", nets: "Networks", recipe: "Recipe", rng: "Stream"
+    ) -> "LossReport":
         """Loss of one student update."""
         ...
 
-    def critic_loss(self, batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
+    def fake_score_loss(
+        self, batch: "Batch", nets: "Networks", recipe: "Recipe", rng: "Stream"
+    ) -> "LossReport":
         """Loss of one update of the fake score and the discriminator."""
         ...
 
 
-METHODS: dict[str, Method] = {"dmd2": dmd2, "dp_dmd": dp_dmd, "dfd": dfd}
+def register(name: str, method: Method) -> None:
+    """Make `method` known under `name`, for recipes and `--method`; a second time replaces it."""
+    _registered[name] = method
+
+
+def method_names() -> list[str]:
+    """Names of all methods, the shipped ones first; imports none of them."""
+    return [*SHIPPED, *(name for name in _registered if name not in SHIPPED)]
 
 
 def get_method(name: str) -> Method:
     """The method of a recipe; UserError with near names."""
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return METHODS[name]
+    if name in _registered:
+        return _registered[name]
+    if name not in SHIPPED:
+        raise unknown_name("method", name, method_names())
+    return cast(Method, import_module(f"{__name__}.{name}"))

@@ -4,22 +4,38 @@ With probability p (or exactly mixed with weight w, Eq. 9); t and ε are the sam
 DMD2 student and its fake score to start from, see [init] in the recipe.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 
 from dfdbench.distill import losses, matching
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.inputs import generate
 from dfdbench.distill.nets import LossReport, Networks
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import MethodOptions, Recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.models.family import ModelFamily
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Options(MethodOptions):
+    """[dfd]: how often, at which noise levels and with which guidance the real clip is scored."""
+
+    p: Share = 0.5
+    w: Share | None = None  # exact mixture (Eq. 9) with this weight instead of drawing with p
+    gradient_space: Literal["x0", "score"] = "x0"
+    t_min: float = 0.0  # real branch only at noise levels from here up
+    cfg_dfd: float | None = None  # guidance on the real branch; None: teacher.cfg
+    normaliser: Literal["generated", "scored"] = "generated"  # mean |G − r|, or |y − r|
+
 
 def uses_gan(recipe: Recipe) -> bool:
-    """DFD goes without a GAN; `dfd.gan` is the ablation."""
-    return recipe.dfd.gan and recipe.dmd2.gan_weight > 0
+    """DFD goes without a GAN; the ablation gives [gan] a weight."""
+    return recipe.gan.weight > 0
 
 
 def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
@@ -34,32 +50,32 @@ def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
 
 def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
     """As DMD2's, but y = x with probability p at noise levels from t_min up."""
-    options = recipe.dfd
+    options: Options = recipe.options
     cfg_real = nets.cfg if options.cfg_dfd is None else options.cfg_dfd
-    made = generate(batch, nets, recipe, rng)
-    draw = rng.score_draw(made.x0, recipe.schedule)
-    fake = matching.fake_score(nets, batch, made, draw, uses_gan(recipe))
+    generated = generate(batch, nets, recipe, rng)
+    draw = rng.score_draw(generated.x0, recipe.schedule)
+    fake = matching.fake_score(batch, nets, recipe, generated, draw)
 
     def gap(real: bool) -> losses.Gap:
-        scored = made.x0.detach()
+        scored = generated.x0.detach()
         guidance: float | torch.Tensor = nets.cfg
         if real:
             on = draw.t >= options.t_min
             scored = torch.where(on.view(-1, 1, 1, 1, 1), batch.latents, scored)
             partly = options.t_min > 0 and cfg_real != nets.cfg
             guidance = torch.where(on, cfg_real, nets.cfg) if partly else cfg_real
-        return matching.gap(nets, batch, made, fake, draw, scored, guidance,
+        return matching.gap(batch, nets, generated, fake, draw, scored, guidance,
                             options.gradient_space, options.normaliser)  # fmt: skip
 
     if options.w is None:
-        step = gap(rng.coin("real_clip", options.p))
+        step = gap(rng.bernoulli("real_clip", options.p))
     else:
         step = losses.mix(gap(False), gap(True), options.w)
-    return matching.student_report(nets, recipe, batch, made, fake, draw, step)
+    return matching.student_report(batch, nets, recipe, generated, fake, draw, step)
 
 
-def critic_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
+def fake_score_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
     """The fake score denoises fresh G, as in DMD2."""
     with torch.no_grad():
-        made = generate(batch, nets, recipe, rng)
-    return matching.critic_report(nets, batch, recipe, rng, made, uses_gan(recipe))
+        generated = generate(batch, nets, recipe, rng)
+    return matching.fake_score_report(batch, nets, recipe, rng, generated)

@@ -1,5 +1,6 @@
 """DMD2 (2405.14867): match the student's distribution to the teacher's, optionally with a GAN."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,14 +9,19 @@ from dfdbench.distill import matching
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.inputs import generate
 from dfdbench.distill.nets import LossReport, Networks
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import MethodOptions, Recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.models.family import ModelFamily
 
 
+@dataclass(frozen=True)
+class Options(MethodOptions):
+    """DMD2 has none of its own; its GAN is [gan]."""
+
+
 def uses_gan(recipe: Recipe) -> bool:
     """Whether discriminator heads are needed."""
-    return recipe.dmd2.gan_weight > 0
+    return recipe.gan.weight > 0
 
 
 def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
@@ -25,15 +31,15 @@ def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
 
 def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
     """The teacher looks at G itself: dloss/dG ∝ (f − r) / n."""
-    made = generate(batch, nets, recipe, rng)
-    draw = rng.score_draw(made.x0, recipe.schedule)
-    fake = matching.fake_score(nets, batch, made, draw, uses_gan(recipe))
-    step = matching.gap(nets, batch, made, fake, draw, made.x0.detach(), nets.cfg)
-    return matching.student_report(nets, recipe, batch, made, fake, draw, step)
+    generated = generate(batch, nets, recipe, rng)
+    draw = rng.score_draw(generated.x0, recipe.schedule)
+    fake = matching.fake_score(batch, nets, recipe, generated, draw)
+    gap = matching.gap(batch, nets, generated, fake, draw, generated.x0.detach(), nets.cfg)
+    return matching.student_report(batch, nets, recipe, generated, fake, draw, gap)
 
 
-def critic_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
+def fake_score_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
     """The fake score denoises fresh G."""
     with torch.no_grad():
-        made = generate(batch, nets, recipe, rng)
-    return matching.critic_report(nets, batch, recipe, rng, made, uses_gan(recipe))
+        generated = generate(batch, nets, recipe, rng)
+    return matching.fake_score_report(batch, nets, recipe, rng, generated)

@@ -5,9 +5,11 @@ Euler steps from the same noise, and is then detached, so that distribution matc
 its diversity. No real clip and no GAN.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,12 +17,32 @@ from dfdbench.distill import losses, matching
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.inputs import Generated
 from dfdbench.distill.nets import LossReport, Networks
-from dfdbench.distill.recipe import DpDmd, Recipe
+from dfdbench.distill.sections import MethodOptions, Recipe
 from dfdbench.distill.streams import Stream
-from dfdbench.models.family import ModelFamily
+from dfdbench.models.family import Defaults, ModelFamily
 from dfdbench.models.flow import teacher_times
 from dfdbench.models.sampling import sample_teacher, start_at, student_step
 from dfdbench.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Options(MethodOptions):
+    """[dp_dmd]: the first step learns the teacher's anchor, the others DMD."""
+
+    weight: Annotated[float, Field(alias="lambda")] = 0.05
+    anchor_step: int | None = 5  # K steps on the teacher's grid, or:
+    anchor_time: float | None = None  # the grid point nearest to this time
+    grid_steps: int = 0  # 0: the checkpoint's own
+    grid_shift: float = 0.0  # 0: the checkpoint's own
+    gradient_steps: Literal["all", "last", "random"] = "all"  # later steps with a DMD gradient
+
+    def resolved(self, defaults: Defaults) -> Self:
+        """With the teacher's own grid where none is given."""
+        return replace(
+            self,
+            grid_steps=self.grid_steps or defaults.steps,
+            grid_shift=self.grid_shift or defaults.shift,
+        )
 
 
 def uses_gan(recipe: Recipe) -> bool:
@@ -28,7 +50,7 @@ def uses_gan(recipe: Recipe) -> bool:
     return False
 
 
-def anchor_steps(options: DpDmd) -> int:
+def anchor_steps(options: Options) -> int:
     """K: as given, or the grid point nearest to `anchor_time`, which wins where it is set."""
     if options.anchor_time is not None:
         times = teacher_times(options.grid_steps, options.grid_shift)
@@ -38,7 +60,8 @@ def anchor_steps(options: DpDmd) -> int:
 
 def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
     """What belongs in the fairness record; K alone says nothing without its grid."""
-    options, steps = recipe.dp_dmd, anchor_steps(recipe.dp_dmd)
+    options: Options = recipe.options
+    steps = anchor_steps(options)
     if recipe.student.steps < 2:
         raise UserError("DP-DMD needs student.steps of at least 2: one for the anchor, one for DMD")
     if not 1 <= steps <= options.grid_steps:
@@ -57,7 +80,7 @@ class Rollout(NamedTuple):
 
     noise: Tensor
     first_v: Tensor
-    made: Generated
+    generated: Generated
 
 
 def rollout(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Rollout:
@@ -66,9 +89,9 @@ def rollout(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Rollou
     `dp_dmd.gradient_steps`: every later step has a gradient ("all"), the last one alone, or the
     rollout ends at a random later step, which alone has it.
     """
-    times, sampler = nets.times.tolist(), recipe.student.sampler
-    policy = recipe.dp_dmd.gradient_steps
-    end = len(times) - 2
+    times, sampler = nets.times.tolist(), recipe.student.sampler  # N + 1 times, the last 0
+    policy = recipe.options.gradient_steps
+    end = len(times) - 2  # index of the last step, which goes to time 0
     if policy == "random":
         end = 1 + rng.integer("gradient_step", end)
     predict = lambda x_t, t: nets.student_v(x_t, t, batch.conditioning)  # noqa: E731
@@ -83,23 +106,24 @@ def rollout(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Rollou
         with torch.set_grad_enabled(grad and (policy == "all" or i == end)):
             step = student_step(
                 predict,
+                # DMD's gradient must not reach the first step, which learns the anchor.
                 step.following.detach() if i == 1 else step.following,
                 times[i],
                 times[i + 1],
-                fresh(i) if i < end else None,
+                fresh(i) if i < end else None,  # the last step only gives x̂0
             )
-    time = torch.full((len(noise),), times[end], device=noise.device)
+    time = torch.full((len(noise),), times[end], device=noise.device)  # (B,)
     return Rollout(noise, first.v, Generated(step.x0, time))
 
 
 def generate(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Generated:
     """G at the end of a rollout."""
-    return rollout(batch, nets, recipe, rng).made
+    return rollout(batch, nets, recipe, rng).generated
 
 
 def anchor_velocity(batch: Batch, nets: Networks, recipe: Recipe, noise: Tensor) -> Tensor:
     """Mean velocity from noise to the teacher's state after K guided Euler steps."""
-    options = recipe.dp_dmd
+    options: Options = recipe.options
     predict = lambda x_t, t: nets.teacher_v(x_t, t, batch.conditioning, nets.cfg)  # noqa: E731
     state, time = sample_teacher(
         predict, noise, options.grid_steps, options.grid_shift, anchor_steps(options)
@@ -109,19 +133,19 @@ def anchor_velocity(batch: Batch, nets: Networks, recipe: Recipe, noise: Tensor)
 
 def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
     """L_DMD on G, through the later steps, plus λ times the first step's anchor loss."""
-    noise, first_v, made = rollout(batch, nets, recipe, rng)
-    draw = rng.score_draw(made.x0, recipe.schedule)
-    fake = matching.fake_score(nets, batch, made, draw, gan=False)
-    step = matching.gap(nets, batch, made, fake, draw, made.x0.detach(), nets.cfg)
-    report = matching.student_report(nets, recipe, batch, made, fake, draw, step)
+    noise, first_v, generated = rollout(batch, nets, recipe, rng)
+    draw = rng.score_draw(generated.x0, recipe.schedule)
+    fake = matching.fake_score(batch, nets, recipe, generated, draw)
+    gap = matching.gap(batch, nets, generated, fake, draw, generated.x0.detach(), nets.cfg)
+    report = matching.student_report(batch, nets, recipe, generated, fake, draw, gap)
     anchor = anchor_velocity(batch, nets, recipe, noise)
     diversity = F.mse_loss(nets.free(first_v), nets.free(anchor))
     parts = report.parts | {"diversity": diversity.detach()}
-    return LossReport(report.loss + recipe.dp_dmd.weight * diversity, parts, report.bins)
+    return LossReport(report.loss + recipe.options.weight * diversity, parts, report.bins)
 
 
-def critic_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
+def fake_score_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
     """The fake score denoises G of whole rollouts."""
     with torch.no_grad():
-        made = generate(batch, nets, recipe, rng)
-    return matching.critic_report(nets, batch, recipe, rng, made, gan=False)
+        generated = generate(batch, nets, recipe, rng)
+    return matching.fake_score_report(batch, nets, recipe, rng, generated)

@@ -16,7 +16,7 @@ from dfdbench.distill.parallel import rounds_each
 from dfdbench.distill.plan.memory import Setup, lines
 from dfdbench.distill.plan.passes import head_passes
 from dfdbench.distill.plan.trace import Shape
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 from dfdbench.distill.stages import first_stage_recipe, resolve
 from dfdbench.models.random_init import blank_family
 from dfdbench.utils.errors import UserError, unknown_name
@@ -79,7 +79,7 @@ def setup_for(recipe: Recipe, gpus: int = 1) -> tuple[Recipe, Setup]:
         shape = Shape(family.latent_shape(*size), blank.text, family.conditioning_frames)
         taps: tuple[int, ...] = ()
         if method.uses_gan(recipe):
-            taps = tapped_blocks(recipe.dmd2, family.block_count(family.teacher))
+            taps = tapped_blocks(recipe.gan, family.block_count(family.teacher))
     rounds_each(recipe.optim.accumulate, recipe.optim.batch, gpus)
     return recipe, Setup(recipe, recipe.model, shape, taps, gpus)
 
@@ -152,7 +152,7 @@ def make_plan(
     student, student_again = flops(setup, True)
     fake, fake_again = flops(setup, False)
     s, batch = recipe.schedule, recipe.optim.batch
-    update = batch * (student + (s.ratio - 1) * fake)
+    update = batch * (student + (s.student_update_freq - 1) * fake)
     rate = gpus * gpu.tflops * 1e12 * mfu
     n = setup.trained
     return {
@@ -182,10 +182,11 @@ def make_plan(
             "student_step": batch * student,
             "fake_score_step": batch * fake,
             "student_update": update,
-            "recomputed_in_student_update": batch * (student_again + (s.ratio - 1) * fake_again),
+            "recomputed_in_student_update": batch
+            * (student_again + (s.student_update_freq - 1) * fake_again),
         },
         "seconds_a_student_update": update / rate,
-        "samples_a_second": batch * s.ratio * rate / update,
+        "samples_a_second": batch * s.student_update_freq * rate / update,
         "student_updates": s.student_updates,
         "hours": s.student_updates * update / rate / 3600,
         "first_stage": make_plan(first_stage_recipe(recipe), gpus, gpu, mfu)

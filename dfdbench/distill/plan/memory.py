@@ -12,7 +12,7 @@ from functools import cached_property
 from dfdbench.distill.plan.measure import Cost
 from dfdbench.distill.plan.passes import Passes, critic_passes, head_passes, student_passes
 from dfdbench.distill.plan.trace import NetworkCost, Shape, trace, trace_heads
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 
 FLOAT32 = 4
 
@@ -53,7 +53,7 @@ class Setup:
         """The discriminator's parameters, and what one look costs in a step."""
         if not self.taps:
             return 0, Cost(0, 0, 0, 0)
-        teacher = self.recipe.dmd2.gan_features == "teacher"
+        teacher = self.recipe.gan.features == "teacher"
         n = self.trained
         return trace_heads(len(self.taps), n.tokens, n.width, not student, student or not teacher)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dfdbench.distill.methods.dp_dmd import anchor_steps
-from dfdbench.distill.recipe import Recipe
+from dfdbench.distill.sections import Recipe
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ def _guided(recipe: Recipe, count: float, cfg: float | None = None) -> Passes:
 
 def _gap(recipe: Recipe) -> Iterator[Passes]:
     """The teacher's look at G, at the real clip, or at both."""
-    dfd = recipe.dfd
     if recipe.method != "dfd":
         yield _guided(recipe, 1)
         return
+    dfd = recipe.options
     on_real = dfd.p if dfd.w is None else 1.0
     on_made = 1 - dfd.p if dfd.w is None else 1.0
     # With a lowest noise level both branches share a batch, which then runs both of guidance.
@@ -54,14 +54,14 @@ def _generated(recipe: Recipe, train: bool) -> Iterator[Passes]:
     steps, free = recipe.student.steps, 0.0
     kept = 1
     if recipe.method == "dp_dmd":
-        policy = recipe.dp_dmd.gradient_steps
+        policy = recipe.options.gradient_steps
         kept = steps if policy == "all" else 2
         free = {"all": 0.0, "last": steps - 2, "random": (steps - 2) / 2}[policy]
     elif recipe.student.input == "backward_simulation":
         free = (steps - 1) / 2
     if train:
         yield Passes("student", "weights", kept)
-    elif recipe.method == "dp_dmd" and recipe.dp_dmd.gradient_steps != "random":
+    elif recipe.method == "dp_dmd" and recipe.options.gradient_steps != "random":
         free = steps - 1
         kept = 1
     yield Passes("student", "none", free if train else free + kept)
@@ -70,14 +70,14 @@ def _generated(recipe: Recipe, train: bool) -> Iterator[Passes]:
 def student_passes(recipe: Recipe, gan: bool) -> list[Passes]:
     """Of one student step, for each clip of its batch."""
     passes = list(_generated(recipe, train=True))
-    teacher_features = recipe.dmd2.gan_features == "teacher"
+    teacher_features = recipe.gan.features == "teacher"
     if not gan or teacher_features:
         passes.append(Passes("fake_score", "none", 1))
     if gan:
         passes.append(Passes("teacher" if teacher_features else "fake_score", "features_input", 1))
     passes += _gap(recipe)
     if recipe.method == "dp_dmd":
-        passes.append(_guided(recipe, anchor_steps(recipe.dp_dmd)))
+        passes.append(_guided(recipe, anchor_steps(recipe.options)))
     return [p for p in passes if p.count]
 
 
@@ -86,8 +86,8 @@ def critic_passes(recipe: Recipe, gan: bool) -> list[Passes]:
     passes = list(_generated(recipe, train=False))
     passes.append(Passes("fake_score", "weights", 1))
     if gan:
-        more = 2 if recipe.dmd2.r1_weight else 1  # real clips, and those shaken for R1
-        if recipe.dmd2.gan_features == "teacher":
+        more = 2 if recipe.gan.r1_weight else 1  # real clips, and those shaken for R1
+        if recipe.gan.features == "teacher":
             passes.append(Passes("teacher", "none", 1 + more))
         else:
             passes.append(Passes("fake_score", "features", more))
@@ -96,4 +96,4 @@ def critic_passes(recipe: Recipe, gan: bool) -> list[Passes]:
 
 def head_passes(recipe: Recipe, student: bool) -> int:
     """Looks of the discriminator's heads in a step: at G, at real clips, at shaken ones."""
-    return 1 if student else 3 if recipe.dmd2.r1_weight else 2
+    return 1 if student else 3 if recipe.gan.r1_weight else 2

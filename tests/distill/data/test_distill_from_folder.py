@@ -23,8 +23,8 @@ from dfdbench.utils.video import write_video
 
 CLIPS = 4
 SETTINGS = [
-    f"data.count={CLIPS}", "optim.batch=2", "schedule.student_updates=1", "schedule.ratio=2",
-    "log.every=1", "log.probe_every=0", "log.decode_every=0",
+    f"data.count={CLIPS}", "optim.batch=2", "schedule.student_updates=1", 
+    "schedule.student_update_freq=2", "log.every=1", "log.probe_every=0", "log.decode_every=0",
 ]  # fmt: skip
 
 

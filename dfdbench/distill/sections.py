@@ -1,0 +1,208 @@
+"""The recipe of a training run, section by section, with the rules for its values.
+
+Used by all of training; recipe.py reads it from TOML and run.json. A method's own section is the
+dataclass `Options` in the method's file.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.reading import plain
+
+if TYPE_CHECKING:
+    from dfdbench.models.family import Defaults
+
+
+@dataclass(frozen=True)
+class Data:
+    """Real clips: where their latents and prompts come from."""
+
+    source: str = "toy"  # "toy" renders them; else a folder made by `dfdbench data encode`
+    count: int = 2048  # rendered; a folder is taken whole
+    seed: int = 0  # of the rendered
+    frames: int = 0  # 0: the model's own
+    height: int = 0
+    width: int = 0
+
+
+@dataclass(frozen=True)
+class Student:
+    """The few-step student: its time grid, training input and sampler."""
+
+    steps: PositiveInt = 4
+    input: Literal["noised_real", "backward_simulation"] = "noised_real"
+    sampler: Literal["ode", "sde"] = "ode"
+    times: tuple[float, ...] = ()  # own grid without the final 0; empty: shifted multiples of 1/N
+
+    def __post_init__(self) -> None:
+        times = list(self.times)
+        if times and len(times) != self.steps:
+            raise ValueError(f"times must be one time for each student step, {self.steps}")
+        if sorted(times, reverse=True) != times or not all(0 < t <= 1 for t in times):
+            raise ValueError("times must be falling, within (0, 1]")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Guidance of the teacher; unset values are the checkpoint's own."""
+
+    cfg: float | None = None  # standard g, 1 = none
+    negative: str | None = None
+    guidance_passes: Literal["batched", "sequential"] = "batched"  # sequential: half the memory
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW on both networks, with float32 master weights."""
+
+    lr: PositiveFloat = 1e-5
+    fake_lr: PositiveFloat = 1e-5
+    batch: PositiveInt = 16  # samples an update, over all accumulation rounds
+    accumulate: PositiveInt = 1  # rounds a batch is cut into
+    clip: float = 10.0  # gradient norm, on both networks; 0 = off
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the student, per student update; 0 = off
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate must be a divisor of batch, {self.batch}")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how often, and at which noise levels."""
+
+    student_updates: PositiveInt = 1000
+    # Every so many iterations one updates the student, the others the fake score.
+    student_update_freq: Annotated[int, Field(ge=2)] = 5
+    shift: PositiveFloat = 5.0  # of the student grid and of the score times
+    t_low: float = 0.001
+    t_high: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0 < self.t_low < self.t_high < 1:
+            raise ValueError("t_low and t_high must be 0 < t_low < t_high < 1")
+
+
+@dataclass(frozen=True)
+class FakeScore:
+    """How the fake score learns to denoise G; its learning rate is optim.fake_lr."""
+
+    loss: Literal["x0", "flow"] = "x0"
+
+
+@dataclass(frozen=True)
+class Gan:
+    """The GAN beside distribution matching (DMD2, 2405.14867), for every method that has one."""
+
+    weight: float = 0.0  # of the generator's GAN loss; 0 = no GAN
+    features: Literal["fake_score", "teacher"] = "fake_score"
+    discriminator_weight: float = 1.0  # of the discriminator's loss beside the fake score's
+    lr: float = 0.0  # of the heads; 0 = optim.fake_lr
+    blocks: tuple[int, ...] = ()  # tapped blocks; empty: at 1/2, 3/4 and the end
+    r1_weight: float = 0.0  # approximate R1; 0 = off
+    r1_alpha: float = 0.1
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """When the state is written; `keep` newest stay until the run ends."""
+
+    every_seconds: float = 300.0
+    every_updates: int = 0  # 0: by time only
+    keep: PositiveInt = 2
+
+
+@dataclass(frozen=True)
+class Log:
+    """Training curve and diagnostics, counted in student updates."""
+
+    every: PositiveInt = 10  # updates between writes of metrics.jsonl
+    probe_every: int = 10  # updates between measurements of the teacher score discrepancy; 0 = off
+    decode_every: int = 20  # updates between looks at decoded pixels; 0 = off
+    decode_count: int = 2  # clips decoded each time
+
+
+@dataclass(frozen=True)
+class Init:
+    """The finished DMD2 run that student and fake score start from."""
+
+    recipe: str = ""  # recipe of that run, made or reused when no --init is given; "" = teacher
+    updates: NonNegativeInt = 0  # its student updates; 0: the recipe's own
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Base of a method's own section, which has the method's name."""
+
+    def resolved(self, defaults: "Defaults") -> Self:
+        """These options with what they leave to the checkpoint filled in."""
+        return self
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run, apart from the device.
+
+    options: the method's own section. gan: as if not given where its weight is 0.
+    """
+
+    method: str
+    arm: str = ""  # name in tables; "": the method
+    model: str = "toy-t2v"
+    family: str = ""  # kind of model that the recipe is for, such as "wan"; "": any
+    seed: int = 0
+    data: Data = Data()
+    student: Student = Student()
+    teacher: Teacher = Teacher()
+    optim: Optim = Optim()
+    schedule: Schedule = Schedule()
+    fake_score: FakeScore = FakeScore()
+    gan: Gan = Gan()
+    options: Any = MethodOptions()
+    checkpoint: Checkpoints = Checkpoints()
+    log: Log = Log()
+    init: Init = Init()
+
+    def __post_init__(self) -> None:
+        if not self.arm:
+            object.__setattr__(self, "arm", self.method)
+        if not self.gan.weight:
+            object.__setattr__(self, "gan", Gan())
+        if self.data.count < self.optim.batch // self.optim.accumulate:
+            raise UserError(
+                f"recipe key 'data.count' is {self.data.count}, less than one batch; correct it "
+                "in the recipe or --set"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested values under the TOML's own keys, of the sections that the run uses."""
+        values = {item.name: plain(getattr(self, item.name)) for item in fields(self)}
+        values[self.method] = values.pop("options")
+        if not self.gan.weight:
+            del values["gan"]
+        return {key: value for key, value in values.items() if value != {}}
+
+    def digest(self) -> str:
+        """Hash of all that decides the weights: a section that the run does not use is not in it,
+        so that a new method or section changes no digest."""
+        values = self.as_dict()
+        for key in UNDECISIVE:
+            *sections, last = key.split(".")
+            table = values
+            for section in sections:
+                table = table[section]
+            table.pop(last)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+UNDECISIVE = ("checkpoint", "log", "family", "teacher.guidance_passes")
+"""Sections and keys that leave the weights as they are (but for rounding): a run may be resumed
+with others."""
