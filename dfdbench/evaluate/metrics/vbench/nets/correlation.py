@@ -1,7 +1,7 @@
 """All-pairs correlation of two feature maps and its values around given places.
 
 Teed and Deng, "RAFT" (2003.12039), section 3.2. Used by raft.py and, twice a pair of frames, by
-AMT-S in metrics/vbench_motion_smoothness.py. Correlation is linear in the later map, so coarser
+AMT-S in vbench/motion_smoothness.py. Correlation is linear in the later map, so coarser
 levels come from pooled features: pooling the finest level, as both networks' own code does, reads
 0.16 GB at 832 × 480, and a transposed copy of it for the other direction costs as much again.
 """
