@@ -131,14 +131,14 @@ def pool(readings: Iterable[Reading], reference: Iterable[Reading]) -> dict[str,
 
 
 def _metric(name: str, unit: str, high: float, source: str, what: str, low: float = 0.0) -> Metric:
-    definition = f"{what}; mean over 16 frames. Best is nearest to the reference."
+    definition = f"{what}; mean over 16 frames."
     return Metric(name, "nearest_reference", unit, (low, high), source, definition)
 
 
 def _distance(name: str, whose: str, level: Level) -> Metric:
     source = f"1-D Wasserstein distance of the mean saturation histogram {whose}"
     definition = (
-        f"How far the distribution of pixels over saturations lies {whose}, in units of "
+        f"Distance of the distribution of saturation over the pixels {whose}, in units of "
         "saturation: ∫ |F − F_reference|. 0 if they are the same."
     )
     return Metric(name, "lower", "", (0.0, 1.0), source, definition, level=level)
@@ -153,7 +153,7 @@ FAMILY = MetricFamily(
         _metric("saturation_mean", "", 1, f"{HSV}, mean", f"Mean {OF_PIXELS}"),
         _metric(
             "saturation_p95", "", 1, f"{HSV}, 95th percentile",
-            f"{OF_PIXELS}: the value that 95 % of the pixels stay below",
+            f"The value that 95 % of a frame's pixels stay below in {OF_PIXELS}",
         ),
         _metric(
             "saturation_share_09", "", 1, f"{HSV}, share of pixels above 0.9",

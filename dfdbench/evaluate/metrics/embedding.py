@@ -125,14 +125,14 @@ def embedding_family(
     def over_seeds(suffix: str, high: float, what: str, definition: str, unit: str = "") -> Metric:
         return Metric(
             f"{name}_{suffix}", "higher", unit, (0.0, high), f"{what}; {source}",
-            f"{definition} Features: {source}.", level="prompt",
+            definition, level="prompt",
         )  # fmt: skip
 
     def pooled(suffix: str, high: float, what: str, definition: str) -> Metric:
         direction: Direction = "lower" if suffix == "frechet" else "higher"
         return Metric(
             f"{name}_{suffix}", direction, "", (0.0, high), f"{what}; {source}",
-            f"{definition} Features: {source}, mean over frames.", level="pooled",
+            definition, level="pooled",
         )  # fmt: skip
 
     return MetricFamily(
@@ -155,29 +155,30 @@ def embedding_family(
             ),
             over_seeds(
                 "vendi", 1e6, "Vendi score of a prompt's seeds, cosine kernel",
-                "Effective number of distinct clips among a prompt's seeds, 1 to their number: "
-                "exp(−Σ λ log λ) over the eigenvalues λ of the clips' cosines over their number.",
+                "Effective number of distinct clips among a prompt's seeds, 1 to their number n: "
+                "exp(−Σ λ log λ), λ the eigenvalues of the matrix of their cosines over n.",
                 "clips",
             ),
             pooled(
                 "precision", 1, "share of clips in the reference's manifold (k = 3)",
-                "Fidelity: share of a method's clips that lie within the distance of a reference "
-                "clip to its third neighbour.",
+                "Fidelity: share of a method's clips that lie nearer to some clip of the reference "
+                "than that clip's third neighbour does.",
             ),
             pooled(
                 "recall", 1, "share of the reference in the clips' manifold (k = 3)",
-                "Coverage of the reference: share of its clips that lie within the distance of one "
-                "of the method's clips to its third neighbour.",
+                "How much of the reference a method covers: share of the reference's clips that lie"
+                " nearer to some clip of the method than that clip's third neighbour does.",
             ),
             pooled(
                 "density", 1e6, "reference balls around a clip, over k = 3",
-                "Fidelity that an outlier of the reference cannot raise: number of reference clips "
-                "that have a method's clip nearer than their third neighbour, mean over clips / 3.",
+                "Number of the reference's clips that have a clip of the method nearer than their "
+                "third neighbour, over 3, mean over the method's clips: fidelity that one outlier "
+                "of the reference hardly raises.",
             ),
             pooled(
                 "coverage", 1, "share of reference balls with a clip in them (k = 3)",
-                "Share of reference clips that have one of the method's clips nearer than their "
-                "third neighbour.",
+                "How much of the reference a method covers: share of the reference's clips that "
+                "have a clip of the method nearer than their third neighbour.",
             ),
             pooled(
                 "frechet", 1e9, "Fréchet distance to the reference's clips",

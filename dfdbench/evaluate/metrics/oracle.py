@@ -166,7 +166,7 @@ FAMILY = MetricFamily(
         *(_reading(name, classes) for name, classes in FREE.items()),
         Metric(
             "sprite_intact", "higher", "", (0.0, 1.0), "one sprite of known outline",
-            "1 if the clip shows one whole sprite of a known outline from beginning to end, else "
+            "1 if at least 80 % of a clip's frames show one whole sprite of a known outline, else "
             "0; its mean is the share of clips that came out whole.",
         ),
         _sprite(

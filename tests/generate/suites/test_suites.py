@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from dfdbench.evaluate.metrics import FAMILY_NAMES, all_metrics, get_family, get_metric
+from dfdbench.evaluate.metrics import (
+    FAMILY_NAMES,
+    all_metrics,
+    families_of,
+    get_family,
+    get_metric,
+)
 from dfdbench.generate.suites import find_suites, get_suite
 from dfdbench.toy import world
 from dfdbench.utils.errors import UserError

@@ -52,8 +52,8 @@ FAMILY = dimension_family(
     dimension(
         NAME,
         "VBench 0.1.5, aesthetic_quality: CLIP ViT-L/14 and LAION's linear head, over 10",
-        "How beautiful LAION's predictor, fitted to people's marks of 1 to 10 for pictures, finds "
-        "the frames: mean over frames of (w · f/|f| + b) / 10.",
+        "How beautiful LAION's predictor, fitted to people's ratings of pictures, finds the "
+        "frames: mean over frames of (w · f/|f| + b) / 10.",
         (-np.inf, np.inf),
     ),
     load=load,

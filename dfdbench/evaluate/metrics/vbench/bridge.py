@@ -52,16 +52,17 @@ def refuse(setting: Setting) -> NoReturn:
 _DEFINITIONS = {
     "object_class": "Share of 16 frames in which GRiT detects the object that the prompt names.",
     "multiple_objects": "Share of 16 frames in which GRiT detects both objects of the prompt.",
-    "color": "Share of the frames in which GRiT describes the object in any colour and in which "
-    "that colour is the prompt's.",
-    "spatial_relationship": "How far the detected objects lie as the prompt says (left, right, "
-    "above, below), at little overlap: mean over 16 frames.",
+    "color": "Among the frames in which GRiT gives the object a colour, the share in which it is "
+    "the prompt's.",
+    "spatial_relationship": "Whether the two detected objects lie beside or above each other as "
+    "the prompt says: 1 for boxes of IoU below 0.1, else 0.1 / IoU; mean over 16 frames.",
     "scene": "Share of 16 frames whose Tag2Text caption holds every word of the prompt's scene.",
 }
 
 
 def _definition(name: str) -> str:
-    return _DEFINITIONS.get(name) or f"{name} as the official package computes it, beside ours."
+    text = f"VBench's {name} as the official package computes it: beside ours, in no total."
+    return _DEFINITIONS.get(name, text)
 
 
 FAMILY = MetricFamily(

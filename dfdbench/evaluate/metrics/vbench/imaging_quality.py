@@ -76,8 +76,8 @@ FAMILY = dimension_family(
         "imaging_quality",
         "VBench (CVPR 2024), imaging_quality; MUSIQ, SPAQ, longer side at most 512; over 100",
         "Technical quality of the frames (blur, noise, exposure) as MUSIQ learned it from people's "
-        "marks for phone photographs: mean over frames of MUSIQ / 100. It may reward what "
-        "distillation sharpens.",
+        "ratings of phone photographs: mean over frames of MUSIQ / 100. It can reward artefacts "
+        "of distillation.",
     ),
     load=load,
     weights=(MUSIQ,),

@@ -64,8 +64,9 @@ FAMILY = dimension_family(
         (0.0, 1.0),
         "VBench (CVPR 2024), static_filter; RAFT; 1 for a static clip; none below 121 pixels "
         "a side",
-        "1 for a clip that VBench takes for static, of which alone it counts the flickering: the "
-        "fastest 2 % of pixels move at most 3 pixels a frame at a short side of 256, and return.",
+        "1 for a clip that VBench takes for static, else 0: in seven eighths of its frames the "
+        "fastest 2 % of pixels move at most 3 pixels (at a short side of 256), and the last frame "
+        "is near the first. Only such clips count for temporal_flickering.",
         kind="reading",
     ),
     load=load,
