@@ -158,10 +158,7 @@ FAMILY = MetricFamily(
     policy="even16",
     metrics=(
         Metric(
-            "brisque",
-            "lower",
-            "",
-            (-np.inf, np.inf),
+            "brisque", "lower", "", (-np.inf, np.inf),
             "Mittal et al. 2012, weights of the package brisque 0.2.0, mean over 16 frames",
             "How far a frame's local contrasts are from those of natural photographs, about 0 "
             "(natural) to 100 (distorted): a regression on 36 statistics, mean over frames.",
@@ -172,4 +169,4 @@ FAMILY = MetricFamily(
     dtype="float64",
     min_frames=1,
     default=True,
-)
+)  # fmt: skip

@@ -198,10 +198,7 @@ FAMILY = MetricFamily(
     metrics=(
         *pose_metrics("camera", "median depths", SOURCE),
         Metric(
-            "camera_failure_rate",
-            "lower",
-            "",
-            (0.0, 1.0),
+            "camera_failure_rate", "lower", "", (0.0, 1.0),
             f"share of frame pairs without a pose; {SOURCE}",
             "Share of adjacent frames (of 16) between which the estimator finds no camera motion "
             "that most tracks follow; above one half a clip has no poses.",
@@ -211,4 +208,4 @@ FAMILY = MetricFamily(
     group=group,
     dtype="float64",
     default=True,
-)
+)  # fmt: skip

@@ -75,19 +75,13 @@ FAMILY = MetricFamily(
     policy="all",
     metrics=(
         Metric(
-            "dis_flow_dynamic",
-            "higher",
-            "",
-            (0.0, 1.0),
+            "dis_flow_dynamic", "higher", "", (0.0, 1.0),
             f"{SOURCE}; VBench's rule of dynamic_degree; its mean is the share of moving clips",
             "1 if the fastest 5 % of a clip's pixels move far enough in a quarter of its frames (8 "
             "a second; 6 pixels at a short side of 256), else 0. VBench's own uses RAFT.",
         ),
         Metric(
-            "dis_flow_magnitude",
-            "nearest_reference",
-            "short sides/s",
-            (0.0, np.inf),
+            "dis_flow_magnitude", "nearest_reference", "short sides/s", (0.0, np.inf),
             f"{SOURCE}; mean over frames of the fastest 5 % of pixels",
             "How fast the fastest 5 % of pixels move, camera motion included: mean |flow| in short "
             "sides of the frame per second.",
@@ -95,4 +89,4 @@ FAMILY = MetricFamily(
     ),
     load=plain(compute),
     default=True,
-)
+)  # fmt: skip

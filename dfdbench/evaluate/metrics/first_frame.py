@@ -36,10 +36,7 @@ FAMILY = MetricFamily(
     policy="all",
     metrics=(
         Metric(
-            "first_frame_psnr",
-            "higher",
-            "dB",
-            (0.0, MOST),
+            "first_frame_psnr", "higher", "dB", (0.0, MOST),
             "PSNR of the first frame against the given picture; 100 where they are equal",
             "How well a clip's first frame keeps the picture that it was given: "
             "10 log10(255² / mean squared error). The autoencoder alone bounds it.",
@@ -49,4 +46,4 @@ FAMILY = MetricFamily(
     needs=("image",),
     dtype="uint8",
     min_frames=1,
-)
+)  # fmt: skip

@@ -32,10 +32,7 @@ FAMILY = MetricFamily(
     policy="all",
     metrics=(
         Metric(
-            "temporal_flickering",
-            "higher",
-            "",
-            (0.0, 1.0),
+            "temporal_flickering", "higher", "", (0.0, 1.0),
             "VBench (CVPR 2024), temporal_flickering, without its static filter",
             "How little adjacent frames differ: (255 − mean |F_{t+1} − F_t|) / 255. A still clip "
             "has 1; motion lowers it as flicker does.",
@@ -44,4 +41,4 @@ FAMILY = MetricFamily(
     load=plain(compute),
     dtype="uint8",
     default=True,
-)
+)  # fmt: skip

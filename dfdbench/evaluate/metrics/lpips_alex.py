@@ -145,19 +145,13 @@ FAMILY = MetricFamily(
     policy="even16",
     metrics=(
         Metric(
-            FEATURES,
-            "nearest_reference",
-            "",
-            (0.0, np.inf),
+            FEATURES, "nearest_reference", "", (0.0, np.inf),
             SOURCE,
             "One vector a frame; the squared distance of two is LPIPS of their frames.",
             kind="array",
         ),
         Metric(
-            "lpips_alex_diversity",
-            "higher",
-            "",
-            (0.0, np.inf),
+            "lpips_alex_diversity", "higher", "", (0.0, np.inf),
             f"{SOURCE}, mean over pairs of a prompt's seeds and matched frames",
             "How different the clips of one prompt look from seed to seed: mean LPIPS of frames of "
             "equal number over all pairs of seeds.",
@@ -170,4 +164,4 @@ FAMILY = MetricFamily(
     model=True,
     min_frames=1,
     default=True,
-)
+)  # fmt: skip

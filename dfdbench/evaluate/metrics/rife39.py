@@ -128,19 +128,13 @@ FAMILY = MetricFamily(
     policy="all",
     metrics=(
         Metric(
-            "rife39_motion_smoothness",
-            "higher",
-            "",
-            (0.0, 1.0),
+            "rife39_motion_smoothness", "higher", "", (0.0, 1.0),
             f"{SOURCE}; VBench's formula of motion_smoothness",
             "How well RIFE predicts odd frames from their two neighbours: (255 − mean |prediction "
             "− frame|) / 255. Jerks lower it, and so does fast smooth motion.",
         ),
         Metric(
-            "rife39_error_to_blend",
-            "lower",
-            "",
-            (0.0, np.inf),
+            "rife39_error_to_blend", "lower", "", (0.0, np.inf),
             f"{SOURCE}; its error over that of the neighbours' mean; none for a still clip",
             "RIFE's error in predicting odd frames over that of the plain mean of their two "
             "neighbours: low for smooth motion, however fast.",
@@ -151,4 +145,4 @@ FAMILY = MetricFamily(
     model=True,
     min_frames=3,
     default=True,
-)
+)  # fmt: skip

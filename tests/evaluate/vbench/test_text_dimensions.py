@@ -76,7 +76,7 @@ def test_order_of_frames_matters_through_their_places_only(styles: viclip.ViCLIP
 
 def test_style_is_the_cosine_and_negative_where_embeddings_oppose(cache: Path) -> None:
     state = viclip_state(viclip.MODEL, 0.4)
-    file = cache / VICLIP.paths[0]
+    file = cache / VICLIP.path
     file.parent.mkdir()
     scores = []
     for sign in (1, -1):
@@ -234,7 +234,7 @@ def test_clip_whose_prompt_says_nothing_has_no_value(
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_missing_weights_are_named(cache: Path, name: str) -> None:
-    file = Path(WEIGHTS[name].paths[0]).name
+    file = Path(WEIGHTS[name].path).name
     for call in (get_family(name).find, get_family(name).load):
         assert call is not None
         with pytest.raises(MissingWeights, match=file):
@@ -243,7 +243,7 @@ def test_missing_weights_are_named(cache: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_other_weights_are_refused(cache: Path, name: str) -> None:
-    file = cache / WEIGHTS[name].paths[0]
+    file = cache / WEIGHTS[name].path
     file.parent.mkdir()
     torch.save({"model": {"vision_encoder.proj": torch.zeros(3)}}, file)
     with pytest.raises(UserError, match=f"{file.name}: not the weights of"):
@@ -253,7 +253,7 @@ def test_other_weights_are_refused(cache: Path, name: str) -> None:
 def test_a_lost_tensor_is_refused(cache: Path) -> None:
     state = umt_state(TINY_UMT, 0.4)
     del state["blocks.0.mlp.fc1.bias"]
-    file = cache / UMT.paths[0]
+    file = cache / UMT.path
     file.parent.mkdir()
     torch.save(state, file)
     with pytest.raises(UserError, match="not the weights of UMT"):

@@ -54,7 +54,8 @@ FAMILY = dimension_family(
         "VBench 0.1.5, aesthetic_quality: CLIP ViT-L/14 and LAION's linear head, over 10",
         "How beautiful LAION's predictor, fitted to people's ratings of pictures, finds the "
         "frames: mean over frames of (w · f/|f| + b) / 10.",
-        (-np.inf, np.inf),
+        low=-np.inf,
+        high=np.inf,
     ),
     load=load,
     weights=(CLIP_L14, AESTHETIC_HEAD),

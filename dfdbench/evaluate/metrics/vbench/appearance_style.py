@@ -73,7 +73,7 @@ FAMILY = dimension_family(
         "VBench 0.1.5, appearance_style: CLIP ViT-B/32, cosine of frames and the style's text",
         "How well CLIP finds the style that the prompt ends in (such as “oil painting”) in the "
         "frames: mean over frames of cos(frame, text of the style).",
-        (-1.0, 1.0),
+        low=-1.0,
     ),
     frames_of(NAME),
     load=load,

@@ -1,7 +1,7 @@
 """VBench's background_consistency: how alike CLIP finds a clip's frames, to the last and the first.
 
 Huang et al., "VBench", CVPR 2024: shorter side to 224 (bicubic, not antialiased), centre crop,
-image embedding of CLIP ViT-B/32; then as in vbench_subject_consistency.py, frame weights included.
+image embedding of CLIP ViT-B/32; then as in subject_consistency.py, frame weights included.
 """
 
 from dfdbench.evaluate.metrics.base import Compute, Setting

@@ -74,7 +74,7 @@ FAMILY = MetricFamily(
                 official(name),
                 f"official vbench {VERSION}, {name}",
                 _definition(name),
-                (-1.0, 1.0) if name in NATIVE[-2:] else (0.0, 1.0),
+                low=-1.0 if name in NATIVE[-2:] else 0.0,
             )
             for name in (*BRIDGED, *NATIVE)
         ),

@@ -14,17 +14,17 @@ from dfdbench.evaluate.metrics.vbench.nets.weights import Checkpoint, digest_of
 
 
 def dimension(
-    name: str, source: str, definition: str, range: tuple[float, float] = (0.0, 1.0)
+    name: str, source: str, definition: str, low: float = 0.0, high: float = 1.0
 ) -> Metric:
-    """The score of a dimension of VBench, of which more is better."""
-    return Metric(name, "higher", "", range, source, definition)
+    """The score of a dimension of VBench, low to high, of which more is better."""
+    return Metric(name, "higher", "", (low, high), source, definition)
 
 
-def frames_of(dimension: str) -> Metric:
-    """The reading `<dimension>_frames`, which `frame_weighted` needs beside the dimension."""
-    what = f"frames that {dimension} is the mean of"
+def frames_of(name: str) -> Metric:
+    """The reading `<name>_frames`, which `frame_weighted` needs beside the dimension `name`."""
+    what = f"frames that {name} is the mean of"
     return Metric(
-        f"{dimension}_frames", "nearest_reference", "frames", (1.0, np.inf), what,
+        f"{name}_frames", "nearest_reference", "frames", (1.0, np.inf), what,
         f"Number of {what}: VBench weighs clips by it.", kind="reading",
     )  # fmt: skip
 

@@ -58,10 +58,7 @@ def load(setting: Setting) -> Compute:
 FAMILY = dimension_family(
     "vbench_static_filter",
     Metric(
-        "static",
-        "nearest_reference",
-        "",
-        (0.0, 1.0),
+        "static", "nearest_reference", "", (0.0, 1.0),
         "VBench (CVPR 2024), static_filter; RAFT; 1 for a static clip; none below 121 pixels "
         "a side",
         "1 for a clip that VBench takes for static, else 0: in seven eighths of its frames the "
@@ -71,4 +68,4 @@ FAMILY = dimension_family(
     ),
     load=load,
     weights=(RAFT_THINGS,),
-)
+)  # fmt: skip

@@ -43,7 +43,7 @@ FAMILY = dimension_family(
             name,
             f"VBench (CVPR 2024), {name}: ViCLIP-L cosine of 8 frames and the prompt",
             f"How well a clip fits its {prompts}: ViCLIP's cos(8 frames, prompt).",
-            (-1.0, 1.0),
+            low=-1.0,
         )
         for name, prompts in NAMES.items()
     ),

@@ -37,7 +37,7 @@ def load_clip(checkpoint: Checkpoint, device: str, text: bool = False) -> Any:
     import open_clip
     import torch
 
-    name = MODELS[PurePosixPath(checkpoint.paths[0]).stem]
+    name = MODELS[PurePosixPath(checkpoint.path).stem]
     with torch.device("meta"):
         model = open_clip.CLIP(**open_clip.get_model_config(name))
     network, prefix = (model, "") if text else (model.visual, "visual.")

@@ -63,8 +63,8 @@ def load_raft(device: str) -> RAFT:
     with RAFT_THINGS.tensors() as state:
         network.load_state_dict({renamed(k): v for k, v in state.items() if ".norm3." not in k})
     frozen(network, device)
-    for part in (network.context_encoder, network.update_block, network.mask_predictor):
-        part.to(memory_format=LAST)  # CPU convolutions take 13 % less time; instance norms more
+    for module in (network.context_encoder, network.update_block, network.mask_predictor):
+        module.to(memory_format=LAST)  # CPU convolutions take 13 % less time; instance norms more
     return network
 
 
@@ -135,17 +135,17 @@ def magnitudes(
     """
     device = str(next(network.parameters()).device)
     height, width = frames.shape[1:3]
-    known = dict[int, tuple[Tensor, Tensor]]()
+    encoded = dict[int, tuple[Tensor, Tensor]]()
     for batch in batches(pairs, height, width, device):
         wanted = dict.fromkeys(i for pair in batch for i in pair)
-        known = {i: known[i] for i in wanted if i in known}
+        encoded = {i: encoded[i] for i in wanted if i in encoded}
         with torch.inference_mode():
-            if new := [i for i in wanted if i not in known]:
+            if new := [i for i in wanted if i not in encoded]:
                 images = padded(pixels(frames[new], device), MULTIPLE) / 255 * 2 - 1
                 features = network.feature_encoder(images)
-                known |= {i: (images[k], features[k]) for k, i in enumerate(new)}
-            before, first = (torch.stack([known[i][k] for i, _ in batch]) for k in (0, 1))
-            second = torch.stack([known[j][1] for _, j in batch])
+                encoded |= {i: (images[k], features[k]) for k, i in enumerate(new)}
+            before, first = (torch.stack([encoded[i][k] for i, _ in batch]) for k in (0, 1))
+            second = torch.stack([encoded[j][1] for _, j in batch])
             length = flow(network, before, first, second).norm(dim=1).flatten(1)
             longest = length.topk(int(share * length.shape[1]), sorted=False).values
             values = longest.double().mean(1).tolist()
