@@ -32,7 +32,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dfdbench.evaluate.metrics import Setting, get_family
+from dfdbench.evaluate.metrics import Setting, families_of, get_family
 from dfdbench.generate.suites import get_suite
 from dfdbench.utils.errors import MissingWeights
 from dfdbench.utils.files import write_json
@@ -91,7 +91,7 @@ def run(folder: Path, out: Path, metrics: str, *options: str) -> tuple[float, fl
 def available() -> list[str]:
     """The general families whose weights are here."""
     names = []
-    for name in get_suite("clips").metrics:
+    for name in families_of(get_suite("clips").metrics):
         family = get_family(name)
         try:
             if family.find:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dfdbench import __version__
-from dfdbench.evaluate.metrics import FAMILY_NAMES, Setting, get_family
+from dfdbench.evaluate.metrics import FAMILY_NAMES, Setting, families_of, get_family
 from dfdbench.generate.suites import find_suites
 from dfdbench.utils.assets import ASSETS, Status, assets_folder, inspect, mend
 from dfdbench.utils.errors import UserError
@@ -83,8 +83,8 @@ def suite_rows(faults: Mapping[str, str]) -> list[Row]:
             "version": suite.version,
             "prompts": len(suite.prompts),
             "seeds": len(suite.seeds),
-            "ready": [name for name in suite.metrics if not faults[name]],
-            "missing": [name for name in suite.metrics if faults[name]],
+            "ready": [name for name in families_of(suite.metrics) if not faults[name]],
+            "missing": [name for name in families_of(suite.metrics) if faults[name]],
             "lacks": "",
         }
         for suite in found

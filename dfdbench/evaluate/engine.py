@@ -19,7 +19,14 @@ from threadpoolctl import threadpool_limits
 
 from dfdbench.evaluate.aggregate import find_missing, group_values, pooled_values
 from dfdbench.evaluate.match import asks, match, record
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting, get_family
+from dfdbench.evaluate.metrics import (
+    Compute,
+    Metric,
+    MetricFamily,
+    Setting,
+    families_of,
+    get_family,
+)
 from dfdbench.evaluate.schema import Key, Row, Shape, condition_of
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.summary import Summary
@@ -136,7 +143,7 @@ def _ready(
 ) -> tuple[list[MetricFamily], dict[str, str], list[str]]:
     """Families whose weights are here, the weights' sha256 by family, a line for each other one."""
     ready, weights, skipped = list[MetricFamily](), dict[str, str](), list[str]()
-    for name in dict.fromkeys(names):
+    for name in families_of(names):
         family = get_family(name)
         try:
             weights[name] = family.find(setting) if family.find else ""

@@ -12,7 +12,10 @@ from dfdbench.evaluate.store import Store
 
 PROMPT = "diversity"
 FIGURES = {
-    "effnet_lite2_diversity": ("effnet_lite2_features", diversity.pooled_diversity),
+    "effnet_lite2_diversity": (
+        "effnet_lite2_features",
+        lambda x: diversity.pairwise_diversity(x.mean(1, dtype=float)),
+    ),
     "effnet_lite2_diversity_per_frame": ("effnet_lite2_features", diversity.per_frame_diversity),
     "effnet_lite2_vendi": ("effnet_lite2_features", lambda x: diversity.vendi(x.mean(1))),
     # The mean LPIPS of pairs is twice the summed variance of the embedded frames.

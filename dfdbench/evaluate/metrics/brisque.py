@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Metric, MetricFamily, Setting
 from dfdbench.utils.assets import digest, locate, unusable
 from dfdbench.utils.pickles import read_plain_pickle
 from dfdbench.utils.video import Clip
@@ -66,8 +66,8 @@ def load_regression(folder: Path) -> Regression:
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise unusable(model, "brisque", "the file of that release") from error
     try:
-        found = read_plain_pickle(ranges)
-        low, high = (np.array(found[key], np.float64).reshape(NUMBERS) for key in ("min_", "max_"))
+        scales = read_plain_pickle(ranges)
+        low, high = (np.array(scales[key], np.float64).reshape(NUMBERS) for key in ("min_", "max_"))
     except Exception as error:  # a broken pickle raises many kinds; the remedy is the same
         raise unusable(ranges, "brisque", "the file of that release") from error
     return Regression(vectors, coefficients, gamma, rho, low, high)
@@ -146,8 +146,8 @@ def load(setting: Setting) -> Compute:
     regression = load_regression(locate("brisque"))
 
     def compute(clip: Clip) -> dict[str, float]:
-        found = np.array([regression.predict(numbers_of(frame)) for frame in clip.frames])
-        defined = found[np.isfinite(found)]  # a black frame has no texture and no score
+        scores = np.array([regression.predict(numbers_of(frame)) for frame in clip.frames])
+        defined = scores[np.isfinite(scores)]  # a black frame has no texture and no score
         return {"brisque": float(defined.mean())} if len(defined) else {}
 
     return compute
@@ -158,16 +158,15 @@ FAMILY = MetricFamily(
     policy="even16",
     metrics=(
         Metric(
-            "brisque",
-            "lower",
-            "",
-            (-np.inf, np.inf),
+            "brisque", "lower", "", (-np.inf, np.inf),
             "Mittal et al. 2012, weights of the package brisque 0.2.0, mean over 16 frames",
-            "brisque",
+            "How far a frame's local contrasts are from those of natural photographs, about 0 "
+            "(natural) to 100 (distorted): a regression on 36 statistics, mean over frames.",
         ),
     ),
     load=load,
     find=lambda setting: digest("brisque"),
     dtype="float64",
     min_frames=1,
-)
+    default=True,
+)  # fmt: skip

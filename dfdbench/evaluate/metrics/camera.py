@@ -28,7 +28,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from dfdbench.evaluate.metrics import GroupValue, Metric, MetricFamily, Reading, plain
+from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, Reading, plain
 from dfdbench.evaluate.metrics.poses import clip_values, group_values, pose_metrics
 from dfdbench.utils.video import Clip
 
@@ -90,10 +90,10 @@ def _follow(
 
     stop = cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.01
     size = WINDOW, WINDOW
-    end, found, _ = cv2.calcOpticalFlowPyrLK(
+    end, tracked, _ = cv2.calcOpticalFlowPyrLK(
         first, second, places, np.empty_like(places), winSize=size, maxLevel=LEVELS, criteria=stop
     )
-    return np.asarray(end), np.asarray(found)[:, 0] > 0
+    return np.asarray(end), np.asarray(tracked)[:, 0] > 0
 
 
 def tracks(
@@ -198,15 +198,14 @@ FAMILY = MetricFamily(
     metrics=(
         *pose_metrics("camera", "median depths", SOURCE),
         Metric(
-            "camera_failure_rate",
-            "lower",
-            "",
-            (0.0, 1.0),
+            "camera_failure_rate", "lower", "", (0.0, 1.0),
             f"share of frame pairs without a pose; {SOURCE}",
-            "camera",
+            "Share of adjacent frames (of 16) between which the estimator finds no camera motion "
+            "that most tracks follow; above one half a clip has no poses.",
         ),
     ),
     load=plain(compute),
     group=group,
     dtype="float64",
-)
+    default=True,
+)  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Setting
+from dfdbench.evaluate.metrics.base import Setting
 from dfdbench.evaluate.metrics.embedding import Embed, batched, embedding_family
 from dfdbench.utils.assets import digest, locate, unusable
 
@@ -84,4 +84,5 @@ FAMILY = embedding_family(
     "CLIP ViT-L/14 (OpenAI), 224 px, projected image embedding",
     load,
     lambda setting: digest(ASSET),
+    default=True,
 )

@@ -1,6 +1,6 @@
 """Colour and saturation of a clip, and distances between saturation histograms.
 
-Used by scoring (16 evenly spaced frames) and by report (`wasserstein`). RGB is taken as sRGB in
+`wasserstein` also serves the figures of report. RGB is taken as sRGB in
 [0, 1]; every value is computed per frame and averaged over frames. Over-saturation is the fault
 that Data-Forcing Distillation reports of DMD2; neither more nor less is better by itself,
 so the direction is nearest_reference.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import GroupValue, Level, Metric, MetricFamily, Reading, plain
+from dfdbench.evaluate.metrics.base import GroupValue, Level, Metric, MetricFamily, Reading, plain
 from dfdbench.utils.video import LUMA, Clip
 
 HISTOGRAM_BINS = 256
@@ -130,37 +130,71 @@ def pool(readings: Iterable[Reading], reference: Iterable[Reading]) -> dict[str,
     return {"saturation_wasserstein_pooled": GroupValue(distance, len(clips))}
 
 
-def _metric(name: str, unit: str, high: float, source: str, low: float = 0.0) -> Metric:
-    return Metric(name, "nearest_reference", unit, (low, high), source, "colour")
+def _metric(name: str, unit: str, high: float, source: str, what: str, low: float = 0.0) -> Metric:
+    definition = f"{what}; mean over 16 frames."
+    return Metric(name, "nearest_reference", unit, (low, high), source, definition)
 
 
-def _distance(name: str, what: str, level: Level) -> Metric:
-    source = f"1-D Wasserstein distance of the mean saturation histogram {what}"
-    return Metric(name, "lower", "", (0.0, 1.0), source, "colour", level=level)
+def _distance(name: str, whose: str, level: Level) -> Metric:
+    source = f"1-D Wasserstein distance of the mean saturation histogram {whose}"
+    definition = (
+        f"Distance of the distribution of saturation over the pixels {whose}, in units of "
+        "saturation: ∫ |F − F_reference|. 0 if they are the same."
+    )
+    return Metric(name, "lower", "", (0.0, 1.0), source, definition, level=level)
 
 
 HSV = "HSV saturation S = (max − min)/max"
+OF_PIXELS = f"{HSV} over a pixel's channels (0 grey, 1 pure colour)"
 FAMILY = MetricFamily(
     "colour",
     policy="even16",
     metrics=(
-        _metric("saturation_mean", "", 1, f"{HSV}, mean"),
-        _metric("saturation_p95", "", 1, f"{HSV}, 95th percentile"),
-        _metric("saturation_share_09", "", 1, f"{HSV}, share of pixels above 0.9"),
-        _metric("sv_mean", "", 1, f"{HSV} times V, mean"),
-        _metric("chroma_mean", "C*", 134, "CIELAB chroma, D65, 2° observer, mean"),
-        _metric("colourfulness_m3", "", 250, "Hasler & Süsstrunk 2003, M3, 8-bit scale"),
-        _metric("clipped_low", "", 1, "share of pixels with a channel at most 1/255"),
-        _metric("clipped_high", "", 1, "share of pixels with a channel at least 254/255"),
-        _metric("contrast_rms", "", 1, "standard deviation of Rec. 709 luma, gamma-coded"),
-        _metric("saturation_drift", "1/s", 8, "slope of a frame's mean saturation over time", -8),
+        _metric("saturation_mean", "", 1, f"{HSV}, mean", f"Mean {OF_PIXELS}"),
+        _metric(
+            "saturation_p95", "", 1, f"{HSV}, 95th percentile",
+            f"The value that 95 % of a frame's pixels stay below in {OF_PIXELS}",
+        ),
+        _metric(
+            "saturation_share_09", "", 1, f"{HSV}, share of pixels above 0.9",
+            "Share of pixels that are all but pure colours, with HSV saturation above 0.9",
+        ),
+        _metric(
+            "sv_mean", "", 1, f"{HSV} times V, mean",
+            "Mean HSV saturation times value, which is max − min of a pixel's channels: unlike "
+            "saturation alone it does not count colour that is too dark to see",
+        ),
+        _metric(
+            "chroma_mean", "C*", 134, "CIELAB chroma, D65, 2° observer, mean",
+            "Mean CIELAB chroma C* = √(a² + b²), how colourful people see a pixel",
+        ),
+        _metric(
+            "colourfulness_m3", "", 250, "Hasler & Süsstrunk 2003, M3, 8-bit scale",
+            "Colourfulness of the picture, √(σ_rg² + σ_yb²) + 0.3 √(μ_rg² + μ_yb²) with "
+            "rg = R − G and yb = (R + G)/2 − B",
+        ),
+        _metric(
+            "clipped_low", "", 1, "share of pixels with a channel at most 1/255",
+            "Share of pixels with a channel at its lowest (at most 1 of 255)",
+        ),
+        _metric(
+            "clipped_high", "", 1, "share of pixels with a channel at least 254/255",
+            "Share of pixels with a channel at its highest (at least 254 of 255)",
+        ),
+        _metric(
+            "contrast_rms", "", 1, "standard deviation of Rec. 709 luma, gamma-coded",
+            "Contrast: standard deviation of luma over the pixels of a frame",
+        ),
         Metric(
-            "saturation_histogram",
-            "nearest_reference",
-            "share of pixels per bin",
-            (0.0, 1.0),
+            "saturation_drift", "nearest_reference", "1/s", (-8, 8),
+            "slope of a frame's mean saturation over time",
+            "How fast colours become stronger (above 0) or paler in the course of a clip: slope of "
+            "a frame's mean saturation over time, by least squares.",
+        ),
+        Metric(
+            "saturation_histogram", "nearest_reference", "share of pixels per bin", (0.0, 1.0),
             f"{HSV}, 256 bins over [0, 1]",
-            "colour",
+            "Share of pixels in each of 256 equal bins of saturation, mean over 16 frames.",
             kind="array",
         ),
         _distance("saturation_wasserstein", "of a prompt's clips to the reference's", "prompt"),
@@ -169,4 +203,5 @@ FAMILY = MetricFamily(
     load=plain(compute),
     versus=versus,
     pool=pool,
-)
+    default=True,
+)  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Setting
+from dfdbench.evaluate.metrics.base import Setting
 from dfdbench.evaluate.metrics.embedding import Embed, batched
 from dfdbench.utils.assets import locate, unusable
 
@@ -43,7 +43,7 @@ def load(asset: str, architecture: Mapping[str, Any], setting: Setting) -> Embed
     with _reading(folder / "preprocessor_config.json", asset, "an image processor"):
         processor = AutoImageProcessor.from_pretrained(folder, **local)
     with _reading(folder / "model.safetensors", asset, f"the weights of {asset}"):
-        model, found = AutoModel.from_pretrained(
+        model, report = AutoModel.from_pretrained(
             folder,
             config=config,
             use_safetensors=True,
@@ -52,8 +52,8 @@ def load(asset: str, architecture: Mapping[str, Any], setting: Setting) -> Embed
             **local,
         )
         # transformers only warns of missing tensors, and draws them at random
-        if found["missing_keys"]:
-            raise ValueError(f"missing: {found['missing_keys']}")
+        if report["missing_keys"]:
+            raise ValueError(f"missing: {report['missing_keys']}")
     model.eval().requires_grad_(False).to(setting.device)
 
     def forward(frames: np.ndarray) -> torch.Tensor:

@@ -22,4 +22,5 @@ FAMILY = embedding_family(
     "DINOv2 ViT-L/14 without registers, the checkpoint's preprocessing, pooler output",
     lambda setting: dino.load(ASSET, ARCHITECTURE, setting),
     lambda setting: digest(ASSET),
+    default=True,
 )

@@ -21,4 +21,5 @@ FAMILY = embedding_family(
     "DINOv3 ViT-L/16 (LVD-1689M), the checkpoint's preprocessing, pooler output",
     lambda setting: dino.load(ASSET, ARCHITECTURE, setting),
     lambda setting: digest(ASSET),
+    default=True,
 )

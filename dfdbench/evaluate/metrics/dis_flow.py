@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Metric, MetricFamily, plain
+from dfdbench.evaluate.metrics.base import Metric, MetricFamily, plain
 from dfdbench.utils.video import Clip, reduced
 
 SIDE = 256  # pixels of the short side, at most
@@ -46,13 +46,13 @@ def magnitudes(frames: np.ndarray) -> np.ndarray:
     # It keeps pyramids between calls, so it cannot be shared by threads.
     flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = (reduced(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), SIDE) for frame in frames)
-    found = []
+    lengths = []
     for before, after in pairwise(grey):
         length = np.hypot(*np.moveaxis(flow.calc(before, after, None), -1, 0)).ravel()
         top = max(1, int(TOP * length.size))
         largest = np.partition(length, -top)[-top:]
-        found.append(largest.mean(dtype=np.float64) / min(before.shape))
-    return np.array(found)
+        lengths.append(largest.mean(dtype=np.float64) / min(before.shape))
+    return np.array(lengths)
 
 
 def compute(clip: Clip) -> dict[str, float]:
@@ -61,10 +61,10 @@ def compute(clip: Clip) -> dict[str, float]:
     sampled = clip.frames[::step]
     if len(sampled) < 2:
         return {}
-    found = magnitudes(sampled)
+    lengths = magnitudes(sampled)
     return {
-        "dis_flow_dynamic": float(is_dynamic(found)),
-        "dis_flow_magnitude": float(found.mean() * clip.fps / step),
+        "dis_flow_dynamic": float(is_dynamic(lengths)),
+        "dis_flow_magnitude": float(lengths.mean() * clip.fps / step),
     }
 
 
@@ -75,21 +75,18 @@ FAMILY = MetricFamily(
     policy="all",
     metrics=(
         Metric(
-            "dis_flow_dynamic",
-            "higher",
-            "",
-            (0.0, 1.0),
+            "dis_flow_dynamic", "higher", "", (0.0, 1.0),
             f"{SOURCE}; VBench's rule of dynamic_degree; its mean is the share of moving clips",
-            "dis_flow",
+            "1 if the fastest 5 % of a clip's pixels move far enough in a quarter of its frames (8 "
+            "a second; 6 pixels at a short side of 256), else 0. VBench's own uses RAFT.",
         ),
         Metric(
-            "dis_flow_magnitude",
-            "nearest_reference",
-            "short sides/s",
-            (0.0, np.inf),
+            "dis_flow_magnitude", "nearest_reference", "short sides/s", (0.0, np.inf),
             f"{SOURCE}; mean over frames of the fastest 5 % of pixels",
-            "dis_flow",
+            "How fast the fastest 5 % of pixels move, camera motion included: mean |flow| in short "
+            "sides of the frame per second.",
         ),
     ),
     load=plain(compute),
-)
+    default=True,
+)  # fmt: skip

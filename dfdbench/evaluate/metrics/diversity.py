@@ -40,12 +40,6 @@ def pairwise_diversity(features_LD: np.ndarray) -> float:
     return float(1 - 2 * pairs / (count * (count - 1)))
 
 
-def pooled_diversity(features_LTD: np.ndarray) -> float:
-    """Eq. 26 on each clip's mean over frames: (L, T, D), frames as the extractor gave them."""
-    _check(features_LTD, 3, 2)
-    return pairwise_diversity(np.asarray(features_LTD, np.float64).mean(1))
-
-
 def per_frame_diversity(features_LTD: np.ndarray) -> float:
     """Eq. 26 at each frame index, averaged over frames: (L, T, D), frames matched by index."""
     _check(features_LTD, 3, 2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Setting
+from dfdbench.evaluate.metrics.base import Setting
 from dfdbench.evaluate.metrics.embedding import Embed, batched, embedding_family
 from dfdbench.utils.assets import digest, locate, unusable
 
@@ -58,4 +58,5 @@ FAMILY = embedding_family(
     "EfficientNet-Lite2, ImageNet, 260 px, mean of the last feature map",
     load,
     lambda setting: digest("effnet_lite2"),
+    default=True,
 )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import (
+from dfdbench.evaluate.metrics import diversity
+from dfdbench.evaluate.metrics.base import (
     Compute,
     Direction,
     GroupValue,
@@ -17,7 +18,6 @@ from dfdbench.evaluate.metrics import (
     MetricFamily,
     Reading,
     Setting,
-    diversity,
 )
 from dfdbench.utils.video import Clip
 
@@ -77,8 +77,8 @@ def pooled_values(
     generated, real = _means(clips), _means(reference)
     least, values = min(len(generated), len(real)), dict[str, float]()
     if least > diversity.NEIGHBOURS:
-        found = diversity.manifold(real, generated)._asdict()
-        values |= {f"{name}_{key}": value for key, value in found.items()}
+        shares = diversity.manifold(real, generated)._asdict()
+        values |= {f"{name}_{key}": value for key, value in shares.items()}
     if least >= 2:
         values[f"{name}_frechet"] = diversity.frechet_distance(real, generated)
     return {key: GroupValue(value, len(generated)) for key, value in values.items()}
@@ -89,7 +89,11 @@ def _means(clips: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def embedding_family(
-    name: str, source: str, load: Callable[[Setting], Embed], find: Callable[[Setting], str]
+    name: str,
+    source: str,
+    load: Callable[[Setting], Embed],
+    find: Callable[[Setting], str],
+    default: bool = False,
 ) -> MetricFamily:
     """The family of one backend.
 
@@ -97,6 +101,7 @@ def embedding_family(
         source: model, weights and preprocessing in a line.
         load: gives the embedding function on the setting's device.
         find: sha256 of its weights; raises MissingWeights.
+        default: it is one of the general families.
     """
     features = f"{name}_features"
 
@@ -117,16 +122,17 @@ def embedding_family(
     def pool(readings: Iterable[Reading], reference: Iterable[Reading]) -> dict[str, GroupValue]:
         return pooled_values(name, arrays(readings), arrays(reference))
 
-    def over_seeds(suffix: str, high: float, what: str, unit: str = "") -> Metric:
+    def over_seeds(suffix: str, high: float, what: str, definition: str, unit: str = "") -> Metric:
         return Metric(
-            f"{name}_{suffix}", "higher", unit, (0.0, high), f"{what}; {source}", name,
-            level="prompt",
+            f"{name}_{suffix}", "higher", unit, (0.0, high), f"{what}; {source}",
+            definition, level="prompt",
         )  # fmt: skip
 
-    def pooled(suffix: str, direction: Direction, high: float, what: str) -> Metric:
+    def pooled(suffix: str, high: float, what: str, definition: str) -> Metric:
+        direction: Direction = "lower" if suffix == "frechet" else "higher"
         return Metric(
-            f"{name}_{suffix}", direction, "", (0.0, high), f"{what}; {source}", name,
-            level="pooled",
+            f"{name}_{suffix}", direction, "", (0.0, high), f"{what}; {source}",
+            definition, level="pooled",
         )  # fmt: skip
 
     return MetricFamily(
@@ -134,16 +140,51 @@ def embedding_family(
         policy="even16",
         metrics=(
             Metric(
-                features, "nearest_reference", "", (-np.inf, np.inf), source, name, kind="array"
+                features, "nearest_reference", "", (-np.inf, np.inf), source,
+                f"One vector a frame: {source}.", kind="array",
             ),
-            over_seeds("diversity", 2.0, f"{EQ_26}, means over frames"),
-            over_seeds("diversity_per_frame", 2.0, f"{EQ_26}, at equal frames"),
-            over_seeds("vendi", 1e6, "Vendi score of a prompt's seeds, cosine kernel", "clips"),
-            pooled("precision", "higher", 1, "share of clips in the reference's manifold (k = 3)"),
-            pooled("recall", "higher", 1, "share of the reference in the clips' manifold (k = 3)"),
-            pooled("density", "higher", 1e6, "reference balls around a clip, over k = 3"),
-            pooled("coverage", "higher", 1, "share of reference balls with a clip in them (k = 3)"),
-            pooled("frechet", "lower", 1e9, "Fréchet distance to the reference's clips"),
+            over_seeds(
+                "diversity", 2.0, f"{EQ_26}, means over frames",
+                "How different the clips of one prompt are from seed to seed: 1 − mean cosine over "
+                "pairs of seeds, each clip the mean of its frames' vectors. 0 if all are the same.",
+            ),
+            over_seeds(
+                "diversity_per_frame", 2.0, f"{EQ_26}, at equal frames",
+                "How different the clips of one prompt are from seed to seed, frame by frame: "
+                "1 − mean cosine over pairs of seeds at equal frame numbers, mean over frames.",
+            ),
+            over_seeds(
+                "vendi", 1e6, "Vendi score of a prompt's seeds, cosine kernel",
+                "Effective number of distinct clips among a prompt's seeds, 1 to their number n: "
+                "exp(−Σ λ log λ), λ the eigenvalues of the matrix of their cosines over n.",
+                "clips",
+            ),
+            pooled(
+                "precision", 1, "share of clips in the reference's manifold (k = 3)",
+                "Fidelity: share of a method's clips that lie nearer to some clip of the reference "
+                "than that clip's third neighbour does.",
+            ),
+            pooled(
+                "recall", 1, "share of the reference in the clips' manifold (k = 3)",
+                "How much of the reference a method covers: share of the reference's clips that lie"
+                " nearer to some clip of the method than that clip's third neighbour does.",
+            ),
+            pooled(
+                "density", 1e6, "reference balls around a clip, over k = 3",
+                "Number of the reference's clips that have a clip of the method nearer than their "
+                "third neighbour, over 3, mean over the method's clips: fidelity that one outlier "
+                "of the reference hardly raises.",
+            ),
+            pooled(
+                "coverage", 1, "share of reference balls with a clip in them (k = 3)",
+                "How much of the reference a method covers: share of the reference's clips that "
+                "have a clip of the method nearer than their third neighbour.",
+            ),
+            pooled(
+                "frechet", 1e9, "Fréchet distance to the reference's clips",
+                "Distance of Gaussians fitted to both sets, ‖μ − μ'‖² + tr(Σ + Σ' − 2 (ΣΣ')^½). "
+                "Compare only equal numbers of clips.",
+            ),
         ),
         load=load_compute,
         find=find,
@@ -151,4 +192,5 @@ def embedding_family(
         pool=pool,
         model=True,
         min_frames=1,
-    )
+        default=default,
+    )  # fmt: skip

@@ -9,7 +9,7 @@ arm `real`.
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Metric, MetricFamily, plain
+from dfdbench.evaluate.metrics.base import Metric, MetricFamily, plain
 from dfdbench.utils.video import Clip
 
 MOST = 100.0  # dB, of equal pictures, whose ratio is infinite
@@ -36,16 +36,14 @@ FAMILY = MetricFamily(
     policy="all",
     metrics=(
         Metric(
-            "first_frame_psnr",
-            "higher",
-            "dB",
-            (0.0, MOST),
+            "first_frame_psnr", "higher", "dB", (0.0, MOST),
             "PSNR of the first frame against the given picture; 100 where they are equal",
-            "first_frame",
+            "How well a clip's first frame keeps the picture that it was given: "
+            "10 log10(255² / mean squared error). The autoencoder alone bounds it.",
         ),
     ),
     load=plain(compute),
     needs=("image",),
     dtype="uint8",
     min_frames=1,
-)
+)  # fmt: skip

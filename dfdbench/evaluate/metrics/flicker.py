@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Metric, MetricFamily, plain
+from dfdbench.evaluate.metrics.base import Metric, MetricFamily, plain
 from dfdbench.utils.video import Clip
 
 
@@ -32,14 +32,13 @@ FAMILY = MetricFamily(
     policy="all",
     metrics=(
         Metric(
-            "temporal_flickering",
-            "higher",
-            "",
-            (0.0, 1.0),
+            "temporal_flickering", "higher", "", (0.0, 1.0),
             "VBench (CVPR 2024), temporal_flickering, without its static filter",
-            "flicker",
+            "How little adjacent frames differ: (255 − mean |F_{t+1} − F_t|) / 255. A still clip "
+            "has 1; motion lowers it as flicker does.",
         ),
     ),
     load=plain(compute),
     dtype="uint8",
-)
+    default=True,
+)  # fmt: skip

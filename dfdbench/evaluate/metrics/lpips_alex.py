@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, GroupValue, Metric, MetricFamily, Reading, Setting
+from dfdbench.evaluate.metrics.base import (
+    Compute,
+    GroupValue,
+    Metric,
+    MetricFamily,
+    Reading,
+    Setting,
+)
 from dfdbench.utils.assets import digest, locate, unusable
 from dfdbench.utils.pickles import read_plain_pickle
 from dfdbench.utils.video import Clip
@@ -41,11 +48,11 @@ def load_backbone() -> list[tuple["Tensor", "Tensor"]]:
 
     file = locate("lpips_alexnet") / "weights/alexnet.ckpt"
     try:
-        found = read_plain_pickle(file)["AlexNet_0"]
+        layers = read_plain_pickle(file)["AlexNet_0"]
         weights = []
         for i, (channels, out, size, *_) in enumerate(LAYERS):
-            kernel = np.ascontiguousarray(found[f"Conv_{i}"]["kernel"].transpose(3, 2, 0, 1))
-            bias = found[f"Conv_{i}"]["bias"]
+            kernel = np.ascontiguousarray(layers[f"Conv_{i}"]["kernel"].transpose(3, 2, 0, 1))
+            bias = layers[f"Conv_{i}"]["bias"]
             if (kernel.shape, bias.shape) != ((out, channels, size, size), (out,)):
                 raise ValueError(f"Conv_{i} has another shape")
             weights.append((torch.from_numpy(kernel).float(), torch.tensor(bias).float()))
@@ -60,8 +67,8 @@ def load_heads() -> list["Tensor"]:
 
     file = locate("lpips_heads") / "weights/v0.1/alex.pth"
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-        heads = [found[f"lin{i}.model.1.weight"].float() for i in range(len(LAYERS))]
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        heads = [state[f"lin{i}.model.1.weight"].float() for i in range(len(LAYERS))]
         shapes = [(1, out, 1, 1) for _, out, *_ in LAYERS]
         if [tuple(head.shape) for head in heads] != shapes or min(h.min() for h in heads) < 0:
             raise ValueError("other heads")
@@ -138,15 +145,16 @@ FAMILY = MetricFamily(
     policy="even16",
     metrics=(
         Metric(
-            FEATURES, "nearest_reference", "", (0.0, np.inf), SOURCE, "lpips_alex", kind="array"
+            FEATURES, "nearest_reference", "", (0.0, np.inf),
+            SOURCE,
+            "One vector a frame; the squared distance of two is LPIPS of their frames.",
+            kind="array",
         ),
         Metric(
-            "lpips_alex_diversity",
-            "higher",
-            "",
-            (0.0, np.inf),
+            "lpips_alex_diversity", "higher", "", (0.0, np.inf),
             f"{SOURCE}, mean over pairs of a prompt's seeds and matched frames",
-            "lpips_alex",
+            "How different the clips of one prompt look from seed to seed: mean LPIPS of frames of "
+            "equal number over all pairs of seeds.",
             level="prompt",
         ),
     ),
@@ -155,4 +163,5 @@ FAMILY = MetricFamily(
     group=group,
     model=True,
     min_frames=1,
-)
+    default=True,
+)  # fmt: skip

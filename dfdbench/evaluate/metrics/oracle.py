@@ -1,6 +1,6 @@
 """Diversity and fidelity on the toy, where the free attributes can be read from the pixels.
 
-Used by scoring on suite toy-t2v. Per clip it stores what dfdbench.toy.oracle reads; per prompt it
+Suite toy-t2v is scored with it. Per clip it stores what dfdbench.toy.oracle reads; per prompt it
 turns the readings into entropies of the free attributes (hue, direction, pan), joint coverage and
 accuracy of what the caption fixes (shape, scene). Entropies and coverage count intact sprites only
 (n says how many); with fewer than 2 they are missing.
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import GroupValue, Metric, MetricFamily, plain
+from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, plain
 from dfdbench.utils.video import Clip
 
 FREE = {"hue": 6, "direction": 8, "pan": 3}  # classes of each free attribute
@@ -64,22 +64,6 @@ def joint_cells(readings: Sequence[Mapping[str, float]]) -> np.ndarray:
     """Cell (hue, direction, pan) of each intact clip: int (n,) in [0, 144)."""
     labels = _intact_labels(readings)
     return np.ravel_multi_index(tuple(labels[name] for name in FREE), tuple(FREE.values()))
-
-
-def coverage_against(
-    readings: Sequence[Mapping[str, float]], reference: Sequence[Mapping[str, float]]
-) -> GroupValue | None:
-    """Distinct cells seen, relative to the same number of clips of `reference` (real clips).
-
-    Both hold readings of one prompt's clips. None with fewer than 2 intact clips, or fewer intact
-    ones in the reference than in `readings`.
-    """
-    cells, of_reference = joint_cells(readings), joint_cells(reference)
-    n = len(cells)
-    if n < MIN_CLIPS or len(of_reference) < n:
-        return None
-    expected = rarefied_cells(n, np.bincount(of_reference, minlength=CELLS))
-    return GroupValue(len(np.unique(cells)) / expected, n)
 
 
 def _intact_labels(readings: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
@@ -150,23 +134,29 @@ def compute(clip: Clip) -> dict[str, float]:
 
 
 def _reading(name: str, classes: int) -> Metric:
-    source = "toy oracle: class index, -1 where it cannot be read"
     return Metric(
-        f"oracle_{name}", "nearest_reference", "class", (-1, classes - 1), source, "oracle",
+        f"oracle_{name}", "nearest_reference", "class", (-1, classes - 1),
+        "toy oracle: class index, -1 where it cannot be read",
+        f"Number of the {name}'s class that the oracle reads in the clip; −1 where it cannot.",
         kind="reading",
     )  # fmt: skip
 
 
-def _sprite(name: str, unit: str, high: float, source: str) -> Metric:
-    return Metric(f"sprite_{name}", "nearest_reference", unit, (0.0, high), source, "oracle")
+def _sprite(name: str, unit: str, high: float, source: str, definition: str) -> Metric:
+    return Metric(f"sprite_{name}", "nearest_reference", unit, (0.0, high), source, definition)
 
 
-def _group(name: str, high: float, source: str, unit: str = "") -> Metric:
-    return Metric(name, "higher", unit, (0.0, high), source, "oracle", level="prompt")
+def _group(name: str, high: float, source: str, definition: str, unit: str = "") -> Metric:
+    return Metric(name, "higher", unit, (0.0, high), source, definition, level="prompt")
+
+
+def _accuracy(name: str, what: str) -> Metric:
+    source = f"share of a prompt's clips in which the oracle reads what the caption fixes: {name}"
+    definition = f"Share of a prompt's clips, whole or not, that show the caption's {what}."
+    return _group(f"{name}_accuracy", 1, source, definition)
 
 
 ENTROPY = "Miller–Madow entropy over intact clips of one prompt / log of the classes; not clipped"
-ACCURACY = "share of a prompt's clips in which the oracle reads what the caption fixes"
 FAMILY = MetricFamily(
     "oracle",
     policy="all",
@@ -174,20 +164,48 @@ FAMILY = MetricFamily(
         _reading("shape", 4),
         _reading("scene", 3),
         *(_reading(name, classes) for name, classes in FREE.items()),
-        Metric("sprite_intact", "higher", "", (0.0, 1.0), "one sprite of known outline", "oracle"),
-        _sprite("saturation", "", 1, "median HSV saturation inside an intact sprite"),
-        _sprite("area", "pixels", 4096, "mean area of an intact sprite"),
-        _sprite("speed", "pixels/frame", 64, "speed of an intact sprite's centre"),
-        *(_group(f"{name}_entropy", 1.5, ENTROPY) for name in FREE),
-        _group("joint_cells", CELLS, "distinct (hue, direction, pan) cells of a prompt", "cells"),
-        _group(
-            "joint_coverage",
-            CELLS,
-            "distinct (hue, direction, pan) cells / as many uniform draws show in expectation",
+        Metric(
+            "sprite_intact", "higher", "", (0.0, 1.0), "one sprite of known outline",
+            "1 if at least 80 % of a clip's frames show one whole sprite of a known outline, else "
+            "0; its mean is the share of clips that came out whole.",
         ),
-        *(_group(f"{name}_accuracy", 1, f"{ACCURACY}: {name}") for name in (*FIXED, "prompt")),
+        _sprite(
+            "saturation", "", 1, "median HSV saturation inside an intact sprite",
+            "Median HSV saturation of the sprite's pixels, in clips whose sprite is whole.",
+        ),
+        _sprite(
+            "area", "pixels", 4096, "mean area of an intact sprite",
+            "Mean number of pixels of the sprite, in clips whose sprite is whole.",
+        ),
+        _sprite(
+            "speed", "pixels/frame", 64, "speed of an intact sprite's centre",
+            "How far the sprite's centre moves a frame, in clips whose sprite is whole.",
+        ),
+        *(
+            _group(
+                f"{name}_entropy", 1.5, ENTROPY,
+                f"How evenly the whole clips of one prompt spread over the {classes} classes of "
+                f"{name}, which the caption leaves open: entropy (Miller–Madow) / log {classes}. "
+                "0 if always the same, about 1 if uniform.",
+            )
+            for name, classes in FREE.items()
+        ),
+        _group(
+            "joint_cells", CELLS, "distinct (hue, direction, pan) cells of a prompt",
+            f"Number of distinct (hue, direction, pan) cells, of {CELLS}, among the whole clips of "
+            "one prompt. It grows with the number of clips.", "cells",
+        ),
+        _group(
+            "joint_coverage", CELLS,
+            "distinct (hue, direction, pan) cells / as many uniform draws show in expectation",
+            "Distinct (hue, direction, pan) cells among the n whole clips of one prompt over those "
+            "that n uniform draws show in expectation, Σ 1 − (1 − 1/cells)ⁿ.",
+        ),
+        _accuracy("shape", "shape"),
+        _accuracy("scene", "scene"),
+        _accuracy("prompt", "shape and scene"),
     ),
     load=plain(compute),
     group=group,
     min_frames=5,
-)
+)  # fmt: skip

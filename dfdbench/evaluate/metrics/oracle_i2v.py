@@ -1,6 +1,6 @@
 """Fidelity and diversity of image-to-video on the toy: does the picture's sprite go on, and where?
 
-Used by scoring on suite toy-i2v, where all clips of a prompt are given one picture. It fixes shape,
+Suite toy-i2v is scored with it, where all clips of a prompt are given one picture. It fixes shape,
 scene, hue and start; direction and pan stay free. A clip continues its picture if its sprite stays
 whole, of the picture's shape and hue, and moves on steadily (dfdbench.toy.oracle.continues); the
 entropies count such clips only (n says how many) and are missing with fewer than 2.
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import GroupValue, Metric, MetricFamily, plain
+from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, plain
 from dfdbench.evaluate.metrics.oracle import FREE, MIN_CLIPS, normalised_entropy
 from dfdbench.utils.video import Clip
 
@@ -59,20 +59,26 @@ FAMILY = MetricFamily(
         *(
             Metric(
                 f"i2v_{name}", "nearest_reference", "class", (-1, classes - 1),
-                "toy oracle: class index, -1 where it cannot be read", "oracle_i2v", kind="reading",
+                "toy oracle: class index, -1 where it cannot be read",
+                f"Number of the {name}'s class that the oracle reads in the clip; −1 where it "
+                "cannot.", kind="reading",
             )
             for name, classes in OPEN.items()
         ),
         Metric(
             "sprite_continues", "higher", "", (0.0, 1.0),
-            "one whole sprite of the picture's shape and hue, moving steadily", "oracle_i2v",
+            "one whole sprite of the picture's shape and hue, moving steadily",
+            "1 if the sprite of the given picture goes on through the clip, whole, of its shape and"
+            " hue and in steady motion, else 0; its mean is the share of such clips.",
         ),
         *(
             Metric(
-                f"{name}_entropy_given_image", "higher", "", (0.0, 1.5), ENTROPY, "oracle_i2v",
-                level="prompt",
+                f"{name}_entropy_given_image", "higher", "", (0.0, 1.5), ENTROPY,
+                f"How evenly the clips that continue one picture spread over the {classes} classes "
+                f"of {name}, which the picture leaves open: entropy (Miller–Madow) / log "
+                f"{classes}. 0 if always the same, about 1 if uniform.", level="prompt",
             )
-            for name in OPEN
+            for name, classes in OPEN.items()
         ),
     ),
     load=plain(compute),

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Direction, GroupValue, Kind, Level, Metric, Reading
 from dfdbench.evaluate.metrics import camera_geometry as camera
+from dfdbench.evaluate.metrics.base import GroupValue, Metric, Reading
 
 B33 = "2606.18478 B.3.3"
 MORE = "higher is more diverse"
@@ -41,23 +41,18 @@ def pose_metrics(name: str, unit: str, source: str) -> tuple[Metric, ...]:
     unit: of lengths. source: where the poses come from, in a line.
     """
 
-    def metric(
-        suffix: str,
-        unit: str,
-        high: float,
-        what: str,
-        direction: Direction = "nearest_reference",
-        kind: Kind = "score",
-        level: Level = "video",
-        low: float = 0.0,
-    ) -> Metric:
-        text = f"{B33}, {what}; {source}"
+    def of_clip(suffix: str, unit: str, high: float, formula: str, what: str) -> Metric:
         return Metric(
-            f"{name}_{suffix}", direction, unit, (low, high), text, name, kind=kind, level=level
-        )
+            f"{name}_{suffix}", "nearest_reference", unit, (0.0, high),
+            f"{B33}, {formula}; {source}", f"{what}: {formula}.",
+        )  # fmt: skip
 
-    def over_seeds(suffix: str, unit: str, high: float, what: str) -> Metric:
-        return metric(suffix, unit, high, f"{what}; {MORE}", "higher", level="prompt")
+    def over_seeds(suffix: str, unit: str, high: float, formula: str) -> Metric:
+        what = "How far the camera paths of one prompt's clips lie apart"
+        return Metric(
+            f"{name}_{suffix}", "higher", unit, (0.0, high), f"{B33}, {formula}; {MORE}; {source}",
+            f"{what}: {formula}.", level="prompt",
+        )  # fmt: skip
 
     spreads = {
         "endpoint_spread": "‖std‖ of the seeds' last positions",
@@ -66,15 +61,29 @@ def pose_metrics(name: str, unit: str, source: str) -> tuple[Metric, ...]:
     }
     per_path = "over the length of each path"
     return (
-        metric("poses", unit, np.inf, "camera to world, 4 × 4", kind="array", low=-np.inf),
-        metric("path_length", unit, FAR, "Σ ‖p_{t+1} − p_t‖"),
-        metric("max_displacement", unit, FAR, "max ‖p_t − p_0‖"),
-        metric("max_displacement_normalised", "", 1.0, f"max ‖p_t − p_0‖ {per_path}"),
-        metric("total_rotation", "°", FAR, "Σ ∠(R_{t+1} R_tᵀ)"),
-        metric("max_rotation", "°", 180.0, "max ∠(R_t R_0ᵀ)"),
-        *(over_seeds(key, unit, FAR, what) for key, what in spreads.items()),
-        *(
-            over_seeds(f"{key}_normalised", "", 2.0, f"{what}, {per_path}")
-            for key, what in spreads.items()
+        Metric(
+            f"{name}_poses", "nearest_reference", unit, (-np.inf, np.inf),
+            f"{B33}, camera to world, 4 × 4; {source}",
+            "The camera's pose in each frame: a matrix from camera to world coordinates.",
+            kind="array",
         ),
-    )
+        of_clip("path_length", unit, FAR, "Σ ‖p_{t+1} − p_t‖", "How far the camera travels"),
+        of_clip(
+            "max_displacement", unit, FAR, "max ‖p_t − p_0‖",
+            "How far the camera gets from where it starts",
+        ),
+        of_clip(
+            "max_displacement_normalised", "", 1.0, f"max ‖p_t − p_0‖ {per_path}",
+            "How straight the camera's way out is, 1 for a line",
+        ),
+        of_clip("total_rotation", "°", FAR, "Σ ∠(R_{t+1} R_tᵀ)", "How much the camera turns"),
+        of_clip(
+            "max_rotation", "°", 180.0, "max ∠(R_t R_0ᵀ)",
+            "How far the camera turns from where it first looks",
+        ),
+        *(over_seeds(key, unit, FAR, formula) for key, formula in spreads.items()),
+        *(
+            over_seeds(f"{key}_normalised", "", 2.0, f"{formula}, {per_path}")
+            for key, formula in spreads.items()
+        ),
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Metric, MetricFamily, Setting
 from dfdbench.utils.assets import digest, locate, unusable
 from dfdbench.utils.video import Clip, frame_indices, reduced
 
@@ -49,8 +49,8 @@ def load_network(device: str) -> Any:
     network = _definition(folder).IFNet(device)
     file = folder / "flownet.pkl"
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-        named = {key.removeprefix("module."): value for key, value in found.items()}
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        named = {key.removeprefix("module."): value for key, value in state.items()}
         network.load_state_dict({k: v for k, v in named.items() if not k.startswith(TEACHER)})
     except Exception as error:  # torch raises many kinds; the remedy is the same
         raise unusable(file, "rife39", "the file of that release") from error
@@ -128,24 +128,21 @@ FAMILY = MetricFamily(
     policy="all",
     metrics=(
         Metric(
-            "rife39_motion_smoothness",
-            "higher",
-            "",
-            (0.0, 1.0),
+            "rife39_motion_smoothness", "higher", "", (0.0, 1.0),
             f"{SOURCE}; VBench's formula of motion_smoothness",
-            "rife39",
+            "How well RIFE predicts odd frames from their two neighbours: (255 − mean |prediction "
+            "− frame|) / 255. Jerks lower it, and so does fast smooth motion.",
         ),
         Metric(
-            "rife39_error_to_blend",
-            "lower",
-            "",
-            (0.0, np.inf),
+            "rife39_error_to_blend", "lower", "", (0.0, np.inf),
             f"{SOURCE}; its error over that of the neighbours' mean; none for a still clip",
-            "rife39",
+            "RIFE's error in predicting odd frames over that of the plain mean of their two "
+            "neighbours: low for smooth motion, however fast.",
         ),
     ),
     load=load,
     find=lambda setting: digest("rife39"),
     model=True,
     min_frames=3,
-)
+    default=True,
+)  # fmt: skip

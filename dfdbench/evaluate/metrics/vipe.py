@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, GroupValue, MetricFamily, Reading, Setting
+from dfdbench.evaluate.metrics.base import Compute, GroupValue, MetricFamily, Reading, Setting
 from dfdbench.evaluate.metrics.poses import clip_values, group_values, pose_metrics
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.files import sha256_file

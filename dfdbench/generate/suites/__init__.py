@@ -23,7 +23,7 @@ def _clips() -> Suite:
         description="any clips; their prompts come with them",
         prompts=(),
         seeds=(),
-        metrics=GENERAL,
+        metrics=(GENERAL,),
     )
 
 
@@ -34,7 +34,7 @@ def _released_clips() -> Suite:
         description="the clips on the DFD paper's project page, beside their known colours",
         prompts=(),
         seeds=(),
-        metrics=GENERAL,
+        metrics=(GENERAL,),
         reference=HERE / "released_clips.json",
     )
 
@@ -74,7 +74,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
 
 def _prompt_suite(path: Path, description: str) -> Suite:
     """The suite of a file of prompts, named after it."""
-    return Suite(path.stem, 1, description, read_prompts(path), EIGHT_SEEDS, GENERAL)
+    return Suite(path.stem, 1, description, read_prompts(path), EIGHT_SEEDS, (GENERAL,))
 
 
 SUITES: dict[str, Callable[[], Suite]] = {

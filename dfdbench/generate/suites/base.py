@@ -1,4 +1,4 @@
-"""What a prompt and a suite are, and the metric families that suites share."""
+"""What a prompt and a suite are, and the families of VBench's dimensions that suites share."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -10,21 +10,7 @@ from typing import Any
 from dfdbench.utils.errors import unknown_name
 
 EIGHT_SEEDS = tuple(range(1, 9))  # as the DFD paper scores diversity
-
-
-GENERAL = (
-    "colour",
-    "flicker",
-    "camera",
-    "dis_flow",
-    "brisque",
-    "rife39",
-    "effnet_lite2",
-    "lpips_alex",
-    "clip_vit_l14",
-    "dinov2_l",
-    "dinov3_l",
-)  # families for any clips; those without their weights are skipped by name
+GENERAL = "general"  # stands for the families for any clips: evaluate/metrics knows which they are
 
 
 VBENCH_QUALITY = (
@@ -81,6 +67,7 @@ class Prompt:
 class Suite:
     """Prompts, default seeds and metric families.
 
+    metrics: names of families; GENERAL among them stands for those that say so themselves.
     prompts: empty where they come with the videos (a manifest). reference: a JSON file of
     published or known values that the scores are compared with (evaluate/comparison.py). protocol:
     "t2v" or "i2v" where VBench's totals of it are wanted (evaluate/vbench/totals.py). conditions:

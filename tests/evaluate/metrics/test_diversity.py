@@ -16,7 +16,7 @@ def rng():
 def test_equal_clips_have_no_diversity_and_one_effective_clip(rng):
     clip = rng.normal(size=(1, 16, 32))
     same = np.repeat(clip, 8, 0)
-    assert diversity.pooled_diversity(same) == pytest.approx(0, abs=1e-12)
+    assert diversity.pairwise_diversity(same.mean(1)) == pytest.approx(0, abs=1e-12)
     assert diversity.per_frame_diversity(same) == pytest.approx(0, abs=1e-12)
     assert diversity.vendi(same.mean(1)) == pytest.approx(1, abs=1e-9)
 
@@ -52,7 +52,7 @@ def test_per_frame_and_pooled_differ_where_frames_are_the_same_in_another_order(
     """Two clips with the same two frames swapped: one pooled vector, different frames."""
     a, b = np.eye(2)
     clips = np.array([[a, b], [b, a]])
-    assert diversity.pooled_diversity(clips) == pytest.approx(0, abs=1e-12)
+    assert diversity.pairwise_diversity(clips.mean(1)) == pytest.approx(0, abs=1e-12)
     assert diversity.per_frame_diversity(clips) == pytest.approx(1)
 
 
@@ -154,7 +154,7 @@ def test_frechet_distance_exists_for_fewer_clips_than_dimensions(rng):
     ("call", "message"),
     [
         (lambda: diversity.pairwise_diversity(np.ones((1, 4))), "need 2"),
-        (lambda: diversity.pooled_diversity(np.ones((4, 4))), "axes"),
+        (lambda: diversity.per_frame_diversity(np.ones((4, 4))), "axes"),
         (lambda: diversity.manifold(np.ones((3, 2)), np.ones((9, 2))), "need 4"),
         (lambda: diversity.frechet_distance(np.ones((1, 2)), np.ones((9, 2))), "need 2"),
     ],

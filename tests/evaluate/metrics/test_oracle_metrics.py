@@ -8,7 +8,6 @@ from scipy.stats import entropy
 from dfdbench.evaluate.metrics import oracle
 from dfdbench.evaluate.metrics.oracle import (
     CELLS,
-    coverage_against,
     expected_cells,
     group,
     miller_madow,
@@ -113,16 +112,6 @@ def test_accuracies_compare_with_the_caption() -> None:
     values = group([reading(shape=s, scene=c) for s, c in clips], CAPTION)
     assert values["shape_accuracy"] == values["scene_accuracy"] == (0.75, 4)
     assert values["prompt_accuracy"] == (0.5, 4)
-
-
-def test_coverage_against_itself_is_one_and_against_more_variety_less() -> None:
-    rng = np.random.default_rng(3)
-    real = uniform_readings(16, rng)
-    same = coverage_against(real, real)
-    assert same is not None and same.value == pytest.approx(1) and same.n == 16
-    poor = coverage_against(real[:2] * 4, real)
-    assert poor is not None and poor.value < 0.35
-    assert coverage_against(real, real[:8]) is None
 
 
 def test_readings_of_rendered_clips_are_their_attributes() -> None:

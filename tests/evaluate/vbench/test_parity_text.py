@@ -153,7 +153,7 @@ def largest(a: Any, b: Any) -> float:
 
 def actions_of(videos: list[Path]) -> np.ndarray:
     """Our probabilities of the classes (videos, 400)."""
-    network = umt.load_network(umt.weights_file(), "cpu")
+    network = umt.load_network("cpu")
     policy = umt.FAMILY.policy
     clips = [umt.preprocess(read_video(video, policy).frames) for video in videos]
     with torch.inference_mode():

@@ -15,10 +15,12 @@ from dfdbench.evaluate.metrics import Setting, get_family
 from dfdbench.evaluate.metrics.vbench import human_action as umt
 from dfdbench.evaluate.metrics.vbench.nets import viclip
 from dfdbench.evaluate.metrics.vbench.nets.pixels import CLIP, IMAGENET
+from dfdbench.evaluate.metrics.vbench.nets.weights import UMT, VICLIP
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.video import Clip, select
 
-FAMILIES = ("vbench_viclip", "vbench_human_action")
+WEIGHTS = {"vbench_viclip": VICLIP, "vbench_human_action": UMT}
+FAMILIES = tuple(WEIGHTS)
 PROMPT = "a red ball rolls"
 
 
@@ -35,12 +37,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def styles(cache: Path) -> viclip.ViCLIP:
-    return viclip.load_network(write_viclip(cache), "cpu")
+    write_viclip(cache)
+    return viclip.load_network("cpu")
 
 
 @pytest.fixture
 def actions(cache: Path) -> umt.Classifier:
-    return umt.load_network(write_umt(cache), "cpu")
+    write_umt(cache)
+    return umt.load_network("cpu")
 
 
 def clip_of(frames: np.ndarray, policy: str, prompt: str | None) -> Clip:
@@ -72,14 +76,14 @@ def test_order_of_frames_matters_through_their_places_only(styles: viclip.ViCLIP
 
 def test_style_is_the_cosine_and_negative_where_embeddings_oppose(cache: Path) -> None:
     state = viclip_state(viclip.MODEL, 0.4)
-    file = cache / viclip.WEIGHTS
+    file = cache / VICLIP.path
     file.parent.mkdir()
     scores = []
     for sign in (1, -1):
         state["vision_encoder.proj"] *= sign
         torch.save({"model": state}, file)
         scores.append(style(random_clip(), PROMPT))
-    network = viclip.load_network(file, "cpu")
+    network = viclip.load_network("cpu")
     with torch.inference_mode():
         frames = select(as_clip(random_clip()), "middle8").frames
         video = viclip.encode_video(network, viclip.preprocess(frames)).numpy().astype(float)
@@ -230,7 +234,7 @@ def test_clip_whose_prompt_says_nothing_has_no_value(
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_missing_weights_are_named(cache: Path, name: str) -> None:
-    file = Path(umt.WEIGHTS if "action" in name else viclip.WEIGHTS).name
+    file = Path(WEIGHTS[name].path).name
     for call in (get_family(name).find, get_family(name).load):
         assert call is not None
         with pytest.raises(MissingWeights, match=file):
@@ -239,7 +243,7 @@ def test_missing_weights_are_named(cache: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_other_weights_are_refused(cache: Path, name: str) -> None:
-    file = cache / (umt.WEIGHTS if "action" in name else viclip.WEIGHTS)
+    file = cache / WEIGHTS[name].path
     file.parent.mkdir()
     torch.save({"model": {"vision_encoder.proj": torch.zeros(3)}}, file)
     with pytest.raises(UserError, match=f"{file.name}: not the weights of"):
@@ -249,8 +253,8 @@ def test_other_weights_are_refused(cache: Path, name: str) -> None:
 def test_a_lost_tensor_is_refused(cache: Path) -> None:
     state = umt_state(TINY_UMT, 0.4)
     del state["blocks.0.mlp.fc1.bias"]
-    file = cache / umt.WEIGHTS
+    file = cache / UMT.path
     file.parent.mkdir()
     torch.save(state, file)
     with pytest.raises(UserError, match="not the weights of UMT"):
-        umt.load_network(file, "cpu")
+        umt.load_network("cpu")

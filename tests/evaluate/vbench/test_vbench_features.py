@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from dfdbench.evaluate.metrics import Setting, get_family
 from dfdbench.evaluate.metrics.vbench.nets import clip as openai_clip
 from dfdbench.evaluate.metrics.vbench.nets import dino, dreamsim
+from dfdbench.evaluate.metrics.vbench.nets.weights import DREAMSIM_CLIP
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.vbench_weights import (
     WEIGHTS,
@@ -97,6 +98,8 @@ def test_a_tower_of_dreamsim_is_open_clips_in_other_names(
     """Both activations, LayerNorm before the blocks, its ε, and the projection."""
     sizes = {"patch_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2}
     monkeypatch.setattr(dreamsim, "SIZES", sizes)
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path))
+    (tmp_path / "dreamsim").mkdir()
     pixels = torch.randn(2, 3, 224, 224)
     for quick_gelu, activation in ((True, "quick_gelu"), (False, "gelu")):
         tower = open_clip.CLIP(**(TINY_CLIP | {"quick_gelu": quick_gelu})).visual.eval()
@@ -119,9 +122,9 @@ def test_a_tower_of_dreamsim_is_open_clips_in_other_names(
                 for old, new in pairs.items():
                     key = key.replace(old, new)
                 named[key] = value
-        file = tmp_path / "clip_vitb16_pretrain.pth.tar"
+        file = tmp_path / "dreamsim" / "clip_vitb16_pretrain.pth.tar"
         torch.save({"state_dict": named}, file)
-        network, projection = dreamsim.load_tower(file, activation)
+        network, projection = dreamsim.load_tower(DREAMSIM_CLIP, activation)
         found = network.norm(dino.tokens(network, pixels))[:, 0] @ projection
         torch.testing.assert_close(found, tower(pixels).detach(), atol=1e-4, rtol=1e-4)
 

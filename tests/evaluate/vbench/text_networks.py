@@ -10,6 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from dfdbench.evaluate.metrics.vbench import human_action as umt
 from dfdbench.evaluate.metrics.vbench.nets import viclip
+from dfdbench.evaluate.metrics.vbench.nets.weights import UMT, VICLIP
 
 TINY_NAME = "dfdbench-tiny-viclip-quickgelu"
 TINY_CLIP = {
@@ -76,7 +77,7 @@ def umt_state(size: dict[str, Any], scale: float, seed: int = 0) -> dict[str, to
 
 def write_viclip(cache: Path, model: str = TINY_NAME, scale: float = 0.4, seed: int = 0) -> Path:
     """Write a random ViCLIP where VBench keeps it."""
-    file = cache / viclip.WEIGHTS
+    file = cache / VICLIP.path
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": viclip_state(model, scale, seed)}, file)
     return file
@@ -86,7 +87,7 @@ def write_umt(
     cache: Path, size: dict[str, Any] = TINY_UMT, scale: float = 0.4, seed: int = 0
 ) -> Path:
     """Write a random UMT where VBench keeps it."""
-    file = cache / umt.WEIGHTS
+    file = cache / UMT.path
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(umt_state(size, scale, seed), file)
     return file

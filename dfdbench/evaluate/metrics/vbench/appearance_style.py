@@ -9,16 +9,15 @@ frame; that is not imitated.)
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting
 from dfdbench.evaluate.metrics.embedding import batched
-from dfdbench.evaluate.metrics.vbench.consistency import frames_reading
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family, frames_of
 from dfdbench.evaluate.metrics.vbench.nets import clip as openai_clip
 from dfdbench.evaluate.metrics.vbench.nets.pixels import CLIP, normalised, resized_by_pillow
-from dfdbench.utils.vbench_weights import vbench_digest
+from dfdbench.evaluate.metrics.vbench.nets.weights import CLIP_B32
 from dfdbench.utils.video import Clip
 
-FAMILY_NAME, NAME = "vbench_appearance_style", "appearance_style"
-MODEL, SIDE = "ViT-B-32", openai_clip.SIDE
+NAME, SIDE = "appearance_style", openai_clip.SIDE
 STYLES = (
     "Van Gogh style",
     "oil painting",
@@ -38,16 +37,11 @@ def style_of(prompt: str) -> str | None:
 
 
 def load(setting: Setting) -> Compute:
-    """The family's function, with CLIP on the setting's device.
-
-    Raises:
-        MissingWeights: CLIP's archive is not here.
-        UserError: the file holds other weights.
-    """
+    """The family's function, with CLIP on the setting's device."""
     import open_clip
     import torch
 
-    model = openai_clip.load_clip(MODEL, text=True).to(setting.device)
+    model = openai_clip.load_clip(CLIP_B32, setting.device, text=True)
     with torch.inference_mode():
         texts = model.encode_text(open_clip.tokenize(list(STYLES)).to(setting.device))
         # 1 for the published weights, whose scale is 100
@@ -72,18 +66,18 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-SOURCE = "VBench 0.1.5, appearance_style: CLIP ViT-B/32, cosine of frames and the style's text"
-
-FAMILY = MetricFamily(
-    FAMILY_NAME,
-    policy="all",
-    metrics=(
-        Metric(NAME, "higher", "", (-1.0, 1.0), SOURCE, FAMILY_NAME),
-        frames_reading(NAME, FAMILY_NAME),
+FAMILY = dimension_family(
+    f"vbench_{NAME}",
+    dimension(
+        NAME,
+        "VBench 0.1.5, appearance_style: CLIP ViT-B/32, cosine of frames and the style's text",
+        "How well CLIP finds the style that the prompt ends in (such as “oil painting”) in the "
+        "frames: mean over frames of cos(frame, text of the style).",
+        low=-1.0,
     ),
+    frames_of(NAME),
     load=load,
-    find=lambda setting: vbench_digest(openai_clip.clip_file(MODEL)),
-    model=True,
+    weights=(CLIP_B32,),
     needs=("prompt",),
     min_frames=1,
 )

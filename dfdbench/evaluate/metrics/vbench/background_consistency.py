@@ -1,39 +1,32 @@
 """VBench's background_consistency: how alike CLIP finds a clip's frames, to the last and the first.
 
 Huang et al., "VBench", CVPR 2024: shorter side to 224 (bicubic, not antialiased), centre crop,
-image embedding of CLIP ViT-B/32; then as in vbench_subject_consistency.py, frame weights included.
+image embedding of CLIP ViT-B/32; then as in subject_consistency.py, frame weights included.
 """
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
-from dfdbench.evaluate.metrics.vbench.consistency import consistency_of, frames_reading
-from dfdbench.evaluate.metrics.vbench.nets import clip as openai_clip
-from dfdbench.utils.vbench_weights import vbench_digest
+from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.vbench.consistency import consistency_of
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family, frames_of
+from dfdbench.evaluate.metrics.vbench.nets.clip import load_embed
+from dfdbench.evaluate.metrics.vbench.nets.weights import CLIP_B32
 
-FAMILY_NAME, NAME = "vbench_background_consistency", "background_consistency"
-MODEL = "ViT-B-32"
+NAME = "background_consistency"
 
 
 def load(setting: Setting) -> Compute:
-    """The family's function, with CLIP's vision tower on the setting's device.
-
-    Raises:
-        MissingWeights: CLIP's archive is not here.
-        UserError: the file holds other weights.
-    """
-    embed = openai_clip.load_embed(MODEL, setting.device)
-    return consistency_of(NAME, embed)
+    """The family's function, with CLIP's vision tower on the setting's device."""
+    return consistency_of(NAME, load_embed(CLIP_B32, setting.device))
 
 
-SOURCE = "VBench 0.1.5, background_consistency: CLIP ViT-B/32, frames cropped to 224"
-
-FAMILY = MetricFamily(
-    FAMILY_NAME,
-    policy="all",
-    metrics=(
-        Metric(NAME, "higher", "", (0.0, 1.0), SOURCE, FAMILY_NAME),
-        frames_reading(NAME, FAMILY_NAME),
+FAMILY = dimension_family(
+    f"vbench_{NAME}",
+    dimension(
+        NAME,
+        "VBench 0.1.5, background_consistency: CLIP ViT-B/32, frames cropped to 224",
+        "How alike CLIP finds a clip's frames as whole pictures: mean over frames t ≥ 2 of "
+        "½([cos(f_t, f_{t−1})]₊ + [cos(f_t, f_1)]₊). A still clip has 1.",
     ),
+    frames_of(NAME),
     load=load,
-    find=lambda setting: vbench_digest(openai_clip.clip_file(MODEL)),
-    model=True,
+    weights=(CLIP_B32,),
 )

@@ -8,8 +8,8 @@ package after the other families and stores its values. Here they get a name and
 
 from typing import NoReturn
 
-from dfdbench.evaluate.metrics import Metric, MetricFamily, Setting
-from dfdbench.evaluate.metrics.vbench.consistency import frames_reading
+from dfdbench.evaluate.metrics.base import MetricFamily, Setting
+from dfdbench.evaluate.metrics.vbench.family import dimension, frames_of
 from dfdbench.utils.errors import MissingWeights
 
 NAME = "vbench_bridge"
@@ -49,20 +49,36 @@ def refuse(setting: Setting) -> NoReturn:
     )
 
 
-def _metric(dimension: str) -> Metric:
-    name = official(dimension)
-    return Metric(
-        name, "higher", "", (-1.0, 1.0) if dimension in NATIVE[-2:] else (0.0, 1.0),
-        f"official vbench {VERSION}, {dimension}", NAME,
-    )  # fmt: skip
+_DEFINITIONS = {
+    "object_class": "Share of 16 frames in which GRiT detects the object that the prompt names.",
+    "multiple_objects": "Share of 16 frames in which GRiT detects both objects of the prompt.",
+    "color": "Among the frames in which GRiT gives the object a colour, the share in which it is "
+    "the prompt's.",
+    "spatial_relationship": "Whether the two detected objects lie beside or above each other as "
+    "the prompt says: 1 for boxes of IoU below 0.1, else 0.1 / IoU; mean over 16 frames.",
+    "scene": "Share of 16 frames whose Tag2Text caption holds every word of the prompt's scene.",
+}
+
+
+def _definition(name: str) -> str:
+    text = f"VBench's {name} as the official package computes it: beside ours, in no total."
+    return _DEFINITIONS.get(name, text)
 
 
 FAMILY = MetricFamily(
     NAME,
     policy="all",
     metrics=(
-        *map(_metric, (*BRIDGED, *NATIVE)),
-        *(frames_reading(official(name), NAME) for name in COUNTED),
+        *(
+            dimension(
+                official(name),
+                f"official vbench {VERSION}, {name}",
+                _definition(name),
+                low=-1.0 if name in NATIVE[-2:] else 0.0,
+            )
+            for name in (*BRIDGED, *NATIVE)
+        ),
+        *(frames_of(official(name)) for name in COUNTED),
     ),
     load=refuse,
     find=refuse,

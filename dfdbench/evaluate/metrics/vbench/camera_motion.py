@@ -15,22 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
+from dfdbench.evaluate.metrics.vbench.nets.weights import COTRACKER2, frozen
 from dfdbench.utils.errors import MissingWeights, UserError
-from dfdbench.utils.vbench_weights import (
-    COTRACKER,
-    COTRACKER_CHECKPOINT,
-    COTRACKER_SOURCE,
-    cotracker_folder,
-    read_state,
-    vbench_digest,
-    vbench_file,
-)
+from dfdbench.utils.vbench_weights import COTRACKER, COTRACKER_SOURCE, cotracker_folder
 from dfdbench.utils.video import Clip
 
 GRID = 10  # points a side
 MIDDLE = GRID // 2
-WHAT = "CoTracker2"
 FACTOR = 0.005  # parts of the short side that count as movement
 
 TARGETS = {
@@ -67,12 +60,12 @@ def directions(way: np.ndarray, side: int) -> list[str]:
         side: pixels of the clip's short side.
     """
     threshold, (x, y) = FACTOR * side, way
-    found = []
+    moved = []
     if abs(x) > threshold:
-        found.append("right" if x > 0 else "left")
+        moved.append("right" if x > 0 else "left")
     if abs(y) > threshold:
-        found.append("down" if y > 0 else "up")
-    return found or ["static"]
+        moved.append("down" if y > 0 else "up")
+    return moved or ["static"]
 
 
 def motions(first: np.ndarray, last: np.ndarray, side: int) -> set[str]:
@@ -96,7 +89,7 @@ def motions(first: np.ndarray, last: np.ndarray, side: int) -> set[str]:
 
 
 def repository() -> Path:
-    """`cotracker_folder`, in which it is.
+    """`cotracker_folder`, in which the network's definition is.
 
     Raises:
         MissingWeights: it is not there.
@@ -104,15 +97,10 @@ def repository() -> Path:
     folder = cotracker_folder()
     if not (folder / "hubconf.py").is_file():
         raise MissingWeights(
-            f"no {COTRACKER} (code of {WHAT}, CC BY-NC 4.0); clone {COTRACKER_SOURCE} to {folder}"
+            f"no {COTRACKER} (code of CoTracker2, CC BY-NC 4.0); clone {COTRACKER_SOURCE} to "
+            f"{folder}"
         )
     return folder
-
-
-def find(setting: Setting) -> str:
-    """sha256 of the weights; raises MissingWeights, for the network's definition too."""
-    repository()
-    return vbench_digest(vbench_file(COTRACKER_CHECKPOINT, what=WHAT))
 
 
 def load_tracker(device: str) -> Any:
@@ -124,18 +112,17 @@ def load_tracker(device: str) -> Any:
     """
     import torch
 
-    file = vbench_file(COTRACKER_CHECKPOINT, what=WHAT)
     folder = repository()
-    tracker = torch.hub.load(str(folder), "cotracker2", source="local", pretrained=False)
-    try:
-        tracker.model.load_state_dict(read_state(file, WHAT))
-    except (RuntimeError, TypeError) as error:
-        # Revisions of autumn 2024 build CoTracker3 under this name.
-        raise UserError(
-            f"{file}: not the checkpoint of the {WHAT} that {folder} defines; update that clone "
-            f"or get the checkpoint again from {COTRACKER_SOURCE}"
-        ) from error
-    return tracker.eval().requires_grad_(False).to(device)
+    with COTRACKER2.tensors() as state:
+        tracker = torch.hub.load(str(folder), "cotracker2", source="local", pretrained=False)
+        try:
+            tracker.model.load_state_dict(state)
+        except RuntimeError as error:  # revisions of autumn 2024 build CoTracker3 under this name
+            raise UserError(
+                f"{COTRACKER2.file()}: not the checkpoint of the CoTracker2 that {folder} defines; "
+                f"update that clone or get the checkpoint again from {COTRACKER_SOURCE}"
+            ) from error
+    return frozen(tracker, device)
 
 
 def load(setting: Setting) -> Compute:
@@ -156,27 +143,22 @@ def load(setting: Setting) -> Compute:
         with lock:
             tracks = tracker(video, grid_size=GRID)[0][0]
         points = tracks.long().cpu().numpy().reshape(-1, GRID, GRID, 2)
-        found = motions(points[0], points[-1], min(clip.frames.shape[1:3]))
-        return {"camera_motion": float(wanted in found)}
+        seen = motions(points[0], points[-1], min(clip.frames.shape[1:3]))
+        return {"camera_motion": float(wanted in seen)}
 
     return compute
 
 
-FAMILY = MetricFamily(
+FAMILY = dimension_family(
     "vbench_camera_motion",
-    policy="all",
-    metrics=(
-        Metric(
-            "camera_motion",
-            "higher",
-            "",
-            (0.0, 1.0),
-            "VBench++ (2411.13503), camera_motion; CoTracker2, 10 × 10 points",
-            "vbench_camera_motion",
-        ),
+    dimension(
+        "camera_motion",
+        "VBench++ (2411.13503), camera_motion; CoTracker2, 10 × 10 points",
+        "1 if the camera moves as the prompt says (pan, tilt, zoom or static), by the way of "
+        "tracked points at the middle of each edge from the first frame to the last, else 0.",
     ),
     load=load,
-    find=find,
-    model=True,
+    weights=(COTRACKER2,),
+    code=repository,
     needs=("prompt",),
 )

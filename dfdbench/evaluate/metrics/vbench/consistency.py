@@ -1,14 +1,14 @@
 """VBench's formulas over the features of a clip's frames (T, D), and the means over clips.
 
 Huang et al., "VBench", CVPR 2024 (2311.17982), and VBench++ (2411.13503) for I2V. Used by the
-families of subject, background, i2v_subject and i2v_background.
+families of subject_consistency, background_consistency, i2v_subject and i2v_background.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Metric
+from dfdbench.evaluate.metrics.base import Compute
 from dfdbench.evaluate.metrics.embedding import Embed
 from dfdbench.utils.video import Clip
 
@@ -71,19 +71,6 @@ def conformity_of(dimension: str, embed_images: Embed, embed_frames: Embed) -> C
         return {dimension: conformity(image, embed_frames(clip.frames))}
 
     return compute
-
-
-def frames_reading(dimension: str, family: str) -> Metric:
-    """The reading `<dimension>_frames`, which `frame_weighted` needs beside the dimension."""
-    return Metric(
-        f"{dimension}_frames",
-        "nearest_reference",
-        "frames",
-        (1.0, np.inf),
-        f"frames that {dimension} is the mean of",
-        family,
-        kind="reading",
-    )
 
 
 def frame_weighted(values: Sequence[float], frames: Sequence[float]) -> float:

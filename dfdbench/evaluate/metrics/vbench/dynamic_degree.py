@@ -9,7 +9,9 @@ or 0, VBench's total their mean. Flow is computed only until that is settled.
 from collections.abc import Iterator
 from itertools import pairwise
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
+from dfdbench.evaluate.metrics.vbench.nets.weights import RAFT_THINGS
 from dfdbench.evaluate.metrics.vbench.verdict import exceed
 from dfdbench.utils.video import Clip
 
@@ -36,14 +38,6 @@ def moves(magnitudes: Iterator[float], frames: int, side: int) -> bool:
     return pairs > 0 and exceed(magnitudes, pairs, THRESHOLD * side, needed)
 
 
-def find(setting: Setting) -> str:
-    """sha256 of the weights; raises MissingWeights."""
-    from dfdbench.evaluate.metrics.vbench.nets.raft import raft_file
-    from dfdbench.utils.vbench_weights import vbench_digest
-
-    return vbench_digest(raft_file())
-
-
 def load(setting: Setting) -> Compute:
     """The family's function, with the network on the setting's device."""
     from dfdbench.evaluate.metrics.vbench.nets import pairs, raft
@@ -55,26 +49,20 @@ def load(setting: Setting) -> Compute:
         chosen = sampled(len(clip.frames), clip.fps)
         if not pairs.is_large_enough(height, width, raft.MULTIPLE):
             return {}  # VBench's flow is NaN there, which it takes for a clip that does not move
-        found = raft.magnitudes(network, clip.frames, list(pairwise(chosen)), SHARE)
-        return {"dynamic_degree": float(moves(found, len(chosen), min(height, width)))}
+        magnitudes = raft.magnitudes(network, clip.frames, list(pairwise(chosen)), SHARE)
+        return {"dynamic_degree": float(moves(magnitudes, len(chosen), min(height, width)))}
 
     return compute
 
 
-FAMILY = MetricFamily(
+FAMILY = dimension_family(
     "vbench_dynamic_degree",
-    policy="all",
-    metrics=(
-        Metric(
-            "dynamic_degree",
-            "higher",
-            "",
-            (0.0, 1.0),
-            "VBench (CVPR 2024), dynamic_degree; RAFT; none below 121 pixels a side",
-            "vbench_dynamic_degree",
-        ),
+    dimension(
+        "dynamic_degree",
+        "VBench (CVPR 2024), dynamic_degree; RAFT; none below 121 pixels a side",
+        "1 if the fastest 5 % of a clip's pixels move far enough in a quarter of its frames (8 a "
+        "second; 6 pixels at a short side of 256), else 0; its mean is the share of moving clips.",
     ),
     load=load,
-    find=find,
-    model=True,
+    weights=(RAFT_THINGS,),
 )

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
 from dfdbench.evaluate.metrics.vbench.nets.pixels import IMAGENET, normalised
-from dfdbench.utils.vbench_weights import read_state, vbench_digest, vbench_file, vbench_unusable
+from dfdbench.evaluate.metrics.vbench.nets.weights import UMT, frozen
 from dfdbench.utils.video import Clip
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 ARCHITECTURE: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 FRAMES, SHORT_SIDE, SIZE, PATCH = 16, 256, 224, 16
 TOP, LEAST = 5, 0.85
-WEIGHTS = "umt_model/l16_ptk710_ftk710_ftk400_f16_res224.pth"
-WHAT = "UMT-L/16, Kinetics-400"
 CATEGORIES = Path(__file__).with_name("kinetics400.txt")
 
 
@@ -52,21 +51,16 @@ def action_of(prompt: str) -> str | None:
     return action if action in categories() else None
 
 
-def weights_file() -> Path:
-    """Where the checkpoint lies; raises MissingWeights."""
-    return vbench_file(WEIGHTS, what=WHAT)
-
-
-def load_network(file: Path, device: str) -> Classifier:
+def load_network(device: str) -> Classifier:
     """The network with every tensor of the checkpoint, in evaluation mode, float32.
 
     Raises:
+        MissingWeights: the checkpoint is not here.
         UserError: the file holds anything but these weights.
     """
     import torch
     from timm.models.vision_transformer import VisionTransformer
 
-    state = dict(read_state(file, WHAT))
     with torch.device("meta"):
         transformer = VisionTransformer(
             img_size=SIZE,
@@ -78,7 +72,7 @@ def load_network(file: Path, device: str) -> Classifier:
             weight_init="skip",
             **ARCHITECTURE,
         )
-    try:
+    with UMT.tensors() as state:
         places = state.pop("pos_embed").float()
         state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].squeeze(2)
         for name in [name for name in state if name.endswith("attn.q_bias")]:
@@ -89,10 +83,7 @@ def load_network(file: Path, device: str) -> Classifier:
         patches = FRAMES * (SIZE // PATCH) ** 2
         if places.shape != (1, patches, ARCHITECTURE["embed_dim"]):
             raise ValueError("places of another number of frames")
-    except (KeyError, AttributeError, RuntimeError, ValueError, TypeError) as error:
-        raise vbench_unusable(file, f"the weights of {WHAT}") from error
-    transformer = transformer.float().eval().requires_grad_(False).to(device)
-    return Classifier(transformer, places.to(device))
+    return Classifier(frozen(transformer, device), places.to(device))
 
 
 def preprocess(frames: np.ndarray) -> "Tensor":
@@ -123,25 +114,20 @@ def probabilities(network: Classifier, pixels: "Tensor") -> "Tensor":
 
 def seen(probability: "Tensor") -> set[str]:
     """The classes that count as seen: at most five, each of at least 0.85, rounded to 4 digits."""
-    found, indices = probability.topk(TOP)
+    highest, classes = probability.topk(TOP)
     # VBench rounds before it compares
     return {
         categories()[i]
-        for p, i in zip(found.tolist(), indices.tolist(), strict=True)
+        for p, i in zip(highest.tolist(), classes.tolist(), strict=True)
         if round(p, 4) >= LEAST
     }
 
 
 def load(setting: Setting) -> Compute:
-    """The family's function, with the network on the setting's device.
-
-    Raises:
-        MissingWeights: the checkpoint is not here.
-        UserError: it holds other weights.
-    """
+    """The family's function, with the network on the setting's device."""
     import torch
 
-    network = load_network(weights_file(), setting.device)
+    network = load_network(setting.device)
 
     @torch.inference_mode()
     def compute(clip: Clip) -> dict[str, float]:
@@ -154,23 +140,18 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = MetricFamily(
+FAMILY = dimension_family(
     "vbench_human_action",
-    policy="middle16",
-    metrics=(
-        Metric(
-            "human_action",
-            "higher",
-            "",
-            (0.0, 1.0),
-            "VBench (CVPR 2024), human_action: UMT-L/16 sees the prompt's Kinetics-400 class; "
-            "none where the prompt names no class",
-            "vbench_human_action",
-        ),
+    dimension(
+        "human_action",
+        "VBench (CVPR 2024), human_action: UMT-L/16 sees the prompt's Kinetics-400 class; "
+        "none where the prompt names no class",
+        "1 if a video classifier has the prompt's action among its five most probable of 400 with "
+        "p ≥ 0.85, else 0; its mean is the share of clips that show their action.",
     ),
     load=load,
-    find=lambda setting: vbench_digest(weights_file()),
-    model=True,
+    weights=(UMT,),
+    policy="middle16",
     needs=("prompt",),
     min_frames=1,
 )

@@ -6,24 +6,20 @@ largest cosine to the image, 0.3 times the mean and 0.3 times the least of adjac
 score of several clips is their plain mean.
 """
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting
 from dfdbench.evaluate.metrics.vbench.consistency import conformity_of
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
 from dfdbench.evaluate.metrics.vbench.nets import dino
 from dfdbench.evaluate.metrics.vbench.nets.pixels import resized, resized_by_pillow
-from dfdbench.utils.vbench_weights import vbench_digest
+from dfdbench.evaluate.metrics.vbench.nets.weights import DINO
 
-FAMILY_NAME, NAME = "vbench_i2v_subject", "i2v_subject"
+NAME = "i2v_subject"
 SIDE, CROP = 256, 224
 
 
 def load(setting: Setting) -> Compute:
-    """The family's function, with DINO on the setting's device.
-
-    Raises:
-        MissingWeights: DINO's checkpoint is not here.
-        UserError: the file is another one.
-    """
-    network = dino.load_network().to(setting.device)
+    """The family's function, with DINO on the setting's device."""
+    network = dino.load_network(setting.device)
     embed_frames = dino.embedding(
         network,
         lambda frames: resized(frames, SIDE, "bicubic", antialias=True, crop=CROP),
@@ -35,21 +31,15 @@ def load(setting: Setting) -> Compute:
     return conformity_of(NAME, embed_images, embed_frames)
 
 
-FAMILY = MetricFamily(
-    FAMILY_NAME,
-    policy="all",
-    metrics=(
-        Metric(
-            NAME,
-            "higher",
-            "",
-            (0.0, 1.0),
-            "VBench-I2V 0.1.5, i2v_subject: DINO ViT-B/16, frames cropped to 224",
-            FAMILY_NAME,
-        ),
+FAMILY = dimension_family(
+    f"vbench_{NAME}",
+    dimension(
+        NAME,
+        "VBench-I2V 0.1.5, i2v_subject: DINO ViT-B/16, frames cropped to 224",
+        "How true DINO finds the clip to the subject of the image it starts from: 0.4 · best "
+        "cosine of a frame to the image + 0.3 · mean + 0.3 · least cosine of adjacent frames.",
     ),
     load=load,
-    find=lambda setting: vbench_digest(dino.dino_file()),
-    model=True,
+    weights=(DINO,),
     needs=("image",),
 )

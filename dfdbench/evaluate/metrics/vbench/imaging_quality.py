@@ -10,30 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
+from dfdbench.evaluate.metrics.vbench.nets.weights import MUSIQ, frozen
 from dfdbench.utils.assets import digest
-from dfdbench.utils.vbench_weights import read_state, vbench_digest, vbench_file, vbench_unusable
 from dfdbench.utils.video import Clip
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
 SIDE = 512  # pixels of the longer side, at most
 BATCH = {"cpu": 1, "cuda": 32}  # frames at once
-DEFINITION, WHAT = "pyiqa_musiq", "MUSIQ trained on SPAQ"
-
-
-def musiq_file() -> "Path":
-    """The checkpoint in VBench's cache; raises MissingWeights."""
-    return vbench_file("pyiqa_model/musiq_spaq_ckpt-358bb6af.pth", what=WHAT)
-
-
-def find(setting: Setting) -> str:
-    """sha256 of the weights; raises MissingWeights, for the network's definition too."""
-    digest(DEFINITION)
-    return vbench_digest(musiq_file())
+DEFINITION = "pyiqa_musiq"  # the asset with the network's code
 
 
 def load_network(device: str) -> Any:
@@ -45,14 +33,10 @@ def load_network(device: str) -> Any:
     """
     from dfdbench.evaluate.metrics.vbench.nets.definitions import load_definition
 
-    file = musiq_file()
     network = load_definition(DEFINITION, "archs.musiq_arch").MUSIQ(pretrained=False)
-    state = {k.removeprefix("module."): v for k, v in read_state(file, WHAT).items()}
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise vbench_unusable(file, f"the checkpoint of {WHAT}") from error
-    return network.eval().requires_grad_(False).to(device)
+    with MUSIQ.tensors() as state:
+        network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
+    return frozen(network, device)
 
 
 def preprocess(frames: np.ndarray) -> "Tensor":
@@ -86,21 +70,17 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = MetricFamily(
+FAMILY = dimension_family(
     "vbench_imaging_quality",
-    policy="all",
-    metrics=(
-        Metric(
-            "imaging_quality",
-            "higher",
-            "",
-            (0.0, 1.0),
-            "VBench (CVPR 2024), imaging_quality; MUSIQ, SPAQ, longer side at most 512; over 100",
-            "vbench_imaging_quality",
-        ),
+    dimension(
+        "imaging_quality",
+        "VBench (CVPR 2024), imaging_quality; MUSIQ, SPAQ, longer side at most 512; over 100",
+        "Technical quality of the frames (blur, noise, exposure) as MUSIQ learned it from people's "
+        "ratings of phone photographs: mean over frames of MUSIQ / 100. It can reward artefacts "
+        "of distillation.",
     ),
     load=load,
-    find=find,
-    model=True,
+    weights=(MUSIQ,),
+    code=lambda: digest(DEFINITION),
     min_frames=1,
 )

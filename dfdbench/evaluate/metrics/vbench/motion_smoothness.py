@@ -11,30 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
+from dfdbench.evaluate.metrics.vbench.nets.weights import AMT, frozen
 from dfdbench.utils.assets import digest
-from dfdbench.utils.vbench_weights import read_state, vbench_digest, vbench_file, vbench_unusable
 from dfdbench.utils.video import Clip
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
 NETWORK = {"corr_radius": 3, "corr_lvls": 4, "num_flows": 3}  # AMT-S.yaml
 MULTIPLE = 16  # sides are padded to it
-DEFINITION, WHAT = "vbench_amt", "AMT-S"
-
-
-def amt_file() -> "Path":
-    """The checkpoint in VBench's cache; raises MissingWeights."""
-    return vbench_file("amt_model/amt-s.pth", what=WHAT)
-
-
-def find(setting: Setting) -> str:
-    """sha256 of the weights; raises MissingWeights, for the network's definition too."""
-    digest(DEFINITION)
-    return vbench_digest(amt_file())
+DEFINITION = "vbench_amt"  # the asset with the network's code
 
 
 def load_network(device: str) -> Any:
@@ -46,15 +34,12 @@ def load_network(device: str) -> Any:
     """
     from dfdbench.evaluate.metrics.vbench.nets.definitions import load_definition
 
-    file = amt_file()
     definition: Any = load_definition(DEFINITION, "third_party.amt.networks.AMT-S")
     definition.BidirCorrBlock = both_ways
     network = definition.Model(**NETWORK)
-    try:
-        network.load_state_dict(read_state(file, WHAT)["state_dict"])
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise vbench_unusable(file, f"the checkpoint of {WHAT}") from error
-    return network.eval().requires_grad_(False).to(device)
+    with AMT.tensors() as state:
+        network.load_state_dict(state["state_dict"])
+    return frozen(network, device)
 
 
 def both_ways(first: "Tensor", second: "Tensor", radius: int, num_levels: int) -> Any:
@@ -87,8 +72,8 @@ def interpolated(network: Any, before: "Tensor", after: "Tensor") -> "Tensor":
     height, width = before.shape[-2:]
     first, second = (padded(images / 255, MULTIPLE) for images in (before, after))
     middle = first.new_full((len(first), 1, 1, 1), 0.5)
-    found = network(first, second, middle, eval=True)["imgt_pred"]
-    return (cropped(found, height, width, MULTIPLE) * 255).clamp(0, 255).byte()
+    images = network(first, second, middle, eval=True)["imgt_pred"]
+    return (cropped(images, height, width, MULTIPLE) * 255).clamp(0, 255).byte()
 
 
 def load(setting: Setting) -> Compute:
@@ -110,28 +95,23 @@ def load(setting: Setting) -> Compute:
             first, last = batch[0][0], batch[-1][1]
             even = pixels(clip.frames[first : last + 1 : 2], device)
             odd = pixels(clip.frames[first + 1 : last : 2], device)
-            found = interpolated(network, even[:-1], even[1:])
-            errors += (found - odd).abs().double().mean((1, 2, 3)).tolist()
+            predicted = interpolated(network, even[:-1], even[1:])
+            errors += (predicted - odd).abs().double().mean((1, 2, 3)).tolist()
         return {"motion_smoothness": float((255 - np.mean(errors)) / 255)}
 
     return compute
 
 
-FAMILY = MetricFamily(
+FAMILY = dimension_family(
     "vbench_motion_smoothness",
-    policy="all",
-    metrics=(
-        Metric(
-            "motion_smoothness",
-            "higher",
-            "",
-            (0.0, 1.0),
-            "VBench (CVPR 2024), motion_smoothness; AMT-S; none below 113 pixels a side",
-            "vbench_motion_smoothness",
-        ),
+    dimension(
+        "motion_smoothness",
+        "VBench (CVPR 2024), motion_smoothness; AMT-S; none below 113 pixels a side",
+        "How well AMT-S predicts each odd frame from its two neighbours: (255 − mean |prediction − "
+        "frame|) / 255. Jerks lower it, and so does fast smooth motion.",
     ),
     load=load,
-    find=find,
-    model=True,
+    weights=(AMT,),
+    code=lambda: digest(DEFINITION),
     min_frames=3,
 )

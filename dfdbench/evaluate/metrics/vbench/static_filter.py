@@ -10,8 +10,9 @@ static clips a prompt, this judges every clip; the suite chooses.
 from collections.abc import Iterator
 from itertools import pairwise
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
-from dfdbench.evaluate.metrics.vbench.dynamic_degree import find
+from dfdbench.evaluate.metrics.base import Compute, Metric, Setting
+from dfdbench.evaluate.metrics.vbench.family import dimension_family
+from dfdbench.evaluate.metrics.vbench.nets.weights import RAFT_THINGS
 from dfdbench.evaluate.metrics.vbench.verdict import exceed
 from dfdbench.utils.video import Clip
 
@@ -54,22 +55,17 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = MetricFamily(
+FAMILY = dimension_family(
     "vbench_static_filter",
-    policy="all",
-    metrics=(
-        Metric(
-            "static",
-            "nearest_reference",
-            "",
-            (0.0, 1.0),
-            "VBench (CVPR 2024), static_filter; RAFT; 1 for a static clip; none below 121 pixels "
-            "a side",
-            "vbench_static_filter",
-            kind="reading",
-        ),
+    Metric(
+        "static", "nearest_reference", "", (0.0, 1.0),
+        "VBench (CVPR 2024), static_filter; RAFT; 1 for a static clip; none below 121 pixels "
+        "a side",
+        "1 for a clip that VBench takes for static, else 0: in seven eighths of its frames the "
+        "fastest 2 % of pixels move at most 3 pixels (at a short side of 256), and the last frame "
+        "is near the first. Only such clips count for temporal_flickering.",
+        kind="reading",
     ),
     load=load,
-    find=find,
-    model=True,
-)
+    weights=(RAFT_THINGS,),
+)  # fmt: skip

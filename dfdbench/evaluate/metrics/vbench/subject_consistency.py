@@ -5,39 +5,35 @@ ViT-B/16 class token; per frame t ≥ 2 the mean of the clamped cosines to frame
 VBench's score of several clips is frame-weighted: Σ s_t over Σ (T − 1), hence the second value.
 """
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
-from dfdbench.evaluate.metrics.vbench.consistency import consistency_of, frames_reading
+from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.vbench.consistency import consistency_of
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family, frames_of
 from dfdbench.evaluate.metrics.vbench.nets import dino
 from dfdbench.evaluate.metrics.vbench.nets.pixels import resized
-from dfdbench.utils.vbench_weights import vbench_digest
+from dfdbench.evaluate.metrics.vbench.nets.weights import DINO
 
-FAMILY_NAME, NAME = "vbench_subject_consistency", "subject_consistency"
+NAME = "subject_consistency"
 
 
 def load(setting: Setting) -> Compute:
-    """The family's function, with DINO on the setting's device.
-
-    Raises:
-        MissingWeights: DINO's checkpoint is not here.
-        UserError: the file is another one.
-    """
-    network = dino.load_network().to(setting.device)
+    """The family's function, with DINO on the setting's device."""
     embed = dino.embedding(
-        network, lambda frames: resized(frames, 224, "bilinear", antialias=False), setting.device
+        dino.load_network(setting.device),
+        lambda frames: resized(frames, 224, "bilinear", antialias=False),
+        setting.device,
     )
     return consistency_of(NAME, embed)
 
 
-SOURCE = "VBench 0.1.5, subject_consistency: DINO ViT-B/16, frames at 224, uncropped"
-
-FAMILY = MetricFamily(
-    FAMILY_NAME,
-    policy="all",
-    metrics=(
-        Metric(NAME, "higher", "", (0.0, 1.0), SOURCE, FAMILY_NAME),
-        frames_reading(NAME, FAMILY_NAME),
+FAMILY = dimension_family(
+    f"vbench_{NAME}",
+    dimension(
+        NAME,
+        "VBench 0.1.5, subject_consistency: DINO ViT-B/16, frames at 224, uncropped",
+        "How alike DINO finds the subject in a clip's frames: mean over frames t ≥ 2 of "
+        "½([cos(f_t, f_{t−1})]₊ + [cos(f_t, f_1)]₊). A still clip has 1.",
     ),
+    frames_of(NAME),
     load=load,
-    find=lambda setting: vbench_digest(dino.dino_file()),
-    model=True,
+    weights=(DINO,),
 )

@@ -6,25 +6,23 @@ that VBench asks them of: those of temporal_style end in a manner of filming suc
 motion". One number is both, so each clip is encoded once.
 """
 
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
 from dfdbench.evaluate.metrics.vbench.nets import viclip
-from dfdbench.utils.vbench_weights import vbench_digest
+from dfdbench.evaluate.metrics.vbench.nets.weights import VICLIP
 from dfdbench.utils.video import Clip
 
-FAMILY_NAME = "vbench_viclip"
-NAMES = ("temporal_style", "overall_consistency")
+NAMES = {
+    "temporal_style": "prompt, one that names a manner of filming",
+    "overall_consistency": "prompt",
+}  # dimension -> what it is asked of
 
 
 def load(setting: Setting) -> Compute:
-    """The family's function.
-
-    Raises:
-        MissingWeights: the checkpoint is not here.
-        UserError: it holds other weights.
-    """
+    """The family's function, with ViCLIP on the setting's device."""
     import torch
 
-    network = viclip.load_network(viclip.weights_file(), setting.device)
+    network = viclip.load_network(setting.device)
 
     @torch.inference_mode()
     def compute(clip: Clip) -> dict[str, float]:
@@ -38,23 +36,20 @@ def load(setting: Setting) -> Compute:
     return compute
 
 
-FAMILY = MetricFamily(
-    FAMILY_NAME,
-    policy="middle8",
-    metrics=tuple(
-        Metric(
+FAMILY = dimension_family(
+    "vbench_viclip",
+    *(
+        dimension(
             name,
-            "higher",
-            "",
-            (-1.0, 1.0),
             f"VBench (CVPR 2024), {name}: ViCLIP-L cosine of 8 frames and the prompt",
-            FAMILY_NAME,
+            f"How well a clip fits its {prompts}: ViCLIP's cos(8 frames, prompt).",
+            low=-1.0,
         )
-        for name in NAMES
+        for name, prompts in NAMES.items()
     ),
     load=load,
-    find=lambda setting: vbench_digest(viclip.weights_file()),
-    model=True,
+    weights=(VICLIP,),
+    policy="middle8",
     needs=("prompt",),
     min_frames=1,
 )

@@ -5,41 +5,29 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 aesthetic_quality. float32 on any device; VBench's code is float16 on a GPU, float32 on a CPU.
 """
 
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dfdbench.evaluate.metrics.embedding import Embed, batched
 from dfdbench.evaluate.metrics.vbench.nets.pixels import CLIP, normalised, resized
-from dfdbench.utils.vbench_weights import read_state, vbench_file, vbench_unusable
+from dfdbench.evaluate.metrics.vbench.nets.weights import Checkpoint, frozen
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# By the name of OpenAI's file; open_clip's names without "quickgelu" have another activation.
+# By the stem of OpenAI's file; open_clip's names without "quickgelu" have another activation.
 MODELS = {"ViT-B-32": "ViT-B-32-quickgelu", "ViT-L-14": "ViT-L-14-quickgelu"}
 SIDE = 224
 NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers kept beside them
 
 
-def clip_file(name: str) -> Path:
-    """OpenAI's archive, in VBench's cache or CLIP's.
+def load_clip(checkpoint: Checkpoint, device: str, text: bool = False) -> Any:
+    """open_clip's CLIP with OpenAI's weights in evaluation mode.
 
     Args:
-        name: one of MODELS.
-
-    Raises:
-        MissingWeights: it is in neither.
-    """
-    return vbench_file(f"clip_model/{name}.pt", what=f"CLIP {name}")
-
-
-def load_clip(name: str, text: bool = False) -> Any:
-    """open_clip's CLIP with OpenAI's weights in evaluation mode, on the CPU.
-
-    Args:
-        name: one of MODELS.
+        checkpoint: OpenAI's archive, CLIP_B32 or CLIP_L14.
         text: the whole model; else only its vision tower.
 
     Raises:
@@ -49,20 +37,16 @@ def load_clip(name: str, text: bool = False) -> Any:
     import open_clip
     import torch
 
-    file, what = clip_file(name), f"OpenAI's weights of CLIP {name}"
-    state = {k: v for k, v in read_state(file, what).items() if k not in NO_WEIGHTS}
+    name = MODELS[PurePosixPath(checkpoint.path).stem]
     with torch.device("meta"):
-        model = open_clip.CLIP(**open_clip.get_model_config(MODELS[name]))
-    network = model if text else model.visual
+        model = open_clip.CLIP(**open_clip.get_model_config(name))
+    network, prefix = (model, "") if text else (model.visual, "visual.")
     if text:  # not a weight, so no file has it
         model.attn_mask = torch.full(model.attn_mask.shape, -torch.inf).triu_(1)
-    else:
-        state = {k[7:]: v for k, v in state.items() if k.startswith("visual.")}
-    try:
-        network.load_state_dict(state, assign=True)
-    except (RuntimeError, TypeError) as error:
-        raise vbench_unusable(file, what) from error
-    return network.float().eval().requires_grad_(False)
+    with checkpoint.tensors() as state:
+        own = {k: v for k, v in state.items() if k.startswith(prefix) and k not in NO_WEIGHTS}
+        network.load_state_dict({k.removeprefix(prefix): own[k] for k in own}, assign=True)
+    return frozen(network, device)
 
 
 def preprocess(frames: np.ndarray) -> "Tensor":
@@ -70,7 +54,7 @@ def preprocess(frames: np.ndarray) -> "Tensor":
     return normalised(resized(frames, SIDE, "bicubic", antialias=False, crop=SIDE), CLIP)
 
 
-def load_embed(name: str, device: str) -> Embed:
+def load_embed(checkpoint: Checkpoint, device: str) -> Embed:
     """The projected image embedding of each frame: uint8 (T H W 3) -> float32 (T, D)."""
-    tower = load_clip(name).to(device)
+    tower = load_clip(checkpoint, device)
     return batched(lambda frames: tower(preprocess(frames).to(device)), device)

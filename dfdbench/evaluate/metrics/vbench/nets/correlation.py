@@ -1,7 +1,7 @@
 """All-pairs correlation of two feature maps and its values around given places.
 
 Teed and Deng, "RAFT" (2003.12039), section 3.2. Used by raft.py and, twice a pair of frames, by
-AMT-S in metrics/vbench_motion_smoothness.py. Correlation is linear in the later map, so coarser
+AMT-S in vbench/motion_smoothness.py. Correlation is linear in the later map, so coarser
 levels come from pooled features: pooling the finest level, as both networks' own code does, reads
 0.16 GB at 832 × 480, and a transposed copy of it for the other direction costs as much again.
 """
@@ -46,11 +46,11 @@ class Correlation:
         """
         batch, _, height, width = places.shape
         centres = places.permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
-        found = list[Tensor]()
+        windows = list[Tensor]()
         for level, volume in enumerate(self.pyramid):
             # pixels to −1 … 1: scaled before the windows are spread out, 80 times fewer numbers
             scale = 2 / (centres.new_tensor(volume.shape[:-3:-1]) - 1)
             spots = (centres * (scale / 2**level) - 1) + self.window * scale
             values = grid_sample(volume, spots, align_corners=True)
-            found.append(values.view(batch, height, width, -1))
-        return torch.cat(found, -1).permute(0, 3, 1, 2)
+            windows.append(values.view(batch, height, width, -1))
+        return torch.cat(windows, -1).permute(0, 3, 1, 2)

@@ -23,10 +23,10 @@ def load_definition(asset: str, module: str) -> ModuleType:
         MissingWeights: the package is not installed; the message says how to get it.
         UserError: a file differs from the pinned one.
     """
-    folder, found = locate(asset), get_asset(asset)
-    root = found.packages[0].module
-    inner = [parent for file in found.files for parent in PurePosixPath(file).parents]
-    hollow = {p for p in inner if f"{p}/__init__.py" not in found.files}
+    folder, pinned = locate(asset), get_asset(asset)
+    root = pinned.packages[0].module
+    inner = [parent for file in pinned.files for parent in PurePosixPath(file).parents]
+    hollow = {p for p in inner if f"{p}/__init__.py" not in pinned.files}
     aside = _take_out(root)
     try:
         for path in hollow:

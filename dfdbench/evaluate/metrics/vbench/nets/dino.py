@@ -7,14 +7,13 @@ another grid are interpolated as in DINO's own code.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dfdbench.evaluate.metrics.embedding import Embed, batched
 from dfdbench.evaluate.metrics.vbench.nets.pixels import IMAGENET, normalised
-from dfdbench.utils.vbench_weights import read_state, vbench_file, vbench_unusable
+from dfdbench.evaluate.metrics.vbench.nets.weights import DINO, frozen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,20 +21,10 @@ if TYPE_CHECKING:
 Resize = Callable[[np.ndarray], "Tensor"]
 
 MODEL = "vit_base_patch16_224.dino"
-WHAT = "DINO ViT-B/16"
 
 
-def dino_file() -> Path:
-    """The checkpoint, in VBench's cache or torch hub's.
-
-    Raises:
-        MissingWeights: it is in neither.
-    """
-    return vbench_file("dino_model/dino_vitbase16_pretrain.pth", what=WHAT)
-
-
-def load_network() -> Any:
-    """The backbone with the checkpoint's weights, all of them, in evaluation mode, on the CPU.
+def load_network(device: str) -> Any:
+    """The backbone with the checkpoint's weights, all of them, in evaluation mode.
 
     Raises:
         MissingWeights: the checkpoint is not here.
@@ -44,15 +33,11 @@ def load_network() -> Any:
     import timm
     import torch
 
-    file, what = dino_file(), f"the backbone's checkpoint of {WHAT}"
     with torch.device("meta"):
         network = timm.create_model(MODEL, pretrained=False, num_classes=0)
-    state = read_state(file, what)
-    try:
+    with DINO.tensors() as state:
         network.load_state_dict(state, assign=True)
-    except (RuntimeError, TypeError) as error:
-        raise vbench_unusable(file, what) from error
-    return network.float().eval().requires_grad_(False)
+    return frozen(network, device)
 
 
 def positions(embedding: "Tensor", grid: tuple[int, int]) -> "Tensor":

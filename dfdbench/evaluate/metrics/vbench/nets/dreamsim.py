@@ -10,52 +10,40 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfdbench.evaluate.metrics.embedding import Embed, batched
 from dfdbench.evaluate.metrics.vbench.nets import dino
 from dfdbench.evaluate.metrics.vbench.nets.pixels import CLIP, IMAGENET, normalised
-from dfdbench.utils.vbench_weights import read_state, vbench_file, vbench_unusable
+from dfdbench.evaluate.metrics.vbench.nets.weights import (
+    DREAMSIM_CLIP,
+    DREAMSIM_LORA,
+    DREAMSIM_OPEN_CLIP,
+    DREAMSIM_SETTINGS,
+    Checkpoint,
+    frozen,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FOLDER = "dreamsim"  # in VBench's cache; the package itself fills ./models
-# Position in DreamSim's ensemble -> file and activation
-TOWERS = {1: ("clip_vitb16_pretrain.pth.tar", "quick_gelu"),
-          2: ("open_clip_vitb16_pretrain.pth.tar", "gelu")}  # fmt: skip
+TOWERS = ((DREAMSIM_CLIP, "quick_gelu"), (DREAMSIM_OPEN_CLIP, "gelu"))  # after DINO, activation
 SIZES: dict[str, Any] = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
 ADAPTER = re.compile(r"base_model\.model\.extractor_list\.([012])\.model\.(.+)\.lora_[AB]\.weight")
 
 
-def _file(*names: str) -> Path:
-    return vbench_file(*(f"{FOLDER}/{name}" for name in names), what="DreamSim ensemble")
-
-
-def dreamsim_files() -> list[Path]:
-    """Every file of the ensemble: the towers', DINO's, the adapter's weights and settings.
+def load_tower(checkpoint: Checkpoint, activation: str) -> "tuple[Any, Tensor]":
+    """A CLIP vision tower in DINO's tensor names, and its projection (768, 512), on the CPU.
 
     Raises:
-        MissingWeights: one is not here.
-    """
-    lora = _file("ensemble_lora/adapter_model.safetensors", "ensemble_lora/adapter_model.bin")
-    towers = [_file(name) for name, _ in TOWERS.values()]
-    return [dino.dino_file(), *towers, lora, _file("ensemble_lora/adapter_config.json")]
-
-
-def load_tower(file: Path, activation: str) -> "tuple[Any, Tensor]":
-    """A CLIP vision tower in DINO's tensor names, and its projection (768, 512).
-
-    Raises:
-        UserError: the file holds anything else.
+        MissingWeights: the file is not here.
+        UserError: it holds anything else.
     """
     import torch
     from timm.layers import get_act_layer
     from timm.models.vision_transformer import VisionTransformer
 
     norm = partial(torch.nn.LayerNorm, eps=1e-5)  # CLIP's; DINO's is 1e-6
-    what = "the tower of DreamSim's ensemble"
     with torch.device("meta"):
         network = VisionTransformer(
             num_classes=0,
@@ -64,14 +52,12 @@ def load_tower(file: Path, activation: str) -> "tuple[Any, Tensor]":
             **SIZES,
         )
         network.norm_pre = norm(network.embed_dim)  # DreamSim's pos_drop
-    try:
-        state = dict(read_state(file, what)["state_dict"])
-        projection = state.pop("proj")
+    with checkpoint.tensors() as content:
+        state = dict(content["state_dict"])
+        projection = state.pop("proj").float()
         named = {k.replace("pos_drop.", "norm_pre."): v for k, v in state.items()}
         network.load_state_dict(named, assign=True)
-    except (RuntimeError, TypeError, KeyError) as error:
-        raise vbench_unusable(file, what) from error
-    return network.float().eval().requires_grad_(False), projection.float()
+    return frozen(network, "cpu"), projection
 
 
 def add_lora(networks: Sequence[Any], adapter: "Mapping[str, Tensor]", scale: float) -> None:
@@ -105,26 +91,16 @@ def load_embed(device: str) -> Callable[[dino.Resize], Embed]:
     """
     import torch
 
-    *_, lora, settings = dreamsim_files()
-    networks = [dino.load_network()]
-    projections = []
-    for name, activation in TOWERS.values():
-        network, projection = load_tower(_file(name), activation)
-        networks.append(network)
-        projections.append(projection.to(device))
-    what = "the LoRA of DreamSim's ensemble"
-    adapter = read_state(lora, what)
-    try:
-        config = json.loads(settings.read_text(encoding="utf-8"))
+    towers = [load_tower(checkpoint, activation) for checkpoint, activation in TOWERS]
+    networks = [dino.load_network("cpu"), *(network for network, _ in towers)]
+    projections = [projection.to(device) for _, projection in towers]
+    with DREAMSIM_SETTINGS.opened() as file:
+        config = json.loads(file.read_text(encoding="utf-8"))
         if config.get("use_rslora"):
             raise ValueError("another scale")
         scale = float(config["lora_alpha"]) / int(config["r"])
-    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise vbench_unusable(settings, f"the settings of {what}") from error
-    try:
+    with DREAMSIM_LORA.tensors() as adapter:
         add_lora(networks, adapter, scale)
-    except (KeyError, AttributeError, RuntimeError) as error:
-        raise vbench_unusable(lora, what) from error
     for network in networks:
         network.to(device)
 

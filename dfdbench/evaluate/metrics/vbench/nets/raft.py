@@ -8,7 +8,6 @@ features are computed once, not once a pair, and only the last flow is brought t
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,12 @@ from torchvision.models.optical_flow.raft import upsample_flow
 
 from dfdbench.evaluate.metrics.vbench.nets.correlation import Correlation, grid
 from dfdbench.evaluate.metrics.vbench.nets.pairs import batches, padded, pixels
-from dfdbench.utils.vbench_weights import read_state, vbench_file, vbench_unusable
+from dfdbench.evaluate.metrics.vbench.nets.weights import RAFT_THINGS, frozen
 
 UPDATES = 20
 MULTIPLE = 8  # sides are padded to it
 LEVELS, RADIUS = 4, 4  # of the correlation pyramid
 LAST = torch.channels_last
-WHAT = "RAFT trained on FlyingChairs and FlyingThings3D"
 
 # From the authors' names to torchvision's, one after the other. norm3 is downsample.1 again.
 RENAMED = (
@@ -47,15 +45,6 @@ RENAMED = (
 )
 
 
-def raft_file() -> Path:
-    """The authors' checkpoint in VBench's cache.
-
-    Raises:
-        MissingWeights: it is not there.
-    """
-    return vbench_file("raft_model/models/raft-things.pth", what=WHAT)
-
-
 def renamed(name: str) -> str:
     """torchvision's name of a tensor of the authors' checkpoint."""
     for pattern, replacement in RENAMED:
@@ -70,15 +59,12 @@ def load_raft(device: str) -> RAFT:
         MissingWeights: the checkpoint is not here.
         UserError: it is another one.
     """
-    file, network = raft_file(), raft_large(weights=None, progress=False)
-    state = {renamed(k): v for k, v in read_state(file, WHAT).items() if ".norm3." not in k}
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise vbench_unusable(file, f"the checkpoint of {WHAT}") from error
-    network.eval().requires_grad_(False).to(device)
-    for part in (network.context_encoder, network.update_block, network.mask_predictor):
-        part.to(memory_format=LAST)  # CPU convolutions take 13 % less time; instance norms more
+    network = raft_large(weights=None, progress=False)
+    with RAFT_THINGS.tensors() as state:
+        network.load_state_dict({renamed(k): v for k, v in state.items() if ".norm3." not in k})
+    frozen(network, device)
+    for module in (network.context_encoder, network.update_block, network.mask_predictor):
+        module.to(memory_format=LAST)  # CPU convolutions take 13 % less time; instance norms more
     return network
 
 
@@ -149,17 +135,17 @@ def magnitudes(
     """
     device = str(next(network.parameters()).device)
     height, width = frames.shape[1:3]
-    known = dict[int, tuple[Tensor, Tensor]]()
+    encoded = dict[int, tuple[Tensor, Tensor]]()
     for batch in batches(pairs, height, width, device):
         wanted = dict.fromkeys(i for pair in batch for i in pair)
-        known = {i: known[i] for i in wanted if i in known}
+        encoded = {i: encoded[i] for i in wanted if i in encoded}
         with torch.inference_mode():
-            if new := [i for i in wanted if i not in known]:
+            if new := [i for i in wanted if i not in encoded]:
                 images = padded(pixels(frames[new], device), MULTIPLE) / 255 * 2 - 1
                 features = network.feature_encoder(images)
-                known |= {i: (images[k], features[k]) for k, i in enumerate(new)}
-            before, first = (torch.stack([known[i][k] for i, _ in batch]) for k in (0, 1))
-            second = torch.stack([known[j][1] for _, j in batch])
+                encoded |= {i: (images[k], features[k]) for k, i in enumerate(new)}
+            before, first = (torch.stack([encoded[i][k] for i, _ in batch]) for k in (0, 1))
+            second = torch.stack([encoded[j][1] for _, j in batch])
             length = flow(network, before, first, second).norm(dim=1).flatten(1)
             longest = length.topk(int(share * length.shape[1]), sorted=False).values
             values = longest.double().mean(1).tolist()

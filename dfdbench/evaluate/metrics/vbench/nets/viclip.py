@@ -6,21 +6,18 @@ place added, and one class token; its text tower reads 32 tokens. Both towers ar
 modules, which the checkpoint's tensors fit by name. Used by the family vbench_viclip.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dfdbench.evaluate.metrics.vbench.nets.pixels import CLIP, normalised
-from dfdbench.utils.vbench_weights import read_state, vbench_file, vbench_unusable
+from dfdbench.evaluate.metrics.vbench.nets.weights import VICLIP, frozen
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MODEL = "ViT-L-14-quickgelu"  # open_clip's name of the two towers
 FRAMES, SIZE, TOKENS = 8, 224, 32
-WEIGHTS = "ViCLIP/ViClip-InternVid-10M-FLT.pth"
-WHAT = "ViCLIP-L, InternVid-10M-FLT"
 
 
 class ViCLIP(NamedTuple):
@@ -30,29 +27,24 @@ class ViCLIP(NamedTuple):
     place: "Tensor"
 
 
-def weights_file() -> Path:
-    """Where the checkpoint lies; raises MissingWeights."""
-    return vbench_file(WEIGHTS, what=WHAT)
-
-
-def load_network(file: Path, device: str) -> ViCLIP:
+def load_network(device: str) -> ViCLIP:
     """The network with every tensor of the checkpoint, in evaluation mode, float32.
 
     Raises:
-        UserError: the file holds anything but these weights.
+        MissingWeights: the checkpoint is not here.
+        UserError: it holds anything but these weights.
     """
     import open_clip
     import torch
 
-    found = read_state(file, WHAT)
     config = open_clip.get_model_config(MODEL)
     config["text_cfg"] = config["text_cfg"] | {"context_length": TOKENS}
     with torch.device("meta"):
         towers = open_clip.CLIP(**config)
-    try:
+    with VICLIP.tensors() as content:
         state = {
             name.replace("vision_encoder.", "visual.").removeprefix("text_encoder."): tensor
-            for name, tensor in found["model"].items()
+            for name, tensor in content["model"].items()
         }
         place = state.pop("visual.temporal_positional_embedding").float()[0]
         state["visual.conv1.weight"] = state["visual.conv1.weight"].squeeze(2)  # one frame deep
@@ -60,12 +52,9 @@ def load_network(file: Path, device: str) -> ViCLIP:
         towers.load_state_dict(state, assign=True)
         if place.shape != (FRAMES, towers.visual.class_embedding.shape[0]):
             raise ValueError("another number of frames")
-    except (KeyError, AttributeError, RuntimeError, ValueError, TypeError) as error:
-        raise vbench_unusable(file, f"the weights of {WHAT}") from error
     # a mask is no weight, so assigning the weights left it on the meta device
     towers.attn_mask = torch.nn.Transformer.generate_square_subsequent_mask(TOKENS)
-    towers = towers.float().eval().requires_grad_(False).to(device)
-    return ViCLIP(towers, place.to(device))
+    return ViCLIP(frozen(towers, device), place.to(device))
 
 
 def preprocess(frames: np.ndarray) -> "Tensor":
