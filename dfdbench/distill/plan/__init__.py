@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 
-from dfdbench.distill.discriminator import tapped_blocks
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.parallel import rounds_each
 from dfdbench.distill.plan.memory import Setup, lines
-from dfdbench.distill.plan.passes import head_passes
 from dfdbench.distill.plan.trace import Shape
 from dfdbench.distill.recipe import Recipe
 from dfdbench.distill.stages import first_stage_recipe, resolve
@@ -73,15 +71,12 @@ def setup_for(recipe: Recipe, gpus: int = 1) -> tuple[Recipe, Setup]:
     with blank_family(recipe.model, torch.bfloat16, "meta") as blank:
         family, d, data = blank.family, blank.family.defaults, recipe.data
         recipe = resolve(recipe, d)
-        method = get_method(recipe.method)
-        method.record(recipe, family)
+        get_method(recipe.method).record(recipe, family)
         size = (data.frames or d.frames, data.height or d.height, data.width or d.width)
         shape = Shape(family.latent_shape(*size), blank.text, family.conditioning_frames)
-        taps: tuple[int, ...] = ()
-        if method.uses_gan(recipe):
-            taps = tapped_blocks(recipe.dmd2, family.block_count(family.teacher))
+        blocks = family.block_count(family.teacher)
     rounds_each(recipe.optim.accumulate, recipe.optim.batch, gpus)
-    return recipe, Setup(recipe, recipe.model, shape, taps, gpus)
+    return recipe, Setup(recipe, recipe.model, shape, blocks, gpus)
 
 
 def flops(setup: Setup, student: bool) -> tuple[float, float]:
@@ -91,8 +86,7 @@ def flops(setup: Setup, student: bool) -> tuple[float, float]:
         cost = setup.cost(one)
         work += one.count * (cost.forward + cost.backward)
         again += one.count * setup.recomputed(one)
-    heads = setup.heads(student)[1]
-    work += head_passes(setup.recipe, student) * (heads.forward + heads.backward)
+    work += sum(count * (look.forward + look.backward) for count, look in setup.looks(student))
     return work, again
 
 
@@ -169,7 +163,7 @@ def make_plan(
         "rounds_a_gpu": setup.rounds,
         "gradient_checkpointing": recipe.optim.gradient_checkpointing,
         "guidance_passes": recipe.teacher.guidance_passes,
-        "parameters": {"network": n.parameters, "heads": setup.heads(False)[0]},
+        "parameters": {"network": n.parameters, "heads": setup.head_parameters},
         "memory_bytes": {**memory, "total": sum(memory.values())},
         "fits": not advice(setup, gpu),
         "advice": advice(setup, gpu),
