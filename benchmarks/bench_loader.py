@@ -83,6 +83,7 @@ def write(folder: Path, count: int) -> None:
         negative_prompt="",
         samples=count,
         shards=shards,
+        format=1,
     )
     write_index(folder / INDEX, index)
 
