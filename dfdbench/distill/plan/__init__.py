@@ -97,22 +97,22 @@ def _variants(setup: Setup) -> list[tuple[str, Setup]]:
         optim = dataclasses.replace(now.recipe.optim, **values)
         return dataclasses.replace(now, recipe=dataclasses.replace(now.recipe, optim=optim))
 
-    found, now = [], setup
+    variants, now = [], setup
     if not now.recipe.optim.gradient_checkpointing:
         now = changed(now, gradient_checkpointing=True)
-        found.append(("--set optim.gradient_checkpointing=true", now))
+        variants.append(("--set optim.gradient_checkpointing=true", now))
     if now.micro > 1:
         now = changed(now, accumulate=now.recipe.optim.batch)
-        found.append((f"--set optim.accumulate={now.recipe.optim.batch}", now))
+        variants.append((f"--set optim.accumulate={now.recipe.optim.batch}", now))
     for gpus in (2, 4, 8, 16, 32, 64):
         if gpus > setup.gpus and now.recipe.optim.accumulate % gpus == 0:
             now = dataclasses.replace(now, gpus=gpus)
-            found.append((f"{gpus} GPUs (torchrun --nproc-per-node {min(gpus, 8)})", now))
+            variants.append((f"{gpus} GPUs (torchrun --nproc-per-node {min(gpus, 8)})", now))
     if now.recipe.teacher.guidance_passes == "batched":
         teacher = dataclasses.replace(now.recipe.teacher, guidance_passes="sequential")
         now = dataclasses.replace(now, recipe=dataclasses.replace(now.recipe, teacher=teacher))
-        found.append(("--set teacher.guidance_passes=sequential", now))
-    return found
+        variants.append(("--set teacher.guidance_passes=sequential", now))
+    return variants
 
 
 def advice(setup: Setup, gpu: Gpu) -> list[str]:
