@@ -28,7 +28,7 @@ from dfdbench.models.sampling import compile_blocks
 from dfdbench.utils.device import describe, peak_memory, reset_peak, spread, times
 from dfdbench.utils.run import Run
 
-ROLES = {"student_step": "student", "fake_score_step": "critic"}  # as the bench and the loop say
+ROLES = {"student_step": "student", "fake_score_step": "critic"}  # the loop's names
 
 
 class RandomClips:

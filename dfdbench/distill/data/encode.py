@@ -95,9 +95,9 @@ def encode(
     todo = _unfinished(ours, out, resume)
     with layout.room_on_disk(out):
         _encode(todo, family, target, workers or os.cpu_count() or 1, ours)
-        written = [index for job in jobs if (index := job.finished())]
-        left_out = [row for index in written for row in index.left_out]
-        samples = sum(len(index.keys) for index in written)
+        written = [done for job in jobs if (done := job.finished())]
+        left_out = [row for done in written for row in done.left_out]
+        samples = sum(len(done.keys) for done in written)
         complete = len(written) == len(jobs)
         if complete and not samples:
             for job in jobs:
@@ -110,7 +110,7 @@ def encode(
                 prompt_embeds=_write_negative(out, family, negative),
                 negative_prompt=negative,
                 samples=samples,
-                shards=[index for index in written if index.keys],
+                shards=[done for done in written if done.keys],
                 format=1,
                 **settings,
             )
