@@ -35,7 +35,7 @@ PEAK, MFU, TIMES = 989e12, 0.4, 5.0  # H100 SXM data sheet, bf16 dense; aim: TIM
 
 
 def needed() -> dict[str, float]:
-    """Operations and samples a second of DMD2; forward passes as distill/dmd2.py makes them."""
+    """Operations and samples a second of DMD2; forward passes as methods/dmd2.py makes them."""
     tokens = LATENTS[1] * (LATENTS[2] // 2) * (LATENTS[3] // 2)
     # Weights that each video token meets: self-attention 4 d², cross-attention's q and out 2 d²,
     # feed-forward 2 d h. Cross-attention's k and v meet the text tokens only.
@@ -83,6 +83,7 @@ def write(folder: Path, count: int) -> None:
         negative_prompt="",
         samples=count,
         shards=shards,
+        format=1,
     )
     write_index(folder / INDEX, index)
 

@@ -18,6 +18,7 @@ FACTS = {
     "width": 24,
     "fps": 8.0,
     "negative_prompt": "ugly",
+    "format": 1,
 }
 
 

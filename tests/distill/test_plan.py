@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 from dfdbench.cli.app import app
 from dfdbench.distill.discriminator import Heads
 from dfdbench.distill.loop import build_networks
-from dfdbench.distill.methods import get_method
-from dfdbench.distill.nets import Networks
+from dfdbench.distill.methods import register, get_method
+from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.parallel import Group
 from dfdbench.distill.plan import GIB, Gpu, advice, choose_gpu, flops, make_plan, setup_for, text
 from dfdbench.distill.plan.measure import Live
 from dfdbench.distill.plan.memory import lines, step_bytes
+from dfdbench.distill.plan.recording import every_outcome
 from dfdbench.distill.plan.trace import Shape, trace
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.distill.stages import grid
@@ -168,6 +169,118 @@ def test_flops_are_means_over_random_exits(method, sections, draw, tiny_checkpoi
             monkeypatch.setattr(rng, "integer", lambda name, high, exit_=exit_: exit_)
             found.append(counted(recipe, setup, family, student, rng))
         assert flops(setup, student)[0] == pytest.approx(sum(found) / draw, rel=0.01)
+
+
+COUNTS = {  # (network, gradient, clips together): count, of a student step and of the fake score's
+    "toy/dfd": (
+        {("student", "weights", 1): 1, ("fake_score", "none", 1): 1, ("teacher", "none", 2): 2},
+        {("student", "none", 1): 1, ("fake_score", "weights", 1): 1},
+    ),
+    "toy-i2v/dp_dmd": (
+        {("student", "weights", 1): 4, ("fake_score", "none", 1): 1, ("teacher", "none", 2): 12},
+        {("student", "none", 1): 4, ("fake_score", "weights", 1): 1},
+    ),
+    "cosmos-predict2.5-2b/dp_dmd": (
+        {("student", "weights", 1): 4, ("fake_score", "none", 1): 1, ("teacher", "none", 2): 4},
+        {("student", "none", 1): 4, ("fake_score", "weights", 1): 1},
+    ),
+    "wan2.1-t2v-1.3b/dmd2": (
+        {
+            ("student", "weights", 1): 1,
+            ("fake_score", "none", 1): 1,
+            ("teacher", "features_input", 1): 1,
+            ("teacher", "none", 2): 2,
+        },
+        {
+            ("student", "none", 1): 1,
+            ("fake_score", "weights", 1): 1,
+            ("teacher", "none", 1): 2,
+        },
+    ),
+}
+
+
+def counts(passes) -> dict:
+    return {(p.network, p.gradient, p.together): p.count for p in passes}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_shipped_recipe_s_passes_are_those_that_its_method_runs(name):
+    _, setup = setup_for(load_recipe(name))
+    assert tuple(counts(setup.passes(student)) for student in (True, False)) == COUNTS[name]
+
+
+def test_the_numbers_of_a_shipped_recipe_stay_as_they_were_when_passes_were_a_table():
+    plan = make_plan(load_recipe("wan2.1-t2v-1.3b/dmd2"), 1, H100, 0.4)
+    assert plan["flops"] == {
+        "forward_pass_of_one_clip": 283001787777024,
+        "student_step": 3.943720896410419e16,
+        "fake_score_step": 2.717167784185037e16,
+        "student_update": 1.4812392033150566e17,
+        "recomputed_in_student_update": 2.716608132808704e16,
+    }
+    assert plan["memory_bytes"]["total"] == 56148316244
+    assert plan["parameters"]["heads"] > 0
+
+
+def test_every_outcome_of_a_steps_choices_has_its_probability():
+    def run(rng):
+        stop = rng.integer("exit", 3)
+        real = rng.coin("real", 0.25) if stop else None
+        return stop, real, rng.integer("exit", 3), rng.coin("never", 0.0)
+
+    outcomes = {result: float(p) for p, result in every_outcome(run)}
+    third = pytest.approx(1 / 3)
+    assert outcomes[(0, None, 0, False)] == third
+    for stop in (1, 2):
+        assert outcomes[(stop, True, stop, False)] == pytest.approx(1 / 12)
+        assert outcomes[(stop, False, stop, False)] == pytest.approx(1 / 4)
+    assert len(outcomes) == 5 and sum(p for p, _ in every_outcome(run)) == 1
+
+
+class OwnMethod:
+    """Regresses the student onto the teacher, in a third of the updates twice as often."""
+
+    Options = MethodOptions
+
+    def uses_gan(self, recipe):
+        return False
+
+    def record(self, recipe, family):
+        return {}
+
+    def student_loss(self, batch, nets, recipe, rng):
+        x = batch.latents
+        t = torch.full((len(x),), 0.5, device=x.device)
+        ours = nets.student_v(x, t, batch.conditioning)
+        nets.student_v(x, t, batch.conditioning)  # the loss does not depend on it
+        if rng.integer("often", 3) == 0:
+            x = x + ours
+        theirs = nets.family.predict(nets.family.teacher, x, t, batch.conditioning)
+        nets.teacher_v(x, t, batch.conditioning, nets.cfg)
+        return LossReport(((ours - theirs) ** 2).mean(), {}, {})
+
+    def fake_score_loss(self, batch, nets, recipe, rng):
+        t = torch.full((len(batch.latents),), 0.5, device=batch.latents.device)
+        v = nets.fake_score_v(batch.latents, t, batch.conditioning)
+        return LossReport((v**2).mean(), {}, {})
+
+
+def test_a_method_of_ones_own_is_planned_by_what_it_runs(tiny_checkpoint):
+    register("own", OwnMethod())
+    recipe, setup = setup_for(tiny_recipe(tiny_checkpoint, "own"))
+    assert counts(setup.passes(True)) == {
+        ("student", "weights", 1): 1,
+        ("student", "none", 1): 1,
+        ("teacher", "input", 1): pytest.approx(1 / 3),
+        ("teacher", "none", 1): pytest.approx(2 / 3),
+        ("teacher", "none", 2): 2,
+    }
+    assert counts(setup.passes(False)) == {("fake_score", "weights", 1): 1}
+    plan = make_plan(recipe, 1, H100, 0.4)
+    forward = plan["flops"]["forward_pass_of_one_clip"]
+    assert plan["method"] == "own" and plan["flops"]["student_step"] > 7 * forward
+    assert "0.33 x teacher    gradient to input" in text(plan)
 
 
 def test_wans_flops_follow_from_its_sizes():

@@ -15,7 +15,7 @@ def peak_tflops(device: torch.device) -> float | None:
 def named_peak(name: str) -> float | None:
     """That of the GPU with the most words in a driver's name, such as "NVIDIA H100 PCIe"."""
     lower = name.lower().replace(" ", "")
-    found = [gpu for gpu in GPUS.values() if gpu.name.split("-")[0] in lower]
-    if not found:
+    alike = [gpu for gpu in GPUS.values() if gpu.name.split("-")[0] in lower]
+    if not alike:
         return None
-    return max(found, key=lambda gpu: sum(word in lower for word in gpu.name.split("-"))).tflops
+    return max(alike, key=lambda gpu: sum(word in lower for word in gpu.name.split("-"))).tflops

@@ -41,37 +41,37 @@ def bench_sample(
             compile_blocks(family, student)
         conditioning = setup.shape.batch(batch, device).conditioning
         predict = predictor(family, student, conditioning)
-        noise = torch.randn(batch, *setup.shape.latents, device=device)
-        made = [noise]
+        noise = latents = torch.randn(batch, *setup.shape.latents, device=device)
 
         def sample(_: int) -> None:
+            nonlocal latents
             with compute_precision(device):
-                made[0] = sample_student(
+                latents = sample_student(
                     predict, noise, grid(recipe), recipe.student.sampler, lambda _: noise
                 )
 
         reset_peak(device)
         sampling = spread(times(sample, device, warmup, steps))
         sampling_memory = peak_memory(device)
-        frames, decoding, decoding_memory = 0, None, None
-        d, data = family.defaults, recipe.data
-        frames = batch * (data.frames or d.frames)
+        decoding, decoding_memory = None, None
         if decode:
             reset_peak(device)
-            look = lambda _: family.decode_latents(made[0])  # noqa: E731
+            look = lambda _: family.decode_latents(latents)  # noqa: E731
             decoding = spread(times(look, device, min(warmup, 1), steps))
             decoding_memory = peak_memory(device)
+    d, data = family.defaults, recipe.data
+    frames = data.frames or d.frames
     alone = sampling["median_seconds"]
     whole = alone + decoding["median_seconds"] if decoding else None
     return {
         "bench": "sample",
         "sampling": sampling,
         "decoding": decoding,
-        "fps": frames / alone,
-        "fps_with_vae": frames / whole if whole else None,
+        "fps": batch * frames / alone,
+        "fps_with_vae": batch * frames / whole if whole else None,
         "peak_memory": {"sampling": sampling_memory, "decoding": decoding_memory},
         "batch": batch,
-        "frames": frames // batch,
+        "frames": frames,
         "height": data.height or d.height,
         "width": data.width or d.width,
         "student_steps": recipe.student.steps,

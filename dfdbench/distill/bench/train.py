@@ -7,7 +7,7 @@ what they hold is random.
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from dfdbench.models.random_init import blank_family
 from dfdbench.models.sampling import compile_blocks
 from dfdbench.utils.device import describe, peak_memory, reset_peak, spread, times
 from dfdbench.utils.run import Run
+
+ROLES = {"student_step": "student", "fake_score_step": "fake_score"}  # the loop's names
 
 
 class RandomClips:
@@ -75,22 +77,22 @@ def bench_train(
         if compiled:
             compile_blocks(family, nets.student, nets.fake_score, family.teacher)
         trainer = Trainer(recipe, method, nets, clips, Run(Path(folder), {}), None, group)
-        for role in ("student", "fake_score"):  # both sets of AdamW's moments exist before the peak
-            times(lambda i, role=role: trainer.step(role, i), device, warmup, 0)  # type: ignore[misc]
+        for role in ROLES.values():  # both sets of AdamW's moments exist before the peak
+            times(partial(trainer.step, role), device, warmup, 0)
         reset_peak(device)
         seconds = {
-            role: times(lambda i, role=role: trainer.step(role, i), device, 0, steps)  # type: ignore[misc]
-            for role in ("student", "fake_score")
+            name: times(partial(trainer.step, role), device, 0, steps)
+            for name, role in ROLES.items()
         }
         memory = peak_memory(device)
     peak = peak_tflops(device)
     rows = {}
-    for role, name in (("student", "student_step"), ("fake_score", "fake_score_step")):
-        work, again = flops(setup, role == "student")
+    for name in ROLES:
+        work, again = flops(setup, name == "student_step")
         rows[name] = _row(
-            seconds[role], recipe.optim.batch * work, recipe.optim.batch * again, peak
+            seconds[name], recipe.optim.batch * work, recipe.optim.batch * again, peak
         )
-    student, fake = (rows[n]["median_seconds"] for n in ("student_step", "fake_score_step"))
+    student, fake = (row["median_seconds"] for row in rows.values())
     update = student + (recipe.schedule.student_update_freq - 1) * fake
     return {
         "bench": "train",

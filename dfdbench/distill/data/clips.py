@@ -1,7 +1,7 @@
 """Real clips for training: latents with their prompts, in an order fixed by the seed alone.
 
-Used by the loop. Sources are named by `data.source` of the recipe: "toy" is held in memory, any
-other is a folder of latents that data/shards.py streams.
+Used by the loop and by `study`. `data.source` of the recipe names them: "toy" is held in memory,
+any other is a folder of latents that shards.py streams.
 """
 
 import hashlib
@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from dfdbench.distill.batch import Batch, make_batch
+from dfdbench.distill.data.format import read_index
+from dfdbench.distill.data.shards import LatentSet, stream_rows
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import seeded
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
+from dfdbench.toy.data import real_latents
 
 
 class Clips(Protocol):
@@ -73,13 +76,7 @@ class ClipsInMemory:
         return None
 
     def batch(self, start: int, count: int) -> Batch:
-        total, parts = len(self.latents), []
-        while count > 0:
-            epoch, offset = divmod(start, total)
-            part = self._order(epoch)[offset : offset + count]
-            parts.append(part)
-            start, count = start + len(part), count - len(part)
-        rows = torch.cat(parts)
+        rows = stream_rows(self._order, len(self), start, count)  # (B,)
         index = self.prompt_index[rows].to(self.device)
         latents = self.latents[rows].to(self.device)
         return make_batch(latents, self.embedded.select(index), self.conditioning_frames)
@@ -105,8 +102,6 @@ def check_source(recipe: Recipe) -> None:
         UserError: as `load_clips`, of what the folder's index alone shows.
     """
     if recipe.data.source != "toy":
-        from dfdbench.distill.data.format import read_index
-
         read_index(Path(recipe.data.source))
 
 
@@ -118,8 +113,6 @@ def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
     """
     data = recipe.data
     if data.source != "toy":
-        from dfdbench.distill.data.shards import LatentSet
-
         clips = LatentSet(
             Path(data.source),
             recipe.seed,
@@ -130,8 +123,6 @@ def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
         )
         clips.check(family, data.frames, data.height, data.width)
         return clips
-    from dfdbench.toy.data import real_latents
-
     latents, prompt_index, prompts = real_latents(family, data.count, data.seed)
     embedded = family.encode_prompt(prompts)
     return ClipsInMemory(

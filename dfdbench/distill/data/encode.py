@@ -15,13 +15,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
+
 from dfdbench.distill.data import format as layout
 from dfdbench.distill.data.format import Sample, SetIndex, ShardIndex
 from dfdbench.distill.data.sources import Decoded, Source, Target, decode, find_sources
+from dfdbench.models.family import ModelFamily
+from dfdbench.models.registry import load_family
 from dfdbench.utils.device import choose_device, compute_dtype
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import atomic_path
 from dfdbench.utils.progress import Bar
+from dfdbench.utils.reading import read_json
 from dfdbench.utils.shards import Shard
 
 
@@ -45,7 +51,7 @@ def encode(
     device: str = "auto",
     negative: str | None = None,
     resume: bool = False,
-    part: Shard | None = None,
+    shard: Shard | None = None,
     store_texts: bool = True,
 ) -> Summary:
     """Encode every clip of `inputs` and write the set `out`; see format.py for its files.
@@ -55,28 +61,25 @@ def encode(
         target: frames, size and rate of clips; zeros are the model's own.
         shard_size: clips a shard. workers: decoding threads, else one a core.
         negative: text for the branch without the prompt, else the model's own.
-        part: the shards to do of a set that several calls fill.
+        shard: which part of the set to do, where several calls fill one folder.
         store_texts: keep prompt embeddings; else prompts, which training encodes again each time.
 
     Raises:
         UserError: no clip can be used, `out` holds another set, sizes do not fit the model, or the
             disk is full.
     """
-
-    from dfdbench.models.registry import load_family
-
     sources = [source for path in inputs for source in find_sources(path)]
     where = choose_device(device)
     family = load_family(model, compute_dtype(where), where)
-    own, given = family.defaults, target or Target(0, 0, 0, 0)
+    defaults, wanted = family.defaults, target or Target(0, 0, 0, 0)
     target = Target(
-        given.frames or own.frames,
-        given.height or own.height,
-        given.width or own.width,
-        given.fps or own.fps,
+        wanted.frames or defaults.frames,
+        wanted.height or defaults.height,
+        wanted.width or defaults.width,
+        wanted.fps or defaults.fps,
     )
     latents = list(family.latent_shape(target.frames, target.height, target.width))
-    negative = own.negative_prompt if negative is None else negative
+    negative = defaults.negative_prompt if negative is None else negative
     settings = {
         **asdict(target),
         "vae_sha256": layout.weights_of(family.path / "vae"),
@@ -88,31 +91,31 @@ def encode(
         _Job(out, number, sources[start : start + shard_size], settings)
         for number, start in enumerate(range(0, len(sources), shard_size))
     ]
-    mine = part.of(jobs) if part else jobs
-    todo = _unfinished(mine, out, resume)
+    ours = shard.of(jobs) if shard else jobs
+    todo = _unfinished(ours, out, resume)
     with layout.room_on_disk(out):
-        _encode(todo, family, target, workers or os.cpu_count() or 1, mine)
-        shards = [job.finished() for job in jobs]
-        done = [shard for shard in shards if shard]
-        left_out = [row for shard in done for row in shard.left_out]
-        samples = sum(len(shard.keys) for shard in done)
-        if len(done) == len(jobs):
-            if not samples:
-                for job in jobs:
-                    job.index.unlink()
-                raise UserError(f"no clip could be used; the first: {left_out[0][1]}")
-            prompt_embeds = _write_negative(out, family, negative)
+        _encode(todo, family, target, workers or os.cpu_count() or 1, ours)
+        written = [done for job in jobs if (done := job.finished())]
+        left_out = [row for done in written for row in done.left_out]
+        samples = sum(len(done.keys) for done in written)
+        complete = len(written) == len(jobs)
+        if complete and not samples:
+            for job in jobs:
+                job.index.unlink()
+            raise UserError(f"no clip could be used; the first: {left_out[0][1]}")
+        if complete:
             index = SetIndex(
                 model=Path(model).name,
                 latents=latents,
-                prompt_embeds=prompt_embeds,
+                prompt_embeds=_write_negative(out, family, negative),
                 negative_prompt=negative,
                 samples=samples,
-                shards=[shard for shard in done if shard.keys],
+                shards=[done for done in written if done.keys],
+                format=1,
                 **settings,
             )
             layout.write_index(out / layout.INDEX, index)
-    return Summary(out, samples, left_out, len(done) == len(jobs))
+    return Summary(out, samples, left_out, complete)
 
 
 @dataclass
@@ -147,10 +150,7 @@ class _Job:
         path = self.index
         if not path.is_file():
             return None
-        try:
-            index = ShardIndex(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            raise UserError(f"{path} is no shard's index; delete it and its tar") from None
+        index = read_json(path, ShardIndex, "delete it and its tar")
         if index.plan != self.plan:
             raise UserError(
                 f"{path} was made from other clips or settings; repeat those or give another --out"
@@ -160,10 +160,10 @@ class _Job:
         return index
 
 
-def _unfinished(mine: Sequence[_Job], out: Path, resume: bool) -> list[_Job]:
-    if not resume and any(job.index.exists() for job in mine):
+def _unfinished(ours: Sequence[_Job], out: Path, resume: bool) -> list[_Job]:
+    if not resume and any(job.index.exists() for job in ours):
         raise UserError(f"{out} already holds latents; pass --resume to go on, or another --out")
-    todo = [job for job in mine if not job.finished()]
+    todo = [job for job in ours if not job.finished()]
     for job in todo:  # what a killed call left
         for path in out.glob(f".{job.tar.stem}.*"):
             path.unlink()
@@ -171,10 +171,10 @@ def _unfinished(mine: Sequence[_Job], out: Path, resume: bool) -> list[_Job]:
 
 
 def _encode(
-    todo: Sequence[_Job], family: Any, target: Target, workers: int, mine: Sequence[_Job]
+    todo: Sequence[_Job], family: ModelFamily, target: Target, workers: int, ours: Sequence[_Job]
 ) -> None:
     clips = [source for job in todo for source in job.sources]
-    total = sum(len(job.sources) for job in mine)
+    total = sum(len(job.sources) for job in ours)
     with (
         ThreadPoolExecutor(workers) as pool,
         Bar(total, "encoding clips", done=total - len(clips)) as bar,
@@ -207,7 +207,9 @@ def _outcome(future: Future[Decoded]) -> Decoded | UserError:
         return error
 
 
-def _write_shard(job: _Job, decoded: Iterator[Decoded | UserError], family: Any, bar: Bar) -> None:
+def _write_shard(
+    job: _Job, decoded: Iterator[Decoded | UserError], family: ModelFamily, bar: Bar
+) -> None:
     """Encode a shard's clips, then write its index; a clip that fails is listed and left out."""
     left_out: list[list[str]] = []
 
@@ -229,10 +231,8 @@ def _write_shard(job: _Job, decoded: Iterator[Decoded | UserError], family: Any,
     layout.write_index(job.index, index)
 
 
-def _encode_clip(key: str, clip: Decoded, family: Any, store_text: bool) -> Sample:
-    import torch
-
-    video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None]
+def _encode_clip(key: str, clip: Decoded, family: ModelFamily, store_text: bool) -> Sample:
+    video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None]  # (1 3 T H W), uint8
     latents = family.encode_video(video.to(torch.float32) / 127.5 - 1)[0]
     text = family.encode_prompt([clip.prompt]).prompt_embeds[0] if store_text else clip.prompt
     if not all(torch.isfinite(x).all() for x in (latents, text) if not isinstance(x, str)):
@@ -241,10 +241,8 @@ def _encode_clip(key: str, clip: Decoded, family: Any, store_text: bool) -> Samp
     return Sample(key, latents, text, clip.facts)
 
 
-def _write_negative(out: Path, family: Any, text: str) -> list[int]:
+def _write_negative(out: Path, family: ModelFamily, text: str) -> list[int]:
     """Write the negative prompt's embedding; returns the shape (L, D) of any prompt's."""
-    from safetensors.torch import save_file
-
     embeds = family.encode_prompt([text]).prompt_embeds[0].float().cpu().contiguous()
     with atomic_path(out / layout.NEGATIVE) as temporary:
         save_file({"prompt_embeds": embeds}, temporary)

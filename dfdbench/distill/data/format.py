@@ -15,7 +15,6 @@ A set without stored texts holds `prompt` (UTF-8 bytes) in place of prompt_embed
 encode: an embedding of Cosmos-Predict2.5 takes 103 MB, its prompt's bytes a few hundred.
 """
 
-import dataclasses
 import errno
 import hashlib
 import io
@@ -23,9 +22,8 @@ import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -34,9 +32,9 @@ from torch import Tensor
 
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import atomic_path, sha256_cached, sha256_file, write_text
+from dfdbench.utils.reading import Outside, read_json
 
 INDEX, NEGATIVE = "index.json", "negative.safetensors"
-FORMAT = 1
 
 
 class Member(NamedTuple):
@@ -58,8 +56,7 @@ class Sample(NamedTuple):
     facts: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class ShardIndex:
+class ShardIndex(Outside):
     """One finished shard.
 
     Attributes:
@@ -79,8 +76,7 @@ class ShardIndex:
     left_out: list[list[str]]
 
 
-@dataclass(frozen=True)
-class SetIndex:
+class SetIndex(Outside):
     """A whole latent set; see the module for the files.
 
     Attributes:
@@ -96,7 +92,7 @@ class SetIndex:
     frames: int
     height: int
     width: int
-    fps: float
+    fps: int | float  # as it was given: written again, it is the same text
     latents: list[int]
     prompt_embeds: list[int]
     negative_prompt: str
@@ -104,7 +100,7 @@ class SetIndex:
     shards: list[ShardIndex]
     texts_stored: bool = True
     dtype: str = "bfloat16"
-    format: int = FORMAT
+    format: Literal[1]
 
     @property
     def sha256(self) -> str:
@@ -119,25 +115,17 @@ def read_index(folder: Path) -> SetIndex:
         UserError: the folder holds none, or one that this version cannot read.
     """
     path = folder / INDEX
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        if given["format"] != FORMAT:
-            raise ValueError(f"format {given['format']}")
-        return SetIndex(**{**given, "shards": [ShardIndex(**row) for row in given["shards"]]})
-    except OSError:
+    if not path.is_file():
         raise UserError(
             f"{folder} has no {INDEX}, so it is no finished latent set; make it with dfdbench data "
             "encode, or end one that was stopped with --resume"
-        ) from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path} is no index of this version ({type(error).__name__}: {error}); encode again"
-        ) from None
+        )
+    return read_json(path, SetIndex, "it is no index of this version, encode again")
 
 
 def write_index(path: Path, index: SetIndex | ShardIndex) -> None:
     """Write an index atomically, without spaces: it has numbers for every sample."""
-    write_text(path, json.dumps(dataclasses.asdict(index), ensure_ascii=False, allow_nan=False))
+    write_text(path, json.dumps(index.model_dump(), ensure_ascii=False, allow_nan=False))
 
 
 def pack(latents: Tensor, text: Tensor | str) -> bytes:
@@ -146,7 +134,7 @@ def pack(latents: Tensor, text: Tensor | str) -> bytes:
     if isinstance(text, str):
         tensors["prompt"] = torch.tensor([*text.encode()], dtype=torch.uint8)
     else:
-        used = text.ne(0).any(dim=1).nonzero()
+        used = text.ne(0).any(dim=1).nonzero()  # rows (of L) that are not all zero
         length = int(used[-1]) + 1 if len(used) else 0
         tensors["prompt_embeds"] = text[:length].to("cpu", torch.bfloat16).contiguous()
     return save(tensors)
@@ -163,21 +151,21 @@ def unpack(
         UserError: damaged, of another shape than the set's, or not finite; begins with `where`.
     """
     try:
-        tensors = load(data)
-        found = [tensors["latents"], tensors["prompt_embeds" if prompt_embeds else "prompt"]]
+        stored = load(data)
+        tensors = [stored["latents"], stored["prompt_embeds" if prompt_embeds else "prompt"]]
     except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{where} is damaged ({error}); encode or copy the shard again") from None
-    shape, text = list(found[0].shape), list(found[1].shape)
-    length, *width = prompt_embeds or text
+    shape, text = list(tensors[0].shape), list(tensors[1].shape)
+    length, *width = prompt_embeds or text  # the bytes of a prompt may be of any length
     if shape != latents or text[1:] != width or text[0] > length:
         raise UserError(
             f"{where} holds latents {shape} and text {text}, its set {latents} and at most "
             f"{prompt_embeds}; encode the set again"
         )
-    for name, tensor in zip(("latents", "text embeddings"), found, strict=True):
+    for name, tensor in zip(("latents", "text embeddings"), tensors, strict=True):
         if not torch.isfinite(tensor).all():
             raise UserError(f"{where} holds {name} that are not finite; encode the shard again")
-    return found
+    return tensors
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -193,18 +181,18 @@ def members(path: Path) -> dict[str, dict[str, Member]]:
     Raises:
         UserError: `path` is no whole tar file.
     """
-    found: dict[str, dict[str, Member]] = {}
+    by_key: dict[str, dict[str, Member]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
                 folder, slash, name = info.name.rpartition("/")
                 key, _, extension = name.partition(".")
                 if info.isfile() and key and extension:
-                    files = found.setdefault(folder + slash + key, {})
+                    files = by_key.setdefault(folder + slash + key, {})
                     files[extension.lower()] = Member(info.offset_data, info.size)
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{path}: not a whole tar file ({error}); copy it again") from None
-    return found
+    return by_key
 
 
 def read_member(path: Path, member: Member) -> bytes:
@@ -228,11 +216,18 @@ def write_shard(
                 _add(tar, f"{sample.key}.safetensors", pack(sample.latents, sample.text))
                 facts = json.dumps(dict(sample.facts), ensure_ascii=False)
                 _add(tar, f"{sample.key}.json", facts.encode())
-        found = {key: files["safetensors"] for key, files in members(temporary).items()}
-        offsets = [member.offset for member in found.values()]
-        sizes = [member.size for member in found.values()]
+        tensors = {key: files["safetensors"] for key, files in members(temporary).items()}
         digest, size = sha256_file(temporary), temporary.stat().st_size
-    return ShardIndex(path.name, digest, size, [*found], offsets, sizes, plan, [*left_out])
+    return ShardIndex(
+        name=path.name,
+        sha256=digest,
+        size=size,
+        keys=[*tensors],
+        offsets=[member.offset for member in tensors.values()],
+        sizes=[member.size for member in tensors.values()],
+        plan=plan,
+        left_out=[*left_out],
+    )
 
 
 def weights_of(folder: Path) -> str:

@@ -1,6 +1,6 @@
 """Stream latents to training: an endless, shuffled, stateless sequence of the samples of a set.
 
-Used by distill/data.py for every `data.source` that is a folder. Position p of the stream is sample
+Used by clips.py for every `data.source` that is a folder. Position p of the stream is sample
 i = p mod N of pass e = p div N, and pass e is, for S shards in windows of w:
 
     r = a permutation of the N samples,  π = a permutation of the S shards, both from (seed, e)
@@ -40,6 +40,16 @@ from dfdbench.utils.errors import UserError
 WINDOW = 8  # shards that are mixed with each other
 READERS = 4  # threads
 AHEAD = 32  # samples read before they are asked for, but two batches at least
+
+
+def stream_rows(order: Callable[[int], Tensor], size: int, start: int, count: int) -> Tensor:
+    """(count,) rows at the positions from `start` on; order(e) gives the `size` rows of pass e."""
+    pieces = []
+    while count > 0:  # a batch may reach into the next passes
+        number, offset = divmod(start, size)
+        pieces.append(order(number)[offset : offset + count])
+        start, count = start + len(pieces[-1]), count - len(pieces[-1])
+    return torch.cat(pieces)
 
 
 class _Read(NamedTuple):
@@ -90,13 +100,13 @@ class LatentSet:
                     f"{path} {state}, {INDEX} says {shard.size}; copy it again, or delete it and "
                     "encode with --resume"
                 )
-        counts = torch.tensor([len(shard.keys) for shard in self.index.shards])
-        self._shard_of = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        self._first = counts.cumsum(0) - counts
-        self._passes: dict[int, Tensor] = {}
-        self._last = -1
-        self._steps: dict[int, int] = {}
-        self._pending: dict[tuple[int, int], Future[_Read]] = {}
+        counts = torch.tensor([len(shard.keys) for shard in self.index.shards])  # (S,)
+        self._shard_of = torch.repeat_interleave(torch.arange(len(counts)), counts)  # (N,)
+        self._first = counts.cumsum(0) - counts  # (S,) number of each shard's first sample
+        self._passes: dict[int, Tensor] = {}  # e -> order(e), (N,)
+        self._last = -1  # furthest position that was asked for
+        self._steps: dict[int, int] = {}  # position mod period -> how far the next batch lay
+        self._pending: dict[tuple[int, int], Future[_Read]] = {}  # (start, count) being read
 
     def __len__(self) -> int:
         return len(self._shard_of)
@@ -147,12 +157,7 @@ class LatentSet:
 
     def rows(self, start: int, count: int) -> Tensor:
         """(count,) numbers of the samples at the positions from `start` on."""
-        parts = []
-        while count > 0:
-            pass_, offset = divmod(start, len(self))
-            parts.append(self._pass(pass_)[offset : offset + count])
-            start, count = start + len(parts[-1]), count - len(parts[-1])
-        return torch.cat(parts)
+        return stream_rows(self._pass, len(self), start, count)
 
     def batch(self, start: int, count: int) -> Batch:
         """The samples at positions `start` to `start + count`, float32 on the device.
@@ -163,6 +168,7 @@ class LatentSet:
         read = self._pending.pop((start, count), None) or self._submit(start, count)
         self._look_ahead(start, count)
         latents, text = read.result()
+        # bfloat16 crosses to the GPU, half the bytes; float32 is what losses compute in.
         latents = latents.to(self.device, non_blocking=True).float()
         return make_batch(latents, self._conditioning(text), self.conditioning_frames)
 
@@ -171,6 +177,7 @@ class LatentSet:
             if self.encode_prompt is None:
                 raise UserError(f"{self.folder} stores no text embeddings; encode it with --text")
             return self.encode_prompt(text)
+        # (B L' D) of this batch, padded with zeros to the family's (B L D).
         length, width = self.index.prompt_embeds
         embeds = torch.zeros(len(text), length, width, device=self.device)
         embeds[:, : text.shape[1]] = text.to(self.device, non_blocking=True)
@@ -179,9 +186,9 @@ class LatentSet:
     def _pass(self, number: int) -> Tensor:
         if number not in self._passes:
             generator = seeded("cpu", "order", self.seed, number)
-            rows = torch.randperm(len(self), generator=generator)
-            place = torch.randperm(len(self.index.shards), generator=generator)
-            window = place[self._shard_of[rows]] // self.window
+            rows = torch.randperm(len(self), generator=generator)  # (N,) r
+            place = torch.randperm(len(self.index.shards), generator=generator)  # (S,) π
+            window = place[self._shard_of[rows]] // self.window  # (N,) of each row of r
             # The neighbour stays: reading ahead crosses from one pass to the next and back.
             kept = {n: order for n, order in self._passes.items() if abs(n - number) == 1}
             self._passes = kept | {number: rows[window.argsort(stable=True)]}
@@ -189,7 +196,7 @@ class LatentSet:
 
     def _look_ahead(self, start: int, count: int) -> None:
         """Start reading what will be asked for next; forget what was not."""
-        if start > self._last:
+        if start > self._last:  # a probe looks back and says nothing of what comes next
             step = start - self._last
             if self._last >= 0 and step <= self.period:
                 self._steps[self._last % self.period] = step
@@ -226,6 +233,7 @@ class LatentSet:
             latents[i] = sample
         if self.encodes:
             return _Read(latents, [bytes(text.tolist()).decode() for _, text in samples])
+        # Padded to the longest prompt of the batch only: Wan's 512 rows are mostly zeros.
         longest, width = max(len(text) for _, text in samples), self.index.prompt_embeds[1]
         embeds = self._room(len(rows), longest, width)
         for i, (_, text) in enumerate(samples):
@@ -233,7 +241,7 @@ class LatentSet:
         return _Read(latents, embeds)
 
     def _room(self, *shape: int) -> Tensor:
-        pin = self.device.type == "cuda"
+        pin = self.device.type == "cuda"  # pageable memory would make the copy wait
         return torch.zeros(shape, dtype=torch.bfloat16, pin_memory=pin)
 
     def _sample(self, row: int) -> list[Tensor]:

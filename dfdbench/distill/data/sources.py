@@ -1,11 +1,10 @@
 """Which clips `data encode` is given, and how one becomes frames of the model's size and rate.
 
 Inputs are folders (videos with a caption in a .txt of the same name, at any depth), manifests (CSV
-or JSONL with path and prompt; see samples.py) and WebDataset tars (KEY.mp4 beside KEY.txt or
+or JSONL with path and prompt; see utils/manifest.py) and WebDataset tars (KEY.mp4 beside KEY.txt or
 KEY.json with "caption"). Used by encode.py.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,17 @@ from dfdbench.distill.data.format import Member, members, read_member
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.manifest import LISTINGS, VIDEO_SUFFIXES, collect
+from dfdbench.utils.reading import Open, parse_json, validate
 from dfdbench.utils.video import fit, read_video
 
 SLOWEST = 0.99  # of the wanted rate; below it frames would be shown twice
+CAPTION_REMEDY = 'write {"caption": "..."} beside the clip'
+
+
+class CaptionFile(Open):
+    """KEY.json beside the clip of a WebDataset; others may have more in it."""
+
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Source:
     Attributes:
         name: its input's name and its place in it; without the folders above.
         file: the video, or the tar that `video` lies in.
-        caption: file or member of the prompt; `prompt` where a manifest gives it.
+        caption: file or member of the prompt, JSON or plain; `prompt` where a manifest gives it.
     """
 
     name: str
@@ -57,17 +64,18 @@ class Source:
         Raises:
             UserError: there is none.
         """
-        text: Any = self.prompt
+        text = self.prompt or ""
         try:
             if isinstance(self.caption, Member):
                 text = read_member(self.file, self.caption).decode()
             elif self.caption is not None:
                 text = self.caption.read_text(encoding="utf-8")
-            if self.caption_is_json:
-                text = json.loads(text).get("caption")
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{self.name}: its caption cannot be read ({error})") from None
-        if not isinstance(text, str) or not text.strip():
+        if self.caption_is_json:
+            given = parse_json(text, self.name, CAPTION_REMEDY)
+            text = validate(CaptionFile, given, self.name, CAPTION_REMEDY).caption
+        if not text.strip():
             raise UserError(f"{self.name}: no caption; put one beside it")
         return text.strip()
 
@@ -99,38 +107,40 @@ def find_sources(path: Path) -> list[Source]:
     """
     listing = next((path / n for n in LISTINGS if (path / n).is_file()), path)
     if path.suffix == ".tar" and path.is_file():
-        found = _tar(path)
+        sources = _in_tar(path)
     elif listing.is_file():
         origin = path.resolve().name
-        found = [
+        sources = [
             Source(f"{origin}/{sample.path.name}", sample.path, prompt=sample.prompt)
             for sample in collect(listing, "", "data").samples
         ]
     elif path.is_dir():
-        files = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in VIDEO_SUFFIXES]
-        origin = path.resolve().name
-        found = [
-            Source(f"{origin}/{f.relative_to(path).as_posix()}", f, caption=f.with_suffix(".txt"))
-            for f in files
-        ]
+        sources = _in_folder(path)
     else:
         raise UserError(f"{path}: no such folder, manifest or tar; check the path")
-    if not found:
+    if not sources:
         raise UserError(f"{path}: no clips; expected {', '.join(VIDEO_SUFFIXES)}, each with a .txt")
-    return found
+    return sources
 
 
-def _tar(path: Path) -> list[Source]:
-    found = []
+def _in_folder(path: Path) -> list[Source]:
+    files = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in VIDEO_SUFFIXES]
+    origin = path.resolve().name
+    return [
+        Source(f"{origin}/{f.relative_to(path).as_posix()}", f, caption=f.with_suffix(".txt"))
+        for f in files
+    ]
+
+
+def _in_tar(path: Path) -> list[Source]:
+    sources = []
     for key, files in sorted(members(path).items()):
         video = next((e for e in files if f".{e}" in VIDEO_SUFFIXES), None)
-        if video is None:
-            continue
-        caption = files.get("txt") or files.get("json")
-        found.append(
-            Source(f"{path.name}/{key}.{video}", path, files[video], caption, "txt" not in files)
-        )
-    return found
+        if video is not None:
+            caption = files.get("txt") or files.get("json")
+            name, is_json = f"{path.name}/{key}.{video}", "txt" not in files
+            sources.append(Source(name, path, files[video], caption, is_json))
+    return sources
 
 
 def decode(source: Source, target: Target) -> Decoded:
@@ -178,6 +188,7 @@ def resample(total: int, fps: float, target: Target) -> np.ndarray:
         raise UserError(
             f"{fps:g} frames a second, {target.fps:g} are wanted; a lower --fps would take it"
         )
+    # Steps of at least one frame: a source a little too slow shows each of its frames once.
     chosen = np.floor(np.arange(target.frames) * max(fps / target.fps, 1.0) + 0.25).astype(int)
     if chosen[-1] >= total:
         raise UserError(

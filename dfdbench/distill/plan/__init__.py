@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 
-from dfdbench.distill.discriminator import tapped_blocks
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.parallel import rounds_each
 from dfdbench.distill.plan.memory import Setup, lines
-from dfdbench.distill.plan.passes import head_passes
 from dfdbench.distill.plan.trace import Shape
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.stages import first_stage_recipe, resolve
@@ -73,15 +71,12 @@ def setup_for(recipe: Recipe, gpus: int = 1) -> tuple[Recipe, Setup]:
     with blank_family(recipe.model, torch.bfloat16, "meta") as blank:
         family, d, data = blank.family, blank.family.defaults, recipe.data
         recipe = resolve(recipe, d)
-        method = get_method(recipe.method)
-        method.record(recipe, family)
+        get_method(recipe.method).record(recipe, family)
         size = (data.frames or d.frames, data.height or d.height, data.width or d.width)
         shape = Shape(family.latent_shape(*size), blank.text, family.conditioning_frames)
-        taps: tuple[int, ...] = ()
-        if method.uses_gan(recipe):
-            taps = tapped_blocks(recipe.gan, family.block_count(family.teacher))
+        blocks = family.block_count(family.teacher)
     rounds_each(recipe.optim.accumulate, recipe.optim.batch, gpus)
-    return recipe, Setup(recipe, recipe.model, shape, taps, gpus)
+    return recipe, Setup(recipe, recipe.model, shape, blocks, gpus)
 
 
 def flops(setup: Setup, student: bool) -> tuple[float, float]:
@@ -91,8 +86,7 @@ def flops(setup: Setup, student: bool) -> tuple[float, float]:
         cost = setup.cost(one)
         work += one.count * (cost.forward + cost.backward)
         again += one.count * setup.recomputed(one)
-    heads = setup.heads(student)[1]
-    work += head_passes(setup.recipe, student) * (heads.forward + heads.backward)
+    work += sum(count * (look.forward + look.backward) for count, look in setup.looks(student))
     return work, again
 
 
@@ -103,22 +97,22 @@ def _variants(setup: Setup) -> list[tuple[str, Setup]]:
         optim = dataclasses.replace(now.recipe.optim, **values)
         return dataclasses.replace(now, recipe=dataclasses.replace(now.recipe, optim=optim))
 
-    found, now = [], setup
+    variants, now = [], setup
     if not now.recipe.optim.gradient_checkpointing:
         now = changed(now, gradient_checkpointing=True)
-        found.append(("--set optim.gradient_checkpointing=true", now))
+        variants.append(("--set optim.gradient_checkpointing=true", now))
     if now.micro > 1:
         now = changed(now, accumulate=now.recipe.optim.batch)
-        found.append((f"--set optim.accumulate={now.recipe.optim.batch}", now))
+        variants.append((f"--set optim.accumulate={now.recipe.optim.batch}", now))
     for gpus in (2, 4, 8, 16, 32, 64):
         if gpus > setup.gpus and now.recipe.optim.accumulate % gpus == 0:
             now = dataclasses.replace(now, gpus=gpus)
-            found.append((f"{gpus} GPUs (torchrun --nproc-per-node {min(gpus, 8)})", now))
+            variants.append((f"{gpus} GPUs (torchrun --nproc-per-node {min(gpus, 8)})", now))
     if now.recipe.teacher.guidance_passes == "batched":
         teacher = dataclasses.replace(now.recipe.teacher, guidance_passes="sequential")
         now = dataclasses.replace(now, recipe=dataclasses.replace(now.recipe, teacher=teacher))
-        found.append(("--set teacher.guidance_passes=sequential", now))
-    return found
+        variants.append(("--set teacher.guidance_passes=sequential", now))
+    return variants
 
 
 def advice(setup: Setup, gpu: Gpu) -> list[str]:
@@ -169,7 +163,7 @@ def make_plan(
         "rounds_a_gpu": setup.rounds,
         "gradient_checkpointing": recipe.optim.gradient_checkpointing,
         "guidance_passes": recipe.teacher.guidance_passes,
-        "parameters": {"network": n.parameters, "heads": setup.heads(False)[0]},
+        "parameters": {"network": n.parameters, "heads": setup.head_parameters},
         "memory_bytes": {**memory, "total": sum(memory.values())},
         "fits": not advice(setup, gpu),
         "advice": advice(setup, gpu),

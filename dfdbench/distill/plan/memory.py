@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dfdbench.distill.plan.measure import Cost
-from dfdbench.distill.plan.passes import Passes, critic_passes, head_passes, student_passes
+from dfdbench.distill.plan.recording import Passes, Step, record
 from dfdbench.distill.plan.trace import NetworkCost, Shape, trace, trace_heads
 from dfdbench.distill.sections import Recipe
 
@@ -19,12 +19,12 @@ FLOAT32 = 4
 
 @dataclass(frozen=True)
 class Setup:
-    """A recipe on a machine. taps: blocks that a GAN looks at, () without one. gpus: processes."""
+    """A recipe on a machine. blocks: of the transformer. gpus: processes."""
 
     recipe: Recipe
     model: str
     shape: Shape
-    taps: tuple[int, ...]
+    blocks: int
     gpus: int = 1
 
     @property
@@ -49,18 +49,36 @@ class Setup:
         tapped = one.gradient.startswith("features")
         return trace(self.model, self.shape, trained, frozen, tapped)
 
-    def heads(self, student: bool) -> tuple[int, Cost]:
-        """The discriminator's parameters, and what one look costs in a step."""
-        if not self.taps:
-            return 0, Cost(0, 0, 0, 0)
-        teacher = self.recipe.gan.features == "teacher"
+    @cached_property
+    def steps(self) -> dict[bool, Step]:
+        """What a student step (True) and one of the fake score (False) run, by the method."""
+        return {
+            student: record(self.recipe, self.shape, self.blocks, student)
+            for student in (True, False)
+        }
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Blocks that a GAN looks at, () without one."""
+        return self.steps[True].taps
+
+    @property
+    def head_parameters(self) -> int:
+        """Of the discriminator."""
+        return self._look(True, True)[0] if self.taps else 0
+
+    def looks(self, student: bool) -> list[tuple[float, Cost]]:
+        """How often the discriminator looks at a clip in a step, and what one such look costs."""
+        looks = self.steps[student].looks
+        return [(count, self._look(*grads)[1]) for grads, count in looks.items()]
+
+    def _look(self, weights: bool, features: bool) -> tuple[int, Cost]:
         n = self.trained
-        return trace_heads(len(self.taps), n.tokens, n.width, not student, student or not teacher)
+        return trace_heads(len(self.taps), n.tokens, n.width, weights, features)
 
     def passes(self, student: bool) -> list[Passes]:
         """Of one step."""
-        make = student_passes if student else critic_passes
-        return make(self.recipe, bool(self.taps))
+        return self.steps[student].passes
 
     def cost(self, one: Passes) -> Cost:
         """Of one pass over one clip; forward only where nothing is kept."""
@@ -119,16 +137,15 @@ class Setup:
 def step_bytes(setup: Setup, student: bool) -> tuple[int, int]:
     """Bytes kept for the backward pass of a step, and the most needed for a moment."""
     passes = setup.passes(student)
-    looks = head_passes(setup.recipe, student)
     kept = sum(round(p.count) * setup.kept(p) for p in passes)
-    kept += looks * setup.micro * setup.heads(student)[1].kept
+    kept += sum(round(count) * setup.micro * look.kept for count, look in setup.looks(student))
     return kept, max(setup.working(p) for p in passes)
 
 
 def lines(setup: Setup) -> dict[str, int]:
     """Bytes of one GPU by what they are for; their sum is the most that a step holds."""
     recipe, n, cut = setup.recipe, setup.trained, setup.gpus
-    heads = setup.heads(False)[0]
+    heads = setup.head_parameters
     teacher = trace(setup.model, setup.shape, False, True)
     trainable = 2 * n.parameters + heads
     steps: Sequence[tuple[int, int]] = [step_bytes(setup, student) for student in (True, False)]

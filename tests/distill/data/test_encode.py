@@ -149,7 +149,7 @@ def test_workers_and_parts_change_no_byte(whole, clips, tiny_checkpoint, tmp_pat
     parts = [
         encoder.encode(
             [clips], str(tiny_checkpoint), tmp_path / "parts", shard_size=2, workers=1,
-            part=Shard(i, 2),
+            shard=Shard(i, 2),
         )
         for i in (1, 2)
     ]  # fmt: skip
@@ -298,6 +298,38 @@ def test_a_full_disk_is_one_line_and_takes_the_half_shard_away(
 def test_an_input_without_clips_is_refused(tmp_path, make, words):
     with pytest.raises(UserError, match=words):
         find_sources(make(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"{", r"not JSON \(.*\)"),
+        (b"[]", "not a valid dictionary"),
+        (b'{"text": "a ball"}', "lacks 'caption'"),
+        (b'{"caption": 3, "fps": 8}', r"caption: not a valid string \(is 3\)"),
+        (b'{"caption": " "}', "no caption"),
+        (b"\xff", "its caption cannot be read"),
+    ],
+)
+def test_a_caption_that_is_none_is_one_line_that_names_the_clip(tmp_path, text, words):
+    with tarfile.open(tmp_path / "some.tar", "w") as tar:
+        for name, data in (("a.mp4", b""), ("a.json", text)):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    (source,) = find_sources(tmp_path / "some.tar")
+    with pytest.raises(UserError, match=rf"some\.tar/a\.mp4: {words}") as caught:
+        source.read_prompt()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_index_of_a_shard_is_one_line(tmp_path):
+    job = encoder._Job(tmp_path, 0, [], {})
+    job.index.write_text('{"name": "a.tar"}')
+    with pytest.raises(
+        UserError, match=r"shard-00000\.json: lacks 'sha256'; delete it and its tar"
+    ):
+        job.finished()
 
 
 def test_a_cut_tar_is_refused(clips, tmp_path):

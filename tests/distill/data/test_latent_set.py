@@ -1,6 +1,5 @@
 """The streaming loader: what it gives, in which order, and what it refuses."""
 
-import dataclasses
 import io
 import json
 import os
@@ -129,14 +128,15 @@ def rewritten(folder, target, key, change):
                 new.addfile(info, io.BytesIO(data))
         found = [files["safetensors"] for files in members(target / shard.name).values()]
         shards.append(
-            dataclasses.replace(
-                shard,
-                size=(target / shard.name).stat().st_size,
-                offsets=[m.offset for m in found],
-                sizes=[m.size for m in found],
+            shard.model_copy(
+                update={
+                    "size": (target / shard.name).stat().st_size,
+                    "offsets": [m.offset for m in found],
+                    "sizes": [m.size for m in found],
+                }
             )
         )
-    write_index(target / INDEX, dataclasses.replace(index, shards=shards))
+    write_index(target / INDEX, index.model_copy(update={"shards": shards}))
     return target
 
 
@@ -181,8 +181,30 @@ def test_a_folder_without_an_index_and_one_of_another_version_are_refused(folder
         LatentSet(tmp_path, seed=0)
     index = json.loads((folder / INDEX).read_text())
     (tmp_path / INDEX).write_text(json.dumps({**index, "format": 99}))
-    with pytest.raises(UserError, match="index of this version"):
+    with pytest.raises(UserError, match=r"index\.json: format: not 1 \(is 99\)"):
         LatentSet(tmp_path, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"samples": "many"}, "samples: not a valid integer"),
+        ({"shard": []}, "unknown field 'shard'"),
+        ({"shards": [{"name": "a.tar"}]}, r"lacks 'shards\.0\.sha256'"),
+    ],
+)
+def test_a_broken_index_is_one_line_that_names_file_and_field(folder, tmp_path, change, words):
+    index = json.loads((folder / INDEX).read_text())
+    (tmp_path / INDEX).write_text(json.dumps({**index, **change}))
+    with pytest.raises(UserError, match=rf"index\.json: {words}.*encode again"):
+        read_index(tmp_path)
+
+
+def test_an_index_is_written_as_it_was_read(folder, tmp_path):
+    text = (folder / INDEX).read_text().replace('"fps": 8.0', '"fps": 8')
+    (tmp_path / INDEX).write_text(text)
+    write_index(tmp_path / "again.json", read_index(tmp_path))
+    assert (tmp_path / "again.json").read_text() == text
 
 
 def test_the_hash_of_a_set_depends_on_samples_and_their_order_only(folder, samples, tmp_path):

@@ -1,0 +1,224 @@
+"""Which networks a step runs how often: the method itself, recorded on clips without storage.
+
+Used by the training plan. The networks of a real training (`build_networks`) are stand-ins here:
+each notes its passes and gives tensors of the right shape on torch's meta device. What lies on the
+CPU, such as the student's and the teacher's grids, keeps its values. Random choices are averaged
+exactly: the method runs under every outcome of them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dfdbench.distill.loop import build_networks
+from dfdbench.distill.methods import get_method
+from dfdbench.distill.parallel import Group
+from dfdbench.distill.plan.trace import Shape
+from dfdbench.distill.sections import Recipe, Schedule
+from dfdbench.distill.streams import Draw, Stream
+from dfdbench.models.conditioning import Conditioning
+
+T = TypeVar("T")
+META = torch.device("meta")
+Outcome = dict[str, tuple[int, Fraction]]  # name of a choice -> its value and the probability
+Gradient = Literal["none", "weights", "input", "features", "features_input"]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes of one network in a step, each over one clip.
+
+    gradient: "none"; "weights", kept until the backward pass; "input", the same through a network
+    that is not trained itself; "features" and "features_input" are these two for a GAN, whose
+    gradients begin at the last tapped block. count: a mean over random choices. together: clips at
+    a time for each clip of the batch (2 where both branches of guidance are one batch).
+    """
+
+    network: Literal["student", "fake_score", "teacher"]
+    gradient: Gradient
+    count: float
+    together: int = 1
+
+
+class Step(NamedTuple):
+    """What one step runs for each clip of its batch.
+
+    looks: (whether gradients go to the discriminator's heads, and to the features they look at) ->
+    how often. taps: blocks that they look at, () without a GAN.
+    """
+
+    passes: list[Passes]
+    looks: dict[tuple[bool, bool], float]
+    taps: tuple[int, ...]
+
+
+class _StandIn(nn.Module):
+    """In the place of a transformer; one weight, so that it can be trained or frozen."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__()
+        self.name = name
+        self.weight = nn.Parameter(torch.empty(0, device=META))
+
+
+class _Pass:
+    """One call of a network; its backward pass says where gradients went."""
+
+    def __init__(self, network: str, rows: int) -> None:
+        self.network, self.rows = network, rows
+        self.gradient: Gradient = "none"
+
+
+class _Run(torch.autograd.Function):
+    """v̂, shaped as x_t (B C T H W), and `taps` hidden states (B 1 1) of a pass that is noted."""
+
+    @staticmethod
+    def forward(ctx: Any, noted: _Pass, weight: Tensor, x_t: Tensor, taps: int) -> Any:
+        ctx.noted, ctx.shape = noted, x_t.shape
+        ctx.set_materialize_grads(False)  # None for what the loss does not depend on
+        return torch.empty_like(x_t), *(x_t.new_empty(len(x_t), 1, 1) for _ in range(taps))
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor | None, *hidden: Tensor | None) -> Any:  # type: ignore[override]
+        trained = ctx.needs_input_grad[1]
+        if v is not None:
+            ctx.noted.gradient = "weights" if trained else "input"
+        elif any(gradient is not None for gradient in hidden):
+            ctx.noted.gradient = "features" if trained else "features_input"
+        else:
+            return None, None, None, None
+        return None, torch.empty(0, device=META), torch.empty(ctx.shape, device=META), None
+
+
+class _Family:
+    """Keeps what methods and `build_networks` ask of a ModelFamily; notes passes in their order."""
+
+    def __init__(self, block_count: int, conditioning_frames: int) -> None:
+        self.conditioning_frames = conditioning_frames
+        self.teacher = _StandIn("teacher").requires_grad_(False)
+        self.block_count = lambda module: block_count
+        self.noted: list[_Pass] = []
+
+    def new_module(self) -> _StandIn:
+        return _StandIn()
+
+    def save_memory(self, module: nn.Module) -> None:
+        """Which passes are run again does not depend on the method."""
+
+    def feature_width(self, module: nn.Module) -> int:
+        return 1
+
+    def predict(
+        self, module: _StandIn, x_t: Tensor, t: Tensor, conditioning: Conditioning
+    ) -> Tensor:
+        return self.predict_with_features(module, x_t, t, conditioning, ())[0]
+
+    def predict_with_features(
+        self,
+        module: _StandIn,
+        x_t: Tensor,
+        t: Tensor,
+        conditioning: Conditioning,
+        blocks: Sequence[int],
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        self.noted.append(_Pass(module.name, len(x_t)))
+        v, *hidden = _Run.apply(self.noted[-1], module.weight, x_t, len(blocks))
+        return v, hidden
+
+
+class _Choices(Stream):
+    """Draws without values, but for a step's choices: as `outcome` says, else the first possible.
+
+    others: outcomes that are left to try.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(0, 0, 0, META)
+        self.outcome = outcome
+        self.others: list[Outcome] = []
+
+    def normal(self, name: str, like: Tensor) -> Tensor:
+        return torch.empty(like.shape, device=META)
+
+    def integers(self, name: str, high: int, count: int) -> Tensor:
+        return torch.empty(count, dtype=torch.long, device=META)
+
+    def score_draw(self, like: Tensor, schedule: Schedule) -> Draw:
+        return Draw(torch.empty(len(like), device=META), self.normal("", like))
+
+    def integer(self, name: str, high: int) -> int:
+        return self._choose(name, [Fraction(1, high)] * high)
+
+    def bernoulli(self, name: str, p: float) -> bool:
+        return bool(self._choose(name, [1 - Fraction(p), Fraction(p)]))
+
+    def _choose(self, name: str, probabilities: Sequence[Fraction]) -> int:
+        if name not in self.outcome:
+            first, *rest = [(value, p) for value, p in enumerate(probabilities) if p > 0]
+            self.others += [{**self.outcome, name: other} for other in rest]
+            self.outcome[name] = first
+        return self.outcome[name][0]
+
+
+def every_outcome(run: Callable[[Stream], T]) -> Iterator[tuple[Fraction, T]]:
+    """Probability and result of `run` under each outcome of the choices that it draws."""
+    waiting: list[Outcome] = [{}]
+    while waiting:
+        stream = _Choices(waiting.pop(0))
+        result = run(stream)
+        yield prod((p for _, p in stream.outcome.values()), start=Fraction(1)), result
+        waiting += stream.others
+
+
+def record(recipe: Recipe, shape: Shape, block_count: int, student: bool) -> Step:
+    """The passes of a student step, or of one of the fake score and the discriminator.
+
+    Args:
+        block_count: of the model's transformer.
+
+    Raises:
+        UserError: the recipe taps blocks that the model does not have.
+    """
+    batch = shape.batch(1, META)
+    family: Any = _Family(block_count, shape.conditioning_frames)
+    method = get_method(recipe.method)
+    nets: Any = build_networks(recipe, family, method, None, Group(), batch.conditioning)
+    nets.student.name, nets.fake_score.name = "student", "fake_score"
+    looks: list[tuple[bool, bool]] = []
+    if nets.heads is not None:
+        nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
+        nets.heads.to(META).register_forward_hook(
+            lambda heads, inputs, _: looks.append(_look(heads, *inputs))
+        )
+    loss = method.student_loss if student else method.fake_score_loss
+
+    @torch.enable_grad()
+    def run(rng: Stream) -> tuple[list[_Pass], list[tuple[bool, bool]]]:
+        family.noted, looks[:] = [], []
+        loss(batch, nets, recipe, rng).loss.backward()
+        return family.noted, [*looks]
+
+    passes: dict[tuple[Any, ...], Fraction] = defaultdict(Fraction)
+    looked: dict[tuple[bool, bool], Fraction] = defaultdict(Fraction)
+    for probability, (noted, looks_taken) in every_outcome(run):
+        for one in noted:
+            passes[one.network, one.gradient, one.rows] += probability * one.rows
+        for look in looks_taken:
+            looked[look] += probability
+    return Step(
+        [Passes(name, kept, float(count), rows) for (name, kept, rows), count in passes.items()],
+        {look: float(count) for look, count in looked.items()},
+        nets.blocks,
+    )
+
+
+def _look(heads: nn.Module, features: Sequence[Tensor]) -> tuple[bool, bool]:
+    """Whether gradients go to the weights and to the features of a look that was taken."""
+    trained = any(weight.requires_grad for weight in heads.parameters())
+    return torch.is_grad_enabled() and trained, features[0].requires_grad
