@@ -110,7 +110,7 @@ def _published_faults(entry: Published) -> Iterator[str]:
     if entry.id not in rows:
         yield "no such row in the paper's tables (dfdbench/published.csv)"
         return
-    known = as_entry(rows[entry.id] | {"sha256": entry.sha256}, "published.csv")
+    known = Published.model_validate(rows[entry.id] | {"sha256": entry.sha256})
     for key in ("name", "method", "source"):
         if getattr(entry, key) != getattr(known, key):
             yield f"{key} is {getattr(entry, key)}, published.csv has {getattr(known, key)}"
