@@ -49,10 +49,12 @@ def add_run(folder: Path, arm: str, training_seed: int | None, suite: str = "toy
     """A run whose scores scatter about SATURATION and ENTROPY; clips exist for the first prompt."""
     trained = training_seed is not None
     info = {
-        "arm": arm, "method": arm.split("_")[0], "training_seed": training_seed,
+        "arm": arm, "method": arm.removesuffix("_control"), "training_seed": training_seed,
         "student_updates": 100 + (training_seed or 0) if trained else 0,
         "wall_seconds": 60.0 if trained else 0.0, "model": "toy-t2v",
     }  # fmt: skip
+    if arm in ("dfd", "dmd2_control"):
+        info["parent"] = {"arm": "dmd2"}
     run = Run.create(folder, info)
     if trained:
         write_log(run, training_seed)

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from dfdbench.cli.study import load_study
 from dfdbench.models.registry import resolve_folder
+from dfdbench.report.collect import RunRecord
+from dfdbench.report.pairs import usual_pairs
 from dfdbench.report.summary import COST
 from dfdbench.utils.run import weights_sha256
 
@@ -45,6 +48,19 @@ def test_summary_holds_every_arm_with_intervals_over_three_training_seeds(folder
         for metric, value in metrics.items():
             if metric not in ("training_seeds", *COST):
                 assert value["low"] <= value["mean"] <= value["high"] and value["n"] > 0, metric
+
+
+@pytest.mark.parametrize(
+    ("folder", "study"),
+    [("toy", "toy/main"), ("toy-i2v", "toy-i2v/main"), ("toy/questions", "toy/questions")],
+)
+def test_runs_and_study_still_ask_for_the_comparisons_that_are_committed(folder, study):
+    runs = [RunRecord(Path(n), i["arm"], 0, i) for n, i in load(folder, "runs.json").items()]
+    usual = usual_pairs([run.arm for run in runs], runs)
+    named = [(arm.name, arm.against) for arm in load_study(study).arms if arm.against]
+    assert [f"{a} - {b}" for a, b in dict.fromkeys([*usual, *named])] == list(
+        load(folder, "deltas.json")
+    )
 
 
 def test_every_arm_of_image_to_video_keeps_the_first_frame():

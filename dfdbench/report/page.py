@@ -1,26 +1,33 @@
 """`dfdbench report`: from runs, stores and manifests to one folder that a person reads.
 
-Writes index.html (self-contained), report.md, table.{md,csv,tex}, summary.json, deltas.{json,md},
-runs.json (the run.json of every run: recipe, hashes, versions), provenance.json (decoder, weights
-and versions behind the scores), pooled.json (values against a reference) and figures/*.{png,svg};
-for a suite of VBench also vbench.{json,tex}, with `--paper` also paper_table.{md,csv,tex}. Used by
-cli.py, study.py; gathers with collect.py, computes with summary.py, draws with tables.py,
-vbench.py, paper.py and figures.py.
+Writes index.html (self-contained) and report.md, the same sections twice; table.{md,csv,tex},
+summary.json, deltas.{json,md}, runs.json (the run.json of every run: recipe, hashes, versions),
+provenance.json (decoder, weights and versions behind the scores), pooled.json (values against a
+reference) and figures/*.{png,svg}; for a suite of VBench also vbench.{json,tex}, with `--paper`
+also paper_table.{md,csv,tex}. Used by cli; gathers with collect.py, computes with summary.py, draws
+with tables.py, vbench.py, paper.py and figures.py, writes with sections.py.
 """
 
-import base64
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
-from typing import NamedTuple
 
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Plot
 
 from dfdbench import __version__
-from dfdbench.report import curves, figures, html, paper, tables, vbench
+from dfdbench.report import curves, figures, paper, tables, vbench
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected, collect
+from dfdbench.report.sections import (
+    Figure,
+    Lines,
+    Page,
+    Section,
+    html_page,
+    markdown_page,
+    markdown_sections,
+)
 from dfdbench.report.summary import Delta, Summary, compare, deltas_json, summarise, summary_json
+from dfdbench.report.table import Table, latex, markdown, of_texts
 from dfdbench.utils.files import write_json, write_text
 from dfdbench.utils.progress import track
 
@@ -31,17 +38,10 @@ NOTE = (
 )
 
 
-class Picture(NamedTuple):
-    """A figure that was drawn: file name without suffix, caption."""
-
-    name: str
-    caption: str
-
-
-def draw(collected: Collected, summary: Summary, folder: Path, prompt: str | None) -> list[Picture]:
-    """Draw every figure whose data are there into `folder`; returns those, in reading order."""
+def draw(collected: Collected, summary: Summary, out: Path, prompt: str | None) -> list[Figure]:
+    """Draw every figure whose data are there into `out`/figures; returns those, in order."""
     runs = collected.runs
-    plans: tuple[tuple[str, str, Callable[[], Figure | None]], ...] = (
+    plans: tuple[tuple[str, str, Callable[[], Plot | None]], ...] = (
         (
             "seed-grid",
             "The same prompt and seeds in every arm.",
@@ -70,15 +70,16 @@ def draw(collected: Collected, summary: Summary, folder: Path, prompt: str | Non
     )
     drawn = []
     for name, caption, plan in track(plans, "drawing figures"):
-        figure = plan()
-        if figure is not None:
-            figures.save(figure, folder, name)
-            drawn.append(Picture(name, caption))
+        plot = plan()
+        if plot is not None:
+            figures.save(plot, out / "figures", name)
+            link = f"figures/{name}.png"
+            drawn.append(Figure(out / link, link, caption))
     return drawn
 
 
-def run_rows(collected: Collected) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the table of runs: where the numbers come from."""
+def run_table(collected: Collected) -> Table:
+    """The runs, where the numbers come from."""
     head = ["arm", "run", "training seed", "student updates", "wall time", "model"]
     rows = []
     order = ordered(run.arm for run in collected.runs)
@@ -94,7 +95,7 @@ def run_rows(collected: Collected) -> tuple[list[str], list[list[str]]]:
                 str(run.info.get("model", "—")),
             ]
         )
-    return head, rows
+    return of_texts(head, rows)
 
 
 def introduction(collected: Collected) -> str:
@@ -108,85 +109,31 @@ def introduction(collected: Collected) -> str:
     )
 
 
-def markdown_page(
+def page_of(
     collected: Collected,
     summary: Summary,
     deltas: Sequence[Delta],
-    pictures: Sequence[Picture],
-    section: vbench.Section | None = None,
-) -> str:
-    """report.md; its pictures are links into figures/."""
-    parts = [f"# dfdbench report\n\n{introduction(collected)}\n", f"## Scores\n\n{NOTE}\n"]
-    parts.append(tables.markdown(summary))
-    if section:
-        parts.append(f"## VBench\n\n{vbench.heading(section)} {vbench.NOTE}\n")
-        parts.append(tables.marked_table(*vbench.table(section)))
-    parts += [f"![{p.caption}](figures/{p.name}.png)\n\n{p.caption}\n" for p in pictures]
+    drawn: Sequence[Figure],
+    of_vbench: vbench.Results | None = None,
+) -> Page:
+    """The sections of a report that have something to show."""
+    sections = [Section("Scores", [NOTE, tables.main_table(summary)])]
+    if of_vbench:
+        note = f"{vbench.heading(of_vbench)} {vbench.NOTE}"
+        sections.append(Section("VBench", [note, vbench.table(of_vbench)]))
+    if drawn:
+        sections.append(Section("Pictures", drawn))
     if deltas:
-        parts.append("## Differences\n\n" + tables.delta_markdown(deltas))
-    if len(collected.pooled):
-        parts.append("## Against the reference\n\n" + tables.pooled_markdown(collected.pooled))
+        sections.append(Section("Differences", [tables.DELTA_NOTE]))
+        sections += tables.delta_sections(deltas)
+    pooled = [block for t in tables.pooled_tables(collected.pooled) for block in (t.title, t)]
+    if pooled:
+        sections.append(Section("Against the reference", pooled))
     if collected.runs:
-        parts.append("## Runs\n\n" + tables.markdown_table(*run_rows(collected)))
+        sections.append(Section("Runs", [run_table(collected)]))
     if collected.skipped:
-        parts.append("## Left out\n\n" + "".join(f"- {line}\n" for line in collected.skipped))
-    return "\n".join(parts)
-
-
-def _unmarked(rows: Sequence[Sequence[str]]) -> list[list[tuple[str, bool]]]:
-    return [[(text, False) for text in row] for row in rows]
-
-
-def html_page(
-    collected: Collected,
-    summary: Summary,
-    deltas: Sequence[Delta],
-    pictures: Sequence[Picture],
-    folder: Path,
-    section: vbench.Section | None = None,
-) -> str:
-    """index.html with the PNGs of `folder` inside it; every text from outside is escaped."""
-    labels = looks(summary)
-    head = ["metric", *(labels[arm].label for arm in summary)]
-    rows = [
-        [(f"{metric} {tables.arrow(metric)}", False), *row]
-        for metric, row in tables.table_rows(summary)
-    ]
-    parts = [
-        "<h1>dfdbench report</h1>",
-        f'<p class="note">{escape(introduction(collected))}</p>',
-        f'<h2>Scores</h2><p class="note">{escape(NOTE)}</p>',
-        html.table(head, rows),
-    ]
-    if section:
-        note = escape(f"{vbench.heading(section)} {vbench.NOTE}")
-        parts.append(f'<h2>VBench</h2><p class="note">{note}</p>')
-        parts.append(html.table(*vbench.table(section)))
-    parts.append("<h2>Pictures</h2>" if pictures else "")
-    for picture in pictures:
-        data = base64.b64encode((folder / f"{picture.name}.png").read_bytes()).decode()
-        caption = escape(picture.caption)
-        parts.append(
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-    if deltas:
-        parts.append(f'<h2>Differences</h2><p class="note">{escape(tables.DELTA_NOTE)}</p>')
-    for title, group in tables.delta_groups(deltas):
-        body = [[delta.metric, *tables.delta_text(delta)] for delta in group]
-        parts.append(f"<h3>{escape(title)}</h3>" + html.table(tables.DELTA_HEAD, _unmarked(body)))
-    if len(collected.pooled):
-        parts.append("<h2>Against the reference</h2>")
-    for table in tables.pooled_rows(collected.pooled):
-        parts.append(f'<p class="note">{escape(table.caption)}</p>')
-        parts.append(html.table(table.head, table.rows))
-    if collected.runs:
-        head, body = run_rows(collected)
-        parts.append("<h2>Runs</h2>" + html.table(head, _unmarked(body)))
-    if collected.skipped:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in collected.skipped)
-        parts.append(f"<h2>Left out</h2><ul>{lines}</ul>")
-    return html.document("dfdbench report", parts)
+        sections.append(Section("Left out", [Lines(collected.skipped)]))
+    return Page("dfdbench report", [introduction(collected)], sections)
 
 
 def report(
@@ -213,29 +160,30 @@ def report(
     collected = collect(sources, suite)
     summary = summarise(collected)
     scores = vbench.scores_of(collected.vbench, collected.chosen)
-    section = vbench.section(collected, scores)
-    frames = (
-        f" (conditions {section.suite.conditions})" if section and section.suite.conditions else ""
-    )
-    beside = paper.paper_tables(summary, paper_setting, collected.suite + frames, scores)
+    of_vbench = vbench.results_of(collected, scores)
+    conditions = of_vbench.suite.conditions if of_vbench else ""
+    named = f"{collected.suite} (conditions {conditions})" if conditions else collected.suite
+    beside = paper.paper_tables(summary, paper_setting, named, scores)
     deltas = compare(collected, summary, against)
     out = Path(out)
-    pictures = draw(collected, summary, out / "figures", prompt)
+    drawn = draw(collected, summary, out, prompt)
     write_json(out / "summary.json", summary_json(collected, summary))
     write_json(out / "deltas.json", deltas_json(deltas))
     write_json(out / "runs.json", {run.path.name: run.info for run in collected.runs})
     write_json(out / "provenance.json", collected.provenance)
     write_json(out / "pooled.json", collected.pooled.to_dict("records"))
-    write_text(out / "deltas.md", tables.delta_markdown(deltas))
-    write_text(out / "table.md", tables.markdown(summary))
-    write_text(out / "table.tex", tables.latex(summary))
+    table = tables.main_table(summary)
+    write_text(out / "table.md", markdown(table))
+    write_text(out / "table.tex", latex(table, "mean and 95 % interval, best student in bold"))
     write_text(out / "table.csv", tables.long_csv(summary))
-    shown = (collected, summary, deltas, pictures)
-    write_text(out / "report.md", markdown_page(*shown, section))
-    write_text(out / "index.html", html_page(*shown, out / "figures", section))
-    if section:
-        write_json(out / "vbench.json", vbench.as_json(section))
-        write_text(out / "vbench.tex", vbench.latex(section))
+    comparisons = markdown_sections(tables.delta_sections(deltas))
+    write_text(out / "deltas.md", f"{tables.DELTA_NOTE}\n\n{comparisons}")
+    page = page_of(collected, summary, deltas, drawn, of_vbench)
+    write_text(out / "report.md", markdown_page(page))
+    write_text(out / "index.html", html_page(page))
+    if of_vbench:
+        write_json(out / "vbench.json", vbench.as_json(of_vbench))
+        write_text(out / "vbench.tex", vbench.latex(of_vbench))
     if beside:
         write_text(out / "paper_table.md", "\n".join(map(paper.markdown, beside)))
         write_text(out / "paper_table.tex", "\n".join(map(paper.latex, beside)))

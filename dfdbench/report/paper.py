@@ -7,19 +7,19 @@ numbers; measured values by the same backend; and measured values by other backe
 compared between rows only. VBench's columns are VBench's own scores (report/vbench.py).
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.generate.suites.dimensions import DIMENSIONS
-from dfdbench.report import tex
 from dfdbench.report.arms import looks
 from dfdbench.report.published import DIRECTION, of_setting, settings
+from dfdbench.report.sections import Page, Section, markdown_page
 from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import Summary
-from dfdbench.report.tables import ARROWS, cell, markdown_table
+from dfdbench.report.table import Cell, Table, escape_latex, to_csv
+from dfdbench.report.table import latex as latex_table
+from dfdbench.report.tables import ARROWS, cell
 from dfdbench.report.vbench import Scores
 from dfdbench.utils.errors import UserError
 
@@ -62,27 +62,23 @@ AVERAGED = (
 )  # fmt: skip
 """The paper's average is the plain mean of those of these columns that its table has."""
 
-
 ALL = "all"
 
 
-class Cell(NamedTuple):
-    """A number as shown ("" for none), and in full with the limits and prompts of its interval."""
+class Number(NamedTuple):
+    """A cell of a block; in full, the value and the limits and prompts of its interval if any."""
 
-    text: str = ""
-    value: float | str = ""
-    low: float | str = ""
-    high: float | str = ""
-    n: int | str = ""
+    cell: Cell = Cell("")
+    values: tuple[float | str, ...] = ()
 
 
 class Block(NamedTuple):
-    """A table with one header. columns: metric names; rows: method -> a cell per column."""
+    """A table with one header. columns: metric names; rows: method -> a number per column."""
 
     title: str
     kind: str
     columns: list[str]
-    rows: dict[str, list[Cell]]
+    rows: dict[str, list[Number]]
 
 
 class PaperTable(NamedTuple):
@@ -105,18 +101,15 @@ def paper_tables(
         return []
     if setting != ALL:
         return [paper_table(summary, setting, suite, scores)]
-    found = [
-        paper_table(summary, name, suite, scores)
-        for name in settings()
-        if any(row.method in summary for row in of_setting(name))
-    ]
-    if not found:
-        methods = dict.fromkeys(row.method for name in settings() for row in of_setting(name))
+    methods = {name: dict.fromkeys(row.method for row in of_setting(name)) for name in settings()}
+    chosen = [name for name, of_name in methods.items() if not of_name.keys().isdisjoint(summary)]
+    if not chosen:
+        every = dict.fromkeys(method for of_name in methods.values() for method in of_name)
         raise UserError(
             f"--paper all: the sources hold no method of the paper's tables "
-            f"({', '.join(methods)}); they hold {', '.join(summary)}"
+            f"({', '.join(every)}); they hold {', '.join(summary)}"
         )
-    return found
+    return [paper_table(summary, name, suite, scores) for name in chosen]
 
 
 def paper_table(summary: Summary, setting: str, suite: str, scores: Scores) -> PaperTable:
@@ -128,40 +121,41 @@ def paper_table(summary: Summary, setting: str, suite: str, scores: Scores) -> P
     Raises:
         UserError: an unknown setting, or none of its methods in `summary`.
     """
-    known = of_setting(setting)
-    methods = list(dict.fromkeys(row.method for row in known))
-    columns = list(dict.fromkeys(row.metric for row in known))
+    printed = of_setting(setting)
+    methods = list(dict.fromkeys(row.method for row in printed))
+    columns = list(dict.fromkeys(row.metric for row in printed))
     if not set(methods) & set(summary):
         raise UserError(
             f"--paper {setting}: the sources hold none of its methods ({', '.join(methods)}); "
             f"they hold {', '.join(summary)}"
         )
-    texts = {(row.method, row.metric): row.text for row in known}
-    printed = {
-        m: [Cell(t, t) if (t := texts.get((m, c))) else Cell() for c in columns] for m in methods
+    texts = {(row.method, row.metric): row.text for row in printed}
+    published = {
+        m: [Number(Cell(t), (t,)) if (t := texts.get((m, c))) else Number() for c in columns]
+        for m in methods
     }
-    other = [
-        name
-        for column in columns
-        for name in OTHER_BACKENDS.get(column, ())
-        if any(name in summary.get(m, {}) for m in methods)
-    ]
-    digits = len(known[0].text.partition(".")[2])
+    digits = len(printed[0].text.partition(".")[2])
     names = _same_backend(summary, methods, columns)
     same = {
         m: [_measured(summary.get(m, {}), scores.get(m, {}), n, columns, digits) for n in names]
         for m in methods
     }
-    where = f"{known[0].source}, Table {known[0].table}"
+    where = f"{printed[0].source}, Table {printed[0].table}"
     blocks = [
-        Block(f"Published ({where})", "published", columns, printed),
+        Block(f"Published ({where})", "published", columns, published),
         Block(f"Measured here, suite {suite}, same backends", "measured", names, same),
     ]
-    if other:
+    stand_ins = [name for column in columns for name in OTHER_BACKENDS.get(column, ())]
+    if other := _present(summary, methods, stand_ins):
         title = f"Measured here, suite {suite}, other backends (not comparable with the paper)"
-        rows = {m: [_cell(summary.get(m, {}).get(n)) for n in other] for m in methods}
+        rows = {m: [_number(summary.get(m, {}).get(n)) for n in other] for m in methods}
         blocks.append(Block(title, "measured", other, rows))
     return PaperTable(setting, blocks, _notes(methods, columns, scores))
+
+
+def _present(summary: Summary, methods: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of the metrics `names` that any of the methods has."""
+    return [name for name in names if any(name in summary.get(m, {}) for m in methods)]
 
 
 def _same_backend(summary: Summary, methods: Sequence[str], columns: Sequence[str]) -> list[str]:
@@ -172,8 +166,7 @@ def _same_backend(summary: Summary, methods: Sequence[str], columns: Sequence[st
     names: list[str] = []
     for column in columns:
         ours = SAME_BACKEND.get(column, (column,))
-        found = [name for name in ours if any(name in summary.get(m, {}) for m in methods)]
-        names += found or ours[:1]
+        names += _present(summary, methods, ours) or ours[:1]
     return names
 
 
@@ -183,17 +176,20 @@ def _measured(
     name: str,
     columns: Sequence[str],
     digits: int,
-) -> Cell:
-    """A cell of the comparable block; VBench's scores with as many digits as were printed."""
+) -> Number:
+    """A number of the comparable block; VBench's scores with as many digits as were printed."""
     if name == AVERAGE:
         parts, expected = _averaged(scores, columns)
         if len(parts) < expected:
-            return Cell(f"({len(parts)} of {expected})") if parts else Cell()
-        mean = sum(parts) / expected
-        return Cell(f"{mean:.{digits}f}", mean)
-    if name in DIMENSIONS:
-        return Cell(f"{scores[name]:.{digits}f}", scores[name]) if name in scores else Cell()
-    return _cell(intervals.get(name))
+            return Number(Cell(f"({len(parts)} of {expected})")) if parts else Number()
+        score = sum(parts) / expected
+    elif name not in DIMENSIONS:
+        return _number(intervals.get(name))
+    elif name in scores:
+        score = scores[name]
+    else:
+        return Number()
+    return Number(Cell(f"{score:.{digits}f}"), (score,))
 
 
 def _averaged(scores: Mapping[str, float], columns: Sequence[str]) -> tuple[list[float], int]:
@@ -202,8 +198,8 @@ def _averaged(scores: Mapping[str, float], columns: Sequence[str]) -> tuple[list
     return [scores[column] for column in expected if column in scores], len(expected)
 
 
-def _cell(interval: Interval | None) -> Cell:
-    return Cell() if interval is None else Cell(cell(interval), *interval[:4])
+def _number(interval: Interval | None) -> Number:
+    return Number() if interval is None else Number(cell(interval), interval[:4])
 
 
 def _notes(methods: Sequence[str], columns: Sequence[str], scores: Scores) -> list[str]:
@@ -226,55 +222,45 @@ def _notes(methods: Sequence[str], columns: Sequence[str], scores: Scores) -> li
     return notes
 
 
-def _head(block: Block) -> list[str]:
-    known = all_metrics()
-    arrows = [
-        ARROWS[known[name].direction if name in known else DIRECTION] for name in block.columns
+def _table(block: Block) -> Table:
+    metrics = all_metrics()
+    directions = [metrics[n].direction if n in metrics else DIRECTION for n in block.columns]
+    names = [f"{n} {ARROWS[d]}" for n, d in zip(block.columns, directions, strict=True)]
+    rows = [
+        [Cell(looks([method])[method].label), *(number.cell for number in numbers)]
+        for method, numbers in block.rows.items()
     ]
-    return ["method", *(f"{n} {a}" for n, a in zip(block.columns, arrows, strict=True))]
-
-
-def _rows(block: Block) -> list[list[str]]:
-    return [
-        [looks([method])[method].label, *(cell.text for cell in cells)]
-        for method, cells in block.rows.items()
-    ]
+    return Table(["method", *names], rows, block.title)
 
 
 def markdown(table: PaperTable) -> str:
-    """paper_table.md: a table per block."""
-    parts = [f"# {table.setting}\n"]
-    for block in table.blocks:
-        parts += [f"## {block.title}\n", markdown_table(_head(block), _rows(block))]
-    return "\n".join([*parts, *(f"{note}\n" for note in table.notes)])
+    """paper_table.md: a table per block, then the notes."""
+    sections = [Section(block.title, [_table(block)]) for block in table.blocks]
+    sections[-1] = sections[-1]._replace(blocks=[*sections[-1].blocks, *table.notes])
+    return markdown_page(Page(table.setting, [], sections))
 
 
 def latex(table: PaperTable) -> str:
     """paper_table.tex: the blocks one above the other; needs booktabs and graphicx."""
     parts = [r"\begingroup\small\setlength{\tabcolsep}{3pt}"]
     for block in table.blocks:
-        first, *names = _head(block)
-        head = [tex.escape(first), *map(tex.upright, names)]
-        rows = [[tex.escape(label), *map(tex.stacked, cells)] for label, *cells in _rows(block)]
-        title = (
-            rf"\par\medskip\noindent\textit{{{tex.escape(block.title)}}}\par\nopagebreak\noindent"
-        )
-        parts.append(title + "\n" + tex.table(head, rows, block.title))
-    notes = " ".join(tex.escape(note) for note in table.notes)
+        title = escape_latex(block.title)
+        parts.append(rf"\par\medskip\noindent\textit{{{title}}}\par\nopagebreak\noindent")
+        parts.append(latex_table(_table(block), block.title, narrow=True))
+    notes = " ".join(map(escape_latex, table.notes))
     parts.append(rf"\par\medskip\noindent{{\footnotesize {notes}\par}}\endgroup")
     return "\n".join(parts) + "\n"
 
 
 def long_csv(tables: Sequence[PaperTable]) -> str:
     """paper_table.csv: a row per number, full precision where it was measured."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["setting", "kind", "block", "method", "metric", "value", "low", "high", "n"])
-    for table in tables:
-        for block in table.blocks:
-            for method, cells in block.rows.items():
-                for name, found in zip(block.columns, cells, strict=True):
-                    if found.value != "":
-                        start = (table.setting, block.kind, block.title, method, name)
-                        writer.writerow([*start, *found[1:]])
-    return out.getvalue()
+    head = ["setting", "kind", "block", "method", "metric", "value", "low", "high", "n"]
+    rows = [
+        (table.setting, block.kind, block.title, method, name, *(*number.values, "", "", "")[:4])
+        for table in tables
+        for block in table.blocks
+        for method, numbers in block.rows.items()
+        for name, number in zip(block.columns, numbers, strict=True)
+        if number.values
+    ]
+    return to_csv(head, rows)

@@ -4,67 +4,55 @@ Used by report/paper.py (beside measured values, never in one column with them) 
 (entries of kind "published"). Nothing here was measured by this project.
 """
 
-import csv
-import re
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
+
+from pydantic import Field
 
 from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.reading import Outside, read_csv
 
 FILE = Path(__file__).parent / "published.csv"
-COLUMNS = ["source", "table", "setting", "method", "metric", "value"]
 DIRECTION = "higher"
 """Every column of these tables is better high: quality, diversity and camera spread."""
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 
-class Published(NamedTuple):
+
+class Published(Outside):
     """One printed number. text: as printed, with its trailing zeros."""
 
-    source: str
-    table: int
-    setting: str
-    method: str
-    metric: str
-    value: float
-    text: str
+    source: str = Field(pattern=r"^arXiv \d{4}\.\d{5}$")
+    table: int = Field(ge=1)
+    setting: Name
+    method: Name
+    metric: Name
+    text: str = Field(alias="value", pattern=r"^-?\d+(\.\d+)?$")
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        return float(self.text)
 
 
 def read(path: Path = FILE) -> tuple[Published, ...]:
     """The rows of a file like published.csv, in its order.
 
     Raises:
-        UserError: other columns, a malformed field, or a number given twice; names the line.
+        UserError: no rows, another column, a malformed field, or a number given twice; names the
+            line.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        lines = csv.DictReader(file)
-        if lines.fieldnames != COLUMNS:
-            raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
-        rows, seen = list[Published](), dict[tuple[str, str, str], int]()
-        for number, line in enumerate(lines, start=2):
-            row = _row(line, f"{path}:{number}")
-            key = (row.setting, row.method, row.metric)
-            if key in seen:
-                raise UserError(
-                    f"{path}:{number}: the number of line {seen[key]} again; remove one"
-                )
-            seen[key] = number
-            rows.append(row)
+    rows, seen = list[Published](), dict[tuple[str, str, str], int]()
+    for number, row in read_csv(path, Published, "write it like the shipped published.csv"):
+        key = (row.setting, row.method, row.metric)
+        if key in seen:
+            raise UserError(f"{path}:{number}: the number of line {seen[key]} again; remove one")
+        seen[key] = number
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path}: holds no numbers; write a row for each")
     return tuple(rows)
-
-
-def _row(line: dict[str, str | None], place: str) -> Published:
-    source, table, setting, method, metric, value = (line[name] or "" for name in COLUMNS)
-    if not re.fullmatch(r"arXiv \d{4}\.\d{5}", source):
-        raise UserError(f"{place}: source '{source}'; write it like arXiv 2606.18478")
-    if not re.fullmatch(r"[1-9]\d*", table):
-        raise UserError(f"{place}: table '{table}'; write the number of the paper's table")
-    for name in (setting, method, metric):
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_.]*", name):
-            raise UserError(f"{place}: name '{name}'; write it in small letters like t2v_wan")
-    if not re.fullmatch(r"-?\d+(\.\d+)?", value):
-        raise UserError(f"{place}: value '{value}'; write a plain number")
-    return Published(source, int(table), setting, method, metric, float(value), value)
 
 
 @cache

@@ -55,15 +55,13 @@ class Difference(NamedTuple):
     bca_high: float = float("nan")
 
 
-def cells(frame: pd.DataFrame) -> np.ndarray:
-    """Mean of `value` per prompt and training seed: float64 (P, S), NaN where there is none.
+def cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The clusters that every interval is over: mean of `value` per prompt and training seed.
 
     frame: columns prompt_id, value and, optionally, training_seed (missing counts as one seed).
+
+    Returns a row a prompt, a column a training seed, NaN where there is none.
     """
-    return _pivot(frame).to_numpy(dtype=float)
-
-
-def _pivot(frame: pd.DataFrame) -> pd.DataFrame:
     for column in ("prompt_id", "value"):
         if column not in frame:
             raise UserError(f"statistics need a column '{column}'; found {list(frame.columns)}")
@@ -89,7 +87,7 @@ def crossed_interval(
     Raises:
         UserError: no finite value in `frame`.
     """
-    return interval_of_cells(cells(frame), resamples, level, seed)
+    return interval_of_cells(cells(frame).to_numpy(), resamples, level, seed)
 
 
 def interval_of_cells(
@@ -203,7 +201,7 @@ def _widening(tables: Sequence[np.ndarray], spread: float, level: float) -> floa
         parts += own_parts
     if variance <= 0 or spread <= 0:
         return 1.0
-    freedom = variance**2 / sum(part**2 / df for part, df in parts)
+    freedom = variance**2 / sum(square**2 / df for square, df in parts)
     freedom = max(freedom, min(df for _, df in parts))
     quantile = (1 + level) / 2
     student = float(stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile))
@@ -243,7 +241,7 @@ def paired_difference(
     Raises:
         UserError: no prompt (and training seed) in common.
     """
-    left, right = _pivot(a), _pivot(b)
+    left, right = cells(a), cells(b)
     prompts = left.index.intersection(right.index)
     left, right = left.loc[prompts], right.loc[prompts]
     seeds = left.columns.intersection(right.columns)
@@ -279,7 +277,7 @@ def unpaired_difference(
     Raises:
         UserError: no finite value in one of them.
     """
-    tables = [cells(frame) for frame in (a, b)]
+    tables = [cells(frame).to_numpy() for frame in (a, b)]
     means = [_mean(table) for table in tables]
     left, right = (np.nanmean(table, axis=1) for table in tables)
     mean, n = means[0] - means[1], min(len(left), len(right))

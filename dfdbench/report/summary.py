@@ -15,6 +15,7 @@ import pandas as pd
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.arms import REFERENCES
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected
+from dfdbench.report.pairs import usual_pairs
 from dfdbench.report.statistics import (
     Interval,
     crossed_interval,
@@ -26,15 +27,6 @@ from dfdbench.utils.errors import UserError, unknown_name
 
 Summary = dict[str, dict[str, Interval]]
 """arm → metric → Interval."""
-
-PAIRS = (
-    ("dmd2", "teacher"),
-    ("dfd", "dmd2_control"),
-    ("dfd", "dmd2"),
-    ("dp_dmd", "dmd2"),
-    ("dp_dmd", "teacher"),
-)
-"""The comparisons of every report, first minus second; those whose arms are present are made."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,7 @@ def best_of(means: Mapping[str, float], direction: str, aim: float | None = None
 def compare(
     collected: Collected, summary: Summary, against: Sequence[tuple[str, str]] = ()
 ) -> list[Delta]:
-    """Differences for each of PAIRS and `against` (first minus second).
+    """Differences for each pair of `usual_pairs` and `against` (first minus second).
 
     Paired over prompts; unpaired where the two arms have no prompt in common, as with a folder of
     other clips. Holm's correction is over the metrics of one comparison.
@@ -151,7 +143,8 @@ def compare(
             raise unknown_name("arm", arm, collected.arms)
     deltas: list[Delta] = []
     reference = reference_arm(collected.arms)
-    for a, b in dict.fromkeys((*PAIRS, *against)):
+    usual = usual_pairs(collected.arms, collected.runs)
+    for a, b in dict.fromkeys((*usual, *against)):
         rows = []
         for metric in (m for m in summary.get(a, {}) if m in summary.get(b, {})):
             left, right = (scores_of(collected.values, arm, metric) for arm in (a, b))

@@ -15,10 +15,11 @@ from dfdbench.evaluate.vbench.protocol import part
 from dfdbench.evaluate.vbench.totals import PROTOCOLS, Total, dimension_scores, totals
 from dfdbench.generate.suites.base import Suite
 from dfdbench.generate.suites.dimensions import DIMENSIONS
-from dfdbench.report import tex
 from dfdbench.report.arms import REFERENCES, looks, ordered
 from dfdbench.report.collect import Collected
 from dfdbench.report.summary import best_of
+from dfdbench.report.table import Cell, Table, escape_latex
+from dfdbench.report.table import latex as latex_table
 
 Scores = dict[str, dict[str, float]]
 """arm → dimension → VBench's score, 0 to 1."""
@@ -35,7 +36,7 @@ NOTE = (
 )
 
 
-class Section(NamedTuple):
+class Results(NamedTuple):
     """What the report says about VBench.
 
     totals: arm → its totals. lacking: arm → dimension → "37/360" where it has clips for part of
@@ -57,69 +58,67 @@ def scores_of(values: pd.DataFrame, suite: Suite | None = None) -> Scores:
     """
     prompts = dimensions_of(suite.entries()) if suite else None
     filtered = suite is not None and suite.static_filter
-    found: dict[str, list[dict[str, float]]] = {}
+    of_runs: dict[str, list[dict[str, float]]] = {}
     for (arm, _), rows in values.groupby(["arm", "training_seed"]):
         scored = dimension_scores(rows.assign(method=str(arm)), prompts, filtered).dropna(
             subset="score"
         )
-        found.setdefault(str(arm), []).append(
-            dict(zip(scored["dimension"], scored["score"], strict=True))
-        )
+        of_run = dict(zip(scored["dimension"], scored["score"], strict=True))
+        of_runs.setdefault(str(arm), []).append(of_run)
     result: Scores = {}
-    for arm in ordered(found):
-        frame = pd.DataFrame(found[arm], columns=list(DIMENSIONS)).mean().dropna()
-        result[arm] = {str(name): float(score) for name, score in frame.items()}
+    for arm in ordered(of_runs):
+        means = pd.DataFrame(of_runs[arm], columns=list(DIMENSIONS)).mean().dropna()
+        result[arm] = {str(name): float(score) for name, score in means.items()}
     return result
 
 
-def section(collected: Collected, scores: Scores) -> Section | None:
+def results_of(collected: Collected, scores: Scores) -> Results | None:
     """The section; None where the suite is not of VBench."""
     suite = collected.chosen
     if suite is None or not suite.protocol:
         return None
     lacking = {
-        str(arm): {name: part for name in scores[str(arm)] if (part := _part(rows, suite, name))}
+        str(arm): {n: lack for n in scores[str(arm)] if (lack := _lack(rows, suite, n))}
         for arm, rows in collected.vbench.groupby("arm")
         if str(arm) in scores
     }
-    found = {arm: totals(of_arm, suite.protocol) for arm, of_arm in scores.items()}
-    return Section(suite, scores, found, lacking)
+    by_arm = {arm: totals(of_arm, suite.protocol) for arm, of_arm in scores.items()}
+    return Results(suite, scores, by_arm, lacking)
 
 
-def _part(values: pd.DataFrame, suite: Suite, dimension: str) -> str:
+def _lack(values: pd.DataFrame, suite: Suite, dimension: str) -> str:
     """`37/360` where an arm's runs lack clips of a dimension, else empty."""
     parts = [part(rows, suite, dimension) for _, rows in values.groupby("training_seed")]
-    found = sum(each.found for each in parts)
+    have = sum(each.found for each in parts)
     expected = sum(each.expected or each.found for each in parts)
-    return f"{found}/{expected}" if found < expected else ""
+    return f"{have}/{expected}" if have < expected else ""
 
 
-def heading(found: Section) -> str:
+def heading(results: Results) -> str:
     """One line: protocol, whose first frames, what a reader must know."""
-    suite = found.suite
-    parts = [f"Protocol {suite.protocol} of suite {suite.name}"]
-    parts += [f"conditions: {suite.conditions}"] if suite.conditions else []
-    return "; ".join([*parts, *suite.notes]).rstrip(".") + "."
+    suite = results.suite
+    facts = [f"Protocol {suite.protocol} of suite {suite.name}"]
+    facts += [f"conditions: {suite.conditions}"] if suite.conditions else []
+    return "; ".join([*facts, *suite.notes]).rstrip(".") + "."
 
 
-def table(found: Section) -> tuple[list[str], list[list[tuple[str, bool]]]]:
-    """Head and rows (text, is best): the dimensions, then the totals; a column an arm."""
-    labels = looks(found.scores)
-    head = ["dimension", *(labels[arm].label for arm in found.scores)]
-    known = PROTOCOLS[found.suite.protocol].dimensions
-    names = [n for n in DIMENSIONS if n in known or any(n in s for s in found.scores.values())]
+def table(results: Results) -> Table:
+    """The dimensions, then the totals; a column an arm, the best student's whole number bold."""
+    labels = looks(results.scores)
+    of_protocol = PROTOCOLS[results.suite.protocol].dimensions
+    scored = {name for scores in results.scores.values() for name in scores}
     rows = []
-    for name in names:
-        values = {arm: s[name] for arm, s in found.scores.items() if name in s}
-        parts = {arm: found.lacking[arm].get(name, "") for arm in values}
-        rows.append(_row(found, name, values, parts))
+    for name in (n for n in DIMENSIONS if n in of_protocol or n in scored):
+        values = {arm: s[name] for arm, s in results.scores.items() if name in s}
+        lacks = {arm: results.lacking[arm].get(name, "") for arm in values}
+        rows.append(_row(results, name, values, lacks))
     for key, name in NAMES.items():
-        of_key = {arm: of_arm[key] for arm, of_arm in found.totals.items() if key in of_arm}
+        of_key = {arm: of_arm[key] for arm, of_arm in results.totals.items() if key in of_arm}
         if of_key:
             means = {arm: total.value for arm, total in of_key.items()}
-            parts = {arm: _label(total, found.lacking[arm]) for arm, total in of_key.items()}
-            rows.append(_row(found, name, means, parts))
-    return head, rows
+            lacks = {arm: _label(total, results.lacking[arm]) for arm, total in of_key.items()}
+            rows.append(_row(results, name, means, lacks))
+    return Table(["dimension", *(labels[arm].label for arm in results.scores)], rows)
 
 
 def _label(total: Total, lacking: Mapping[str, str]) -> str:
@@ -127,44 +126,42 @@ def _label(total: Total, lacking: Mapping[str, str]) -> str:
 
 
 def _row(
-    found: Section, name: str, values: Mapping[str, float | None], parts: Mapping[str, str]
-) -> list[tuple[str, bool]]:
-    """A row of the table; the best student's whole number is marked."""
+    results: Results, name: str, values: Mapping[str, float | None], lacks: Mapping[str, str]
+) -> list[Cell]:
+    """A row of the table. lacks: arm → what its value is a part of, empty where it is whole."""
     whole = {
         arm: value
         for arm, value in values.items()
-        if value is not None and not parts[arm] and arm not in REFERENCES
+        if value is not None and not lacks[arm] and arm not in REFERENCES
     }
     best = best_of(whole, "higher")
-    cells = []
-    for arm in found.scores:
-        value, part = values.get(arm), parts.get(arm, "")
+    cells = [Cell(name)]
+    for arm in results.scores:
+        value, lack = values.get(arm), lacks.get(arm, "")
         text = "—" if value is None else f"{value:.4f}"
-        cells.append((f"{text} ({part})" if part else text, arm in best))
-    return [(name, False), *cells]
+        cells.append(Cell(f"{text} ({lack})" if lack else text, best=arm in best))
+    return cells
 
 
-def latex(found: Section) -> str:
+def latex(results: Results) -> str:
     """The table as LaTeX; needs booktabs and graphicx."""
-    head, rows = table(found)
-    cells = [
-        [rf"\textbf{{{tex.escape(text)}}}" if best else tex.escape(text) for text, best in row]
-        for row in rows
-    ]
-    body = tex.table([tex.escape(text) for text in head], cells, f"suite {found.suite.name}")
-    return body + rf"\par\smallskip\noindent{{\footnotesize {tex.escape(heading(found))}\par}}" "\n"
+    body = latex_table(table(results), f"suite {results.suite.name}")
+    return (
+        body + rf"\par\smallskip\noindent{{\footnotesize {escape_latex(heading(results))}\par}}"
+        "\n"
+    )
 
 
-def as_json(found: Section) -> dict[str, Any]:
+def as_json(results: Results) -> dict[str, Any]:
     """vbench.json: the section in full precision."""
-    suite = found.suite
+    suite = results.suite
     facts = {"suite": suite.name, "protocol": suite.protocol, "conditions": suite.conditions}
     arms = {
         arm: {
             "dimensions": scores,
-            "lacking": found.lacking[arm],
-            "totals": {name: total._asdict() for name, total in found.totals[arm].items()},
+            "lacking": results.lacking[arm],
+            "totals": {name: total._asdict() for name, total in results.totals[arm].items()},
         }
-        for arm, scores in found.scores.items()
+        for arm, scores in results.scores.items()
     }
     return facts | {"notes": list(suite.notes), "arms": arms}

@@ -112,9 +112,13 @@ def test_an_entry_says_where_its_numbers_come_from(made, runs):
         assert str(made) not in text and str(runs) not in text, path
 
 
+def of_prompt(*values: object) -> Cell:
+    return Cell(**dict(zip(Cell.model_fields, values, strict=True)))
+
+
 def test_evidence_is_the_mean_of_a_prompt_s_clips_with_their_number():
     cells = [
-        Cell("dfd", prompt, seed, "hue_entropy", 0.1 * i + seed, 8)
+        of_prompt("dfd", prompt, seed, "hue_entropy", 0.1 * i + seed, 8)
         for i, prompt in enumerate("abc")
         for seed in (0, 1)
     ]
@@ -125,11 +129,16 @@ def test_evidence_is_the_mean_of_a_prompt_s_clips_with_their_number():
 
 
 def test_evidence_comes_back_as_written(tmp_path):
-    cells = [Cell("a, b", "x", None, "m", 1 / 3, 2), Cell("a, b", 'q"', 3, "m", -2.0, 1)]
+    cells = [
+        of_prompt("a, b", "=x", None, "m", 1 / 3, 2),
+        of_prompt("a, b", 'q"', 3, "m", -2.0, 1),
+    ]
     (tmp_path / "e.csv").write_text(evidence_text(cells))
     again = read_evidence(tmp_path / "e.csv")
     assert again[0].value == pytest.approx(1 / 3, rel=1e-8)
-    assert [c._replace(value=0) for c in again] == [c._replace(value=0) for c in cells]
+    assert [c | {"value": 0} for c in map(dict, again)] == [
+        c | {"value": 0} for c in map(dict, cells)
+    ]
 
 
 def change(path: str, edit: Callable[[dict], object], rehash: bool = True):
@@ -220,8 +229,8 @@ ENTROPY = ("metrics", "hue_entropy")
         (change(DFD, set_to("lower", *ENTROPY, "direction")), "direction of hue_entropy is lower"),
         (change(DFD, set_to(99, *ENTROPY, "version")), "version of hue_entropy is 99"),
         (change(DFD, lambda e: e["metrics"].pop("hue_entropy")), "left out of it: hue_entropy"),
-        (change(DFD, lambda e: e.pop("provenance")), f"{DFD}: no provenance; an entry without"),
-        (change(DFD, set_to([], "provenance", "decoders")), "provenance without decoders"),
+        (change(DFD, lambda e: e.pop("provenance")), f"{DFD}: lacks 'provenance'"),
+        (change(DFD, set_to([], "provenance", "decoders")), f"{DFD}: provenance.decoders: "),
         (change(DFD, set_to([0], "provenance", "training_seeds")), "training seeds [0], its runs"),
         (change(DFD, set_to(5, "provenance", "prompts")), "5 prompts, its evidence has 4"),
         (change(DFD, set_to("/root/x", "provenance", "note")), "'/root/x' is a path of one"),
@@ -229,7 +238,7 @@ ENTROPY = ("metrics", "hue_entropy")
         (change(DFD, set_to("dmd2", "method")), "method is dmd2, its evidence is of dfd"),
         (change(DFD, set_to(2, "schema")), "schema 2, kind measured: this dfdbench reads"),
         (change(DFD, set_to("evidence/../x.csv", "evidence", "file")), "expected evidence/toy"),
-        (change(DFD, set_to("published", "kind")), f"{DFD}: no source; an entry without"),
+        (change(DFD, set_to("published", "kind")), f"{DFD}: lacks 'source'"),
         (swap_files, f"{DFD}: says that it is toy-t2v/dmd2"),
         (swap("method", DFD, DMD2), f"{DFD}: method is dmd2, its evidence is of dfd"),
         (swap("metrics", DFD, DMD2), f"{DMD2}: mean of hue_entropy is"),
@@ -237,13 +246,16 @@ ENTROPY = ("metrics", "hue_entropy")
         (digit_of_evidence, f"{DFD}: {EVIDENCE} is not the evidence that it was made from"),
         (digit_of_evidence_with_hashes, f"{DFD}: mean of saturation_mean is"),
         (text_of(EVIDENCE, "dfd,", "dmd2,"), "its evidence is of dfd, dmd2"),
-        (text_of(EVIDENCE, ",8\n", ",x\n"), f"{EVIDENCE}:2: not a cell"),
-        (lambda folder: (folder / EVIDENCE).unlink(), "dfd.csv: no such evidence"),
+        (text_of(EVIDENCE, ",8\n", ",x\n"), f"{EVIDENCE}:2: n: "),
+        (lambda folder: (folder / EVIDENCE).unlink(), "dfd.csv: cannot be read as CSV"),
         (lambda folder: (folder / DFD).unlink(), f"{EVIDENCE}: evidence of no entry"),
         (lambda folder: (folder / DFD).write_text("{"), f"{DFD}: "),
-        (lambda folder: (folder / DFD).write_text("[]"), "not an entry"),
-        (change(DFD, set_to(5, "metrics")), f"{DFD}: malformed"),
-        (change(PRINTED, lambda e: e.pop("source")), f"{PRINTED}: no source; an entry without"),
+        (lambda folder: (folder / DFD).write_text("[]"), f"{DFD}: not a valid dictionary"),
+        (change(DFD, set_to(5, "metrics")), f"{DFD}: metrics: not a valid dictionary"),
+        (change(DFD, set_to("0.5", *ENTROPY, "mean")), f"{DFD}: metrics.hue_entropy.mean: "),
+        (change(DFD, set_to("x", "provenance", "videos", "digest")), "provenance.videos.digest: "),
+        (text_of(EVIDENCE, ",8\n", ",0\n"), f"{EVIDENCE}:2: n: "),
+        (change(PRINTED, lambda e: e.pop("source")), f"{PRINTED}: lacks 'source'"),
         (
             change(PRINTED, set_to("0.129", "metrics", "clip_diversity_mean", "as_printed")),
             f"{PRINTED}: clip_diversity_mean is 0.129 (0.128), published.csv has 0.128 (0.128)",
@@ -276,7 +288,7 @@ def test_a_removed_hash_is_no_way_round(folder):
     entry = load(folder / DFD)
     del entry["sha256"]
     (folder / DFD).write_text(json.dumps(entry))
-    assert verify(folder).faults[0].startswith(f"{DFD}: no sha256")
+    assert verify(folder).faults[0].startswith(f"{DFD}: lacks 'sha256'")
 
 
 def test_best_is_marked_among_measured_students_only(made):
@@ -296,7 +308,7 @@ def test_versions_of_a_metric_never_share_a_row(folder):
     entry["metrics"]["saturation_mean"]["version"] = 2
     save(folder / DFD, entry)
     (measured, *_), *_ = (b.tables for b in boards(folder) if b.name == "toy-t2v")
-    rows = {row[0][0]: [text for text, _ in row[1:]] for row in measured.rows}
+    rows = {row[0].text: [cell.plain for cell in row[1:]] for row in measured.rows}
     dfd = measured.head.index("DFD") - 1
     assert rows["saturation_mean v1 ≈"][dfd] == "—" != rows["saturation_mean v2 ≈"][dfd]
     entries = next(b.entries for b in boards(folder) if b.name == "toy-t2v")

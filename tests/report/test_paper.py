@@ -13,6 +13,7 @@ from dfdbench.cli.app import app
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.report import paper, published
 from dfdbench.report.statistics import Interval
+from dfdbench.report.table import Cell
 from dfdbench.utils.errors import UserError
 
 COLUMNS = paper.AVERAGED[:5]
@@ -68,13 +69,15 @@ LINE = "arXiv 2606.18478,1,t2v,dfd,clip,0.5\n"
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("table,setting\n", "expected the columns source, table"),
+        ("table,setting\n", "holds no numbers"),
         (HEAD + LINE + LINE, ":3: the number of line 2 again"),
-        (HEAD + LINE.replace("0.5", "nan"), ":2: value 'nan'"),
-        (HEAD + LINE.replace("0.5", ""), ":2: value ''"),
-        (HEAD + LINE.replace(",1,", ",one,"), ":2: table 'one'"),
-        (HEAD + LINE.replace("arXiv 2606.18478", "somewhere"), ":2: source 'somewhere'"),
-        (HEAD + LINE.replace("dfd", "D F D"), ":2: name 'D F D'"),
+        ("table,setting\n1,t2v\n", ":2: lacks 'source'"),
+        (HEAD.strip() + ",extra\n" + LINE.strip() + ",1\n", ":2: unknown field 'extra'"),
+        (HEAD + LINE.replace("0.5", "nan"), ":2: value: .*is 'nan'"),
+        (HEAD + LINE.replace("0.5", ""), ":2: lacks 'value'"),
+        (HEAD + LINE.replace(",1,", ",one,"), ":2: table: .*is 'one'"),
+        (HEAD + LINE.replace("arXiv 2606.18478", "somewhere"), ":2: source: .*is 'somewhere'"),
+        (HEAD + LINE.replace("dfd", "D F D"), ":2: method: .*is 'D F D'"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_line(tmp_path, text, says):
@@ -157,7 +160,7 @@ def test_the_average_is_given_only_where_every_column_is_measured():
     assert "DFD 5 of 7" in wider.notes[-1]
     whole = {"dfd": full | {"i2v_subject": 0.2, "i2v_background": 0.5}}
     (_, same) = paper.paper_table(summary, "i2v_cosmos_vipe", "s", whole).blocks
-    assert same.rows["dfd"][-1] == paper.Cell("0.6000", pytest.approx(4.2 / 7))
+    assert same.rows["dfd"][-1] == (Cell("0.6000"), (pytest.approx(4.2 / 7),))
 
 
 ARMS = ("teacher", "dmd2", "dp_dmd", "dfd", "dfd_batch16", "dfd_batch128", "dfd_without_gan",
@@ -178,8 +181,8 @@ def test_all_tables_whose_methods_are_there_are_made_in_the_papers_order(tmp_pat
         empty = {
             (method, name)
             for method, cells in same.rows.items()
-            for name, cell in zip(same.columns, cells, strict=True)
-            if not cell.text
+            for name, number in zip(same.columns, cells, strict=True)
+            if not number.cell.text
         }
         diversity = {n for n in same.columns if n not in published_dimensions()} - {paper.AVERAGE}
         assert empty == {(m, n) for m in printed.rows for n in diversity}

@@ -6,19 +6,29 @@ import pandas as pd
 import pytest
 from tex_document import check
 
-from dfdbench.report import tex
 from dfdbench.report.arms import KNOWN, looks, ordered
+from dfdbench.report.sections import markdown_sections
 from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import Delta, best_arms, deltas_json, reference_arm, within_range
+from dfdbench.report.table import (
+    MISSING,
+    Cell,
+    Table,
+    escape_latex,
+    from_csv,
+    latex,
+    markdown,
+    of_texts,
+    to_csv,
+    to_html,
+)
 from dfdbench.report.tables import (
     cell,
-    delta_markdown,
-    latex,
+    delta_sections,
     long_csv,
-    markdown,
+    main_table,
     number,
-    pooled_markdown,
-    pooled_rows,
+    pooled_tables,
 )
 
 
@@ -65,7 +75,7 @@ def test_a_tie_marks_both():
 
 
 def test_markdown_marks_the_best_and_shows_missing_as_missing():
-    lines = markdown(SUMMARY).splitlines()
+    lines = markdown(main_table(SUMMARY)).splitlines()
     assert lines[0] == "| metric | real clips | DMD2 | DFD | DP-DMD |"
     entropy = next(line for line in lines if line.startswith("| hue_entropy ↑"))
     assert "**0.800 [0.700, 0.900]**" in entropy and entropy.endswith("| — |")
@@ -73,7 +83,7 @@ def test_markdown_marks_the_best_and_shows_missing_as_missing():
 
 
 def test_latex_escapes_names_and_keeps_columns():
-    text = latex(SUMMARY)
+    text = latex(main_table(SUMMARY), "")
     assert r"hue\_entropy" in text and "hue_entropy" not in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 3 and all(row.count("&") == 4 for row in rows)
@@ -83,14 +93,16 @@ def test_latex_escapes_names_and_keeps_columns():
 @pytest.mark.parametrize("arms", [4, 12])
 def test_latex_compiles_and_fits_the_line_with_many_arms_of_any_name(tmp_path, arms):
     many = {f'{i}%&#$~^\\\\{{}}<>_é≈|"[*': SUMMARY["dfd"] for i in range(arms)}
-    check("\\noindent\n" + latex({**SUMMARY, "[x]": SUMMARY["dfd"], **many}), tmp_path)
+    check(
+        "\\noindent\n" + latex(main_table({**SUMMARY, "[x]": SUMMARY["dfd"], **many}), ""), tmp_path
+    )
 
 
 def test_latex_shows_the_signs_it_escapes():
-    assert tex.escape("a_b 5 % ↑") == r"a\_b 5 \% $\uparrow$"
-    assert tex.escape("\\x{") == r"\textbackslash{}x\{"
-    assert tex.escape("é — 日") == "e --- ?"
-    assert tex.table(["[a]"], [["*"]], "").count("{}") == 2  # no option of the line before
+    assert escape_latex("a_b 5 % ↑") == r"a\_b 5 \% $\uparrow$"
+    assert escape_latex("\\x{") == r"\textbackslash{}x\{"
+    assert escape_latex("é — 日") == "e --- ?"
+    assert latex(of_texts(["[a]"], [["*"]]), "").count("{}") == 2  # no option of the line before
 
 
 def pooled(reference: str, **values: float) -> list[dict]:
@@ -108,20 +120,40 @@ def test_pooled_values_have_a_table_per_reference_and_the_best_by_their_directio
         teacher__effnet_lite2_frechet=1.0, dfd__effnet_lite2_recall=0.4,
         dmd2__effnet_lite2_recall=0.6,
     ) + pooled("clips|x", dfd__effnet_lite2_recall=0.1)  # fmt: skip
-    first, second = pooled_rows(pd.DataFrame(rows))
-    assert first.caption.startswith("Pooled over prompts, against clips|x; clips: DFD 96")
+    first, second = pooled_tables(pd.DataFrame(rows))
+    assert first.title.startswith("Pooled over prompts, against clips|x; clips: DFD 96")
     assert second.head == ["metric", "teacher", "DMD2", "DFD"]
     assert second.rows == [
-        [("effnet_lite2_recall ↑", False), ("—", False), ("0.600", True), ("0.400", False)],
-        [("effnet_lite2_frechet ↓", False), ("1.000", False), ("3.000", False), ("2.000", True)],
+        [Cell("effnet_lite2_recall ↑"), MISSING, Cell("0.600", best=True), Cell("0.400")],
+        [Cell("effnet_lite2_frechet ↓"), Cell("1.000"), Cell("3.000"), Cell("2.000", best=True)],
     ]
-    text = pooled_markdown(pd.DataFrame(rows))
-    assert "| effnet_lite2_frechet ↓ | 1.000 | 3.000 | **2.000** |" in text
-    assert text.count("against real clips; clips: teacher 96, DMD2 96, DFD 96.") == 1
+    assert "| effnet_lite2_frechet ↓ | 1.000 | 3.000 | **2.000** |" in markdown(second)
+    assert second.title.endswith("against real clips; clips: teacher 96, DMD2 96, DFD 96.")
 
 
 def test_a_bar_in_a_name_does_not_end_a_markdown_cell():
-    assert markdown({"a|b": SUMMARY["dfd"]}).splitlines()[0] == r"| metric | a\|b |"
+    assert markdown(main_table({"a|b": SUMMARY["dfd"]})).splitlines()[0] == r"| metric | a\|b |"
+
+
+HOSTILE = "<img src=x>|*a*`b`\\\n[c](d)\u2028# e"
+
+
+def test_no_name_is_markup_in_markdown_or_html_nor_ends_its_line():
+    table = Table([HOSTILE], [[Cell(HOSTILE, HOSTILE, True)]])
+    lines = markdown(table).splitlines()
+    shown = r"&lt;img src=x&gt;\|\*a\*\`b\`\\ [c]\(d) # e"
+    assert lines == [f"| {shown} |", "|---|", f"| **{shown} {shown}** |"]
+    assert "<img" not in to_html(table) and '<td class="best">&lt;img' in to_html(table)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-x", "@a", "\t=1", "'=1", "'s", "plain", "-"])
+def test_a_text_that_a_spreadsheet_would_run_is_text_and_comes_back(text):
+    (_, (field,)) = csv.reader(io.StringIO(to_csv(["name"], [[text]])))
+    assert field.startswith(("'", "plain")) and from_csv(field) == text
+
+
+def test_numbers_in_csv_stay_numbers():
+    assert to_csv(["x"], [[-0.5, "-0.128", None, 1e-9]]) == "x\n-0.5,-0.128,,1e-09\n"
 
 
 def test_csv_has_full_precision_and_no_row_for_a_missing_value():
@@ -131,9 +163,9 @@ def test_csv_has_full_precision_and_no_row_for_a_missing_value():
 
 
 def test_one_prompt_has_no_interval():
-    assert cell(Interval(0.5, math.nan, math.nan, 1)) == "0.500"
-    assert cell(None) == "—"
-    assert cell(Interval(43.21, 40.0, 45.99, 3)) == "43.2 [40.0, 46.0]"
+    assert cell(Interval(0.5, math.nan, math.nan, 1)).plain == "0.500"
+    assert cell(None).plain == "—"
+    assert cell(Interval(43.21, 40.0, 45.99, 3)).plain == "43.2 [40.0, 46.0]"
     assert number(-0.0314) == "-0.031" and number(-0.0001) == "0.000"
 
 
@@ -149,7 +181,7 @@ def test_intervals_stay_within_what_a_metric_can_be():
 def test_deltas_say_whether_the_interval_excludes_zero_and_what_came_closer():
     up = Delta("dfd", "dmd2", "hue_entropy", 0.4, 0.3, 0.5, 0.001, 0.002, 12, 2.0, 0.4)
     flat = Delta("dfd", "dmd2", "saturation_mean", 0.0, -0.1, 0.1, 0.9, 0.9, 12, math.nan, None)
-    text = delta_markdown([up, flat])
+    text = markdown_sections(delta_sections([up, flat]))
     assert "### DFD − DMD2" in text
     assert (
         "| hue_entropy | +0.400 [+0.300, +0.500] | 0.0010 | 0.0020 | excludes 0 | closer |" in text
@@ -160,7 +192,7 @@ def test_deltas_say_whether_the_interval_excludes_zero_and_what_came_closer():
 
 def test_unpaired_differences_are_said_to_be_so():
     d = Delta("dfd", "real", "hue_entropy", 0.4, 0.3, 0.5, 0.1, 0.1, 12, 2.0, 0.4, paired=False)
-    assert "### DFD − real clips (their prompts differ)" in delta_markdown([d])
+    assert "### DFD − real clips (their prompts differ)" in markdown_sections(delta_sections([d]))
     assert deltas_json([d])["dfd - real"]["hue_entropy"]["paired"] is False
 
 

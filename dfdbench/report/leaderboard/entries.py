@@ -7,37 +7,160 @@ Means and intervals are computed from the evidence as written, by `measure`, so 
 it again. Used by sources.py (makes entries), render.py and verify.py (read them).
 """
 
-import csv
 import hashlib
-import io
 import json
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal
 
 import pandas as pd
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.statistics import crossed_interval
 from dfdbench.report.summary import within_range
+from dfdbench.report.table import from_csv, to_csv
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import write_json, write_text
+from dfdbench.utils.reading import Open, Outside, read_csv, read_json, validate
 
 SCHEMA = 1
-Entry = dict[str, Any]
+REMEDY = "add the entry again"
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[Text, BeforeValidator(from_csv)]
+Direction = Literal["higher", "lower", "nearest_reference"]
 
 
-class Cell(NamedTuple):
+class Cell(Outside):
     """Mean of `n` clips of one prompt and training seed (None: nothing was trained)."""
 
-    arm: str
-    prompt: str
-    training_seed: int | None
-    metric: str
+    arm: Name
+    prompt: Name
+    training_seed: int | None = None
+    metric: Name
     value: float
+    n: int = Field(ge=1)
+
+
+class Part(Open):
+    """Base of an entry and its parts: a number is a number, fields of others are kept."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Score(Part):
+    """A measured metric: mean over n prompts and its 95 % interval, None for one prompt."""
+
+    mean: float
+    low: float | None
+    high: float | None
     n: int
+    version: int
+    direction: Direction
+
+
+class Printed(Part):
+    """A number of a paper; as_printed keeps its trailing zeros."""
+
+    value: float
+    as_printed: str
+    direction: Direction
+
+
+class Suite(Part):
+    """The suite that was scored."""
+
+    name: str
+    version: str | None
+
+
+class Videos(Part):
+    """The clips behind an entry: their number, SHA-256 of their sorted hashes."""
+
+    count: int = Field(ge=1)
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Family(Part):
+    """A family of metrics: which of them the entry has."""
+
+    metrics: list[str]
+
+
+class TrainingRun(Part):
+    """What an entry keeps of run.json."""
+
+    training_seed: int | None = None
+    student_updates_total: int | None = None
+    wall_seconds_total: float | None = None
+
+
+class Provenance(Part):
+    """Where a measured entry comes from. Plain stores have no runs and no training seeds."""
+
+    dfdbench: Text
+    commit: str | None
+    code_sha256: Text
+    created: Text
+    decoders: list[str] = Field(min_length=1)
+    families: dict[str, Family] = Field(min_length=1)
+    videos: Videos
+    prompts: int = Field(ge=1)
+    training_seeds: list[int]
+    runs: list[TrainingRun]
+
+
+class Evidence(Part):
+    """The file with the cells, below the folder of leaderboards, and its hash."""
+
+    file: str
+    sha256: str
+
+
+class Source(Part):
+    """The table of a paper that a published entry is a row of."""
+
+    paper: str
+    table: int
+    setting: str
+
+
+class Common(Part):
+    """What every entry has."""
+
+    schema_number: Literal[1] = Field(alias="schema")
+    board: Text
+    id: Text
+    name: Text
+    method: Text
+    sha256: Text
+
+
+class Measured(Common):
+    """A method measured by dfdbench."""
+
+    kind: Literal["measured"]
+    suite: Suite
+    metrics: dict[str, Score] = Field(min_length=1)
+    provenance: Provenance
+    evidence: Evidence
+
+
+class Published(Common):
+    """A method as a paper prints it."""
+
+    kind: Literal["published"]
+    source: Source
+    metrics: dict[str, Printed] = Field(min_length=1)
+
+
+Entry = Measured | Published
+KINDS: dict[str, type[Measured] | type[Published]] = {
+    "measured": Measured,
+    "published": Published,
+}
 
 
 def slug(text: str) -> str:
@@ -69,8 +192,8 @@ def evidence_file(board: str, name: str) -> str:
     return f"evidence/{board}/{name}.csv"
 
 
-def digest(entry: Entry) -> str:
-    """SHA-256 of the entry's canonical JSON without its field sha256.
+def digest(entry: dict[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of an entry as it stands in its file, without sha256.
 
     Raises:
         ValueError: it holds NaN or infinity.
@@ -89,13 +212,8 @@ def rounded(value: float) -> float | None:
 
 def evidence_text(cells: Sequence[Cell]) -> str:
     """The cells as CSV."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(Cell._fields)
-    for cell in cells:
-        texts = cell._asdict() | {"value": f"{cell.value:.9g}"}
-        writer.writerow(texts.values())  # None becomes an empty field
-    return out.getvalue()
+    rows = [dict(cell) | {"value": f"{cell.value:.9g}"} for cell in cells]
+    return to_csv(list(Cell.model_fields), [row.values() for row in rows])  # None: an empty field
 
 
 def read_evidence(path: Path) -> list[Cell]:
@@ -104,34 +222,20 @@ def read_evidence(path: Path) -> list[Cell]:
     Raises:
         UserError: no such file, a malformed line, or a cell given twice; names the line.
     """
-    try:
-        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: no such evidence; add the entry again") from error
-    if not lines or lines[0] != list(Cell._fields):
-        raise UserError(f"{path}: expected the columns {', '.join(Cell._fields)}")
-    cells, seen = list[Cell](), set[tuple[str, str, str]]()
-    for number, line in enumerate(lines[1:], start=2):
-        try:
-            arm, prompt, seed, metric, value, n = line
-            cell = Cell(arm, prompt, int(seed) if seed else None, metric, float(value), int(n))
-        except ValueError:
-            raise UserError(
-                f"{path}:{number}: not a cell of evidence; add the entry again"
-            ) from None
-        key = (prompt, seed, metric)
-        if key in seen or not math.isfinite(cell.value) or cell.n < 1:
-            raise UserError(f"{path}:{number}: given twice, no finite value or no clip")
-        seen.add(key)
-        cells.append(cell)
-    return cells
+    cells = dict[tuple[str, int | None, str], Cell]()
+    for number, cell in read_csv(path, Cell, REMEDY):
+        key = (cell.prompt, cell.training_seed, cell.metric)
+        if key in cells:
+            raise UserError(f"{path}:{number}: given twice; {REMEDY}")
+        cells[key] = cell
+    return list(cells.values())
 
 
 def measure(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     """Metric -> mean, low and high (95 %, crossed bootstrap) and n prompts, from the evidence."""
-    frame = pd.DataFrame(cells, columns=list(Cell._fields)).rename(columns={"prompt": "prompt_id"})
+    frame = pd.DataFrame(map(dict, cells), columns=list(Cell.model_fields))
     result = {}
-    for metric, rows in frame.groupby("metric", sort=False):
+    for metric, rows in frame.rename(columns={"prompt": "prompt_id"}).groupby("metric", sort=False):
         name = str(metric)
         if name not in all_metrics():
             raise UserError(
@@ -143,19 +247,33 @@ def measure(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     return result
 
 
-def read_entry(path: Path) -> Entry:
-    """The entry in a file.
+def raw_entry(path: Path) -> dict[str, Any]:
+    """The JSON object in an entry's file.
 
     Raises:
         UserError: the file is no JSON object.
     """
-    try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not JSON ({error}); add the entry again") from error
-    if not isinstance(entry, dict):
-        raise UserError(f"{path}: not an entry; add it again")
-    return entry
+    return read_json(path, dict[str, Any], REMEDY)
+
+
+def as_entry(raw: dict[str, Any], where: object) -> Entry:
+    """An entry's JSON object as its model.
+
+    Raises:
+        UserError: another schema or kind, a field that is missing or of another type.
+    """
+    kind = raw.get("kind")
+    if raw.get("schema") != SCHEMA or kind not in KINDS:
+        raise UserError(
+            f"{where}: schema {raw.get('schema')}, kind {kind}: this dfdbench reads schema "
+            f"{SCHEMA}, kinds {' and '.join(KINDS)}"
+        )
+    return validate(KINDS[kind], raw, where, REMEDY)
+
+
+def read_entry(path: Path) -> Entry:
+    """The entry in a file; raises what `raw_entry` and `as_entry` do."""
+    return as_entry(raw_entry(path), path)
 
 
 def entry_paths(folder: Path) -> list[Path]:
@@ -163,7 +281,7 @@ def entry_paths(folder: Path) -> list[Path]:
     return sorted((folder / "entries").glob("*/*.json"))
 
 
-def write_entry(folder: Path, entry: Entry, evidence: str | None = None) -> Path:
+def write_entry(folder: Path, entry: dict[str, Any], evidence: str | None = None) -> Path:
     """Write an entry, its hash and its evidence; an entry of the same id and kind is replaced.
 
     Raises:
@@ -172,7 +290,7 @@ def write_entry(folder: Path, entry: Entry, evidence: str | None = None) -> Path
     board, name = entry["board"], entry["id"]
     path = folder / entry_file(board, name)
     for other_path in entry_paths(folder):
-        other = read_entry(other_path)
+        other = raw_entry(other_path)
         if other_path == path and other.get("kind") != entry["kind"]:
             raise UserError(f"{path}: taken by a {other.get('kind')} entry; choose another --name")
         same = entry["kind"] == other.get("kind") == "measured" and other.get("board") == board
@@ -184,9 +302,7 @@ def write_entry(folder: Path, entry: Entry, evidence: str | None = None) -> Path
     if evidence is not None:
         file = evidence_file(board, name)
         write_text(folder / file, evidence)
-        entry["evidence"] = {
-            "file": file,
-            "sha256": hashlib.sha256(evidence.encode()).hexdigest(),
-        }
+        sha256 = hashlib.sha256(evidence.encode()).hexdigest()
+        entry["evidence"] = {"file": file, "sha256": sha256}
     write_json(path, entry | {"sha256": digest(entry)})
     return path

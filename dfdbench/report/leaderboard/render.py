@@ -4,21 +4,27 @@ Used by cli.py for `leaderboard render`, and by verify.py, which renders again a
 same entries always give the same bytes. Measured and published numbers have tables of their own.
 """
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 from dfdbench.evaluate.metrics import all_metrics
-from dfdbench.report import html
 from dfdbench.report.arms import REFERENCES, ordered
-from dfdbench.report.leaderboard.entries import Entry, entry_file, entry_paths, read_entry
+from dfdbench.report.leaderboard.entries import (
+    Entry,
+    Measured,
+    Published,
+    Score,
+    entry_file,
+    entry_paths,
+    read_entry,
+)
+from dfdbench.report.sections import Links, Page, Section, html_page, markdown_page
 from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import best_of, reference_arm
-from dfdbench.report.tables import ARROWS, cell, markdown_table
+from dfdbench.report.table import MISSING, Cell, Table, of_texts, to_csv
+from dfdbench.report.tables import ARROWS, cell
 from dfdbench.utils.files import write_text
 
 TITLE = "Leaderboards"
@@ -35,16 +41,9 @@ PROOF = (
     "`verify` shows that the numbers follow from the evidence and that nothing was changed by "
     "mistake; that the evidence is true, only scoring the clips again can show."
 )
-
-Rows = list[list[tuple[str, bool]]]
-
-
-class Table(NamedTuple):
-    """One table of a board: head and rows of (text, is best)."""
-
-    title: str
-    head: list[str]
-    rows: Rows
+EDIT = (
+    "Made by `dfdbench leaderboard render`; do not edit it, see `dfdbench leaderboard add --help`."
+)
 
 
 class Board(NamedTuple):
@@ -60,189 +59,161 @@ def load_boards(folder: Path) -> dict[str, list[Entry]]:
     boards: dict[str, list[Entry]] = {}
     for path in entry_paths(folder):
         entry = read_entry(path)
-        boards.setdefault(entry["board"], []).append(entry)
+        boards.setdefault(entry.board, []).append(entry)
     for entries in boards.values():
-        methods = ordered(entry["method"] for entry in entries)
-        entries.sort(
-            key=lambda e: (e["kind"] != "measured", methods.index(e["method"]), e["name"], e["id"])
-        )
+        methods = ordered(entry.method for entry in entries)
+        entries.sort(key=lambda e: (e.kind != "measured", methods.index(e.method), e.name, e.id))
     return boards
 
 
-def measured_keys(entries: Sequence[Entry]) -> list[tuple[str, int]]:
+def measured_keys(entries: Sequence[Measured]) -> list[tuple[str, int]]:
     """(metric, version) of measured entries, in the registry's order: versions never mix."""
-    keys = {(name, v["version"]) for entry in entries for name, v in entry["metrics"].items()}
+    keys = {(name, score.version) for entry in entries for name, score in entry.metrics.items()}
     order = {name: i for i, name in enumerate(all_metrics())}
     return sorted(keys, key=lambda key: (order.get(key[0], len(order)), key))
 
 
+def _scores(entries: Sequence[Entry], metric: str, version: int) -> dict[str, Score]:
+    """Id -> the score of a metric in the measured entries that have this version of it."""
+    scores = {e.id: e.metrics[metric] for e in _measured(entries) if metric in e.metrics}
+    return {name: score for name, score in scores.items() if score.version == version}
+
+
+def _measured(entries: Sequence[Entry]) -> list[Measured]:
+    return [entry for entry in entries if isinstance(entry, Measured)]
+
+
 def best_entries(entries: Sequence[Entry], metric: str, version: int) -> list[str]:
     """Ids of the best measured students of a metric; the reference is the board's own."""
-    found = {
-        entry["id"]: entry
-        for entry in entries
-        if entry["metrics"].get(metric, {}).get("version") == version
-    }
-    means = {name: entry["metrics"][metric]["mean"] for name, entry in found.items()}
-    students = {n: m for n, m in means.items() if found[n]["method"] not in REFERENCES}
-    reference = reference_arm([entry["method"] for entry in found.values()])
+    scores = _scores(entries, metric, version)
+    methods = {entry.id: entry.method for entry in _measured(entries) if entry.id in scores}
+    students = {i: s.mean for i, s in scores.items() if methods[i] not in REFERENCES}
+    reference = reference_arm(list(methods.values()))
     # Means over other prompts than the reference's say nothing about nearness to it.
-    same = len({entry["metrics"][metric]["n"] for entry in found.values()}) == 1
-    aims = [m for n, m in means.items() if found[n]["method"] == reference and same]
-    direction = next(e["metrics"][metric]["direction"] for e in found.values())
+    same = len({score.n for score in scores.values()}) == 1
+    aims = [s.mean for i, s in scores.items() if methods[i] == reference and same]
+    direction = next(iter(scores.values())).direction
     return best_of(students, direction, aims[0] if aims else None)
 
 
-def _measured_table(entries: Sequence[Entry]) -> Table:
+def _measured_table(entries: Sequence[Measured]) -> Table:
     keys = measured_keys(entries)
     names = [metric for metric, _ in keys]
-    rows: Rows = []
+    rows = []
     for metric, version in keys:
-        best = best_entries(entries, metric, version)
+        scores, best = _scores(entries, metric, version), best_entries(entries, metric, version)
+        direction = next(reversed(scores.values())).direction
         label = metric if names.count(metric) == 1 else f"{metric} v{version}"
-        row, direction = list[tuple[str, bool]](), ""
-        for entry in entries:
-            found = entry["metrics"].get(metric)
-            if found is None or found["version"] != version:
-                row.append(("—", False))
-                continue
-            direction = found["direction"]
-            low, high = (math.nan if found[k] is None else found[k] for k in ("low", "high"))
-            interval = Interval(found["mean"], low, high, found["n"])
-            row.append((cell(interval), entry["id"] in best))
-        rows.append([(f"{label} {ARROWS[direction]}", False), *row])
-    return Table("Measured", ["metric", *(entry["name"] for entry in entries)], rows)
+        cells = [
+            cell(_interval(scores[e.id]), e.id in best) if e.id in scores else MISSING
+            for e in entries
+        ]
+        rows.append([Cell(f"{label} {ARROWS[direction]}"), *cells])
+    return Table(["metric", *(entry.name for entry in entries)], rows, "Measured")
 
 
-def _published_table(entries: Sequence[Entry]) -> Table:
-    sources = sorted({f"{e['source']['paper']}, Table {e['source']['table']}" for e in entries})
-    names = dict.fromkeys(name for entry in entries for name in entry["metrics"])
-    rows: Rows = []
-    for name in names:
-        found = [entry["metrics"].get(name) for entry in entries]
-        direction = next(value["direction"] for value in found if value)
-        texts = [value["as_printed"] if value else "—" for value in found]
-        rows.append([(f"{name} {ARROWS[direction]}", False), *((text, False) for text in texts)])
+def _interval(score: Score) -> Interval:
+    low, high = (math.nan if limit is None else limit for limit in (score.low, score.high))
+    return Interval(score.mean, low, high, score.n)
+
+
+def _published_table(entries: Sequence[Published]) -> Table:
+    sources = sorted({_source(entry) for entry in entries})
+    rows = []
+    for name in dict.fromkeys(name for entry in entries for name in entry.metrics):
+        values = [entry.metrics.get(name) for entry in entries]
+        direction = next(value.direction for value in values if value)
+        texts = [value.as_printed if value else "—" for value in values]
+        rows.append([f"{name} {ARROWS[direction]}", *texts])
     title = f"Published ({'; '.join(sources)}; not measured here)"
-    return Table(title, ["metric", *(entry["name"] for entry in entries)], rows)
+    return of_texts(["metric", *(entry.name for entry in entries)], rows, title)
 
 
-def _provenance_table(entries: Sequence[Entry]) -> Table:
+def _source(entry: Published) -> str:
+    return f"{entry.source.paper}, Table {entry.source.table}"
+
+
+def _provenance_table(entries: Sequence[Measured]) -> Table:
     head = [
         "entry", "prompts", "clips", "training seeds", "student updates", "wall time", "suite",
         "dfdbench",
     ]  # fmt: skip
-    rows: Rows = []
+    rows = []
     for entry in entries:
-        facts, suite = entry["provenance"], entry["suite"]
-        updates = sorted({r["student_updates_total"] for r in _trained(entry)})
-        seconds = [r["wall_seconds_total"] for r in _trained(entry)]
-        texts = [
-            entry["name"],
-            str(facts["prompts"]),
-            str(facts["videos"]["count"]),
-            str(len(facts["training_seeds"])) if facts["training_seeds"] else "—",
-            ", ".join(map(str, updates)) or "—",
-            f"{sum(seconds) / len(seconds) / 60:.1f} min" if seconds else "—",
-            f"{suite['name']} v{suite['version']}",
-            f"{facts['dfdbench']} ({(facts['commit'] or facts['code_sha256'])[:8]})",
-        ]
-        rows.append([(text, False) for text in texts])
-    return Table("Where the measured numbers come from", head, rows)
-
-
-def _trained(entry: Entry) -> list[dict]:
-    """The entry's training runs that say what they cost, with the runs that they started from."""
-    needed = ("student_updates_total", "wall_seconds_total")
-    return [run for run in entry["provenance"]["runs"] if all(run.get(k) for k in needed)]
+        facts = entry.provenance
+        trained = [r for r in facts.runs if r.student_updates_total and r.wall_seconds_total]
+        updates = sorted({run.student_updates_total or 0 for run in trained})
+        seconds = [run.wall_seconds_total or 0.0 for run in trained]
+        rows.append(
+            [
+                entry.name,
+                str(facts.prompts),
+                str(facts.videos.count),
+                str(len(facts.training_seeds)) if facts.training_seeds else "—",
+                ", ".join(map(str, updates)) or "—",
+                f"{sum(seconds) / len(seconds) / 60:.1f} min" if seconds else "—",
+                f"{entry.suite.name} v{entry.suite.version}",
+                f"{facts.dfdbench} ({(facts.commit or facts.code_sha256)[:8]})",
+            ]
+        )
+    return of_texts(head, rows, "Where the measured numbers come from")
 
 
 def boards(folder: Path) -> list[Board]:
     """The tables of every board, those with measured entries first, then by name."""
     result = []
-    found = load_boards(folder)
-    for name in sorted(found, key=lambda n: (found[n][0]["kind"] != "measured", n)):
-        entries = found[name]
-        measured = [entry for entry in entries if entry["kind"] == "measured"]
-        published = [entry for entry in entries if entry["kind"] == "published"]
-        tables = []
-        if measured:
+    by_name = load_boards(folder)
+    for name in sorted(by_name, key=lambda n: (by_name[n][0].kind != "measured", n)):
+        entries, tables = by_name[name], []
+        if measured := _measured(entries):
             tables += [_measured_table(measured), _provenance_table(measured)]
-        if published:
+        if published := [entry for entry in entries if isinstance(entry, Published)]:
             tables.append(_published_table(published))
         result.append(Board(name, tables, entries))
     return result
 
 
-def readme(found: Sequence[Board]) -> str:
-    """README.md of the folder of leaderboards."""
-    parts = [f"# {TITLE}\n", f"{INTRODUCTION}\n", f"{PROOF}\n", "Made by `dfdbench leaderboard "
-             "render`; do not edit it, see `dfdbench leaderboard add --help`.\n"]  # fmt: skip
-    for board in found:
-        parts.append(f"## {board.name}\n")
-        for table in board.tables:
-            rows = [
-                [f"**{_plain(t)}**" if best else _plain(t) for t, best in r] for r in table.rows
-            ]
-            head = [_plain(text) for text in table.head]
-            parts += [f"### {_plain(table.title)}\n", markdown_table(head, rows)]
-        links = [f"[{_plain(e['id'])}]({entry_file(board.name, e['id'])})" for e in board.entries]
-        parts.append(f"Entries: {', '.join(links)}\n")
-    return "\n".join(parts)
+def page_of(boards: Sequence[Board]) -> Page:
+    """The page of all boards: a section a board, a part of it a table."""
+    sections = []
+    for board in boards:
+        tables = [Section(table.title, [table], 3) for table in board.tables]
+        links = Links("Entries", [(e.id, entry_file(board.name, e.id)) for e in board.entries])
+        tables[-1] = tables[-1]._replace(blocks=[*tables[-1].blocks, links])
+        sections += [Section(board.name), *tables]
+    return Page(TITLE, [INTRODUCTION, PROOF], sections)
 
 
-def _plain(text: str) -> str:
-    """Markdown shows `text` as it is: names are anyone's."""
-    for sign in "\\`*":
-        text = text.replace(sign, f"\\{sign}")
-    return escape(text.replace("](", "]\\("), quote=False)  # no link
-
-
-def page(found: Sequence[Board]) -> str:
-    """index.html, self-contained but for links to the entries."""
-    parts = [f"<h1>{TITLE}</h1>"]
-    notes = (text.replace("`", "") for text in (INTRODUCTION, PROOF))
-    parts += [f'<p class="note">{escape(text)}</p>' for text in notes]
-    for board in found:
-        parts.append(f"<h2>{escape(board.name)}</h2>")
-        for table in board.tables:
-            parts.append(f"<h3>{escape(table.title)}</h3>" + html.table(table.head, table.rows))
-        links = ", ".join(
-            f'<a href="{escape(entry_file(board.name, e["id"]))}">{escape(e["id"])}</a>'
-            for e in board.entries
-        )
-        parts.append(f'<p class="note">Entries: {links}</p>')
-    return html.document(TITLE, parts)
-
-
-def table_csv(found: Sequence[Board]) -> str:
+def table_csv(boards: Sequence[Board]) -> str:
     """board.csv: a row per board, entry and metric."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["board", "kind", "entry", "name", "method", "metric", "version", "direction", "value",
-         "low", "high", "n", "best", "source"]
-    )  # fmt: skip
-    for board in found:
-        measured = [entry for entry in board.entries if entry["kind"] == "measured"]
+    head = ["board", "kind", "entry", "name", "method", "metric", "version", "direction", "value",
+            "low", "high", "n", "best", "source"]  # fmt: skip
+    rows: list[tuple[object, ...]] = []
+    for board in boards:
         for entry in board.entries:
-            about = [board.name, entry["kind"], entry["id"], entry["name"], entry["method"]]
-            for metric, v in entry["metrics"].items():
-                if entry["kind"] == "published":
-                    source = f"{entry['source']['paper']}, Table {entry['source']['table']}"
-                    numbers = ["", v["direction"], v["as_printed"], "", "", "", "", source]
-                else:
-                    best = entry["id"] in best_entries(measured, metric, v["version"])
-                    numbers = [v["version"], v["direction"], v["mean"], v["low"], v["high"], v["n"],
-                               int(best), entry["evidence"]["file"]]  # fmt: skip
-                writer.writerow([*about, metric, *numbers])
-    return out.getvalue()
+            about = (board.name, entry.kind, entry.id, entry.name, entry.method)
+            if isinstance(entry, Published):
+                rows += [
+                    (*about, name, "", v.direction, v.as_printed, "", "", "", "", _source(entry))
+                    for name, v in entry.metrics.items()
+                ]
+                continue
+            for name, v in entry.metrics.items():
+                best = entry.id in best_entries(board.entries, name, v.version)
+                numbers = (v.mean, v.low, v.high, v.n, int(best))
+                rows.append((*about, name, v.version, v.direction, *numbers, entry.evidence.file))
+    return to_csv(head, rows)
 
 
 def rendered(folder: Path) -> dict[str, str]:
     """File name -> text of everything that is rendered from the entries in `folder`."""
-    found = boards(folder)
-    return {"README.md": readme(found), "index.html": page(found), "board.csv": table_csv(found)}
+    every = boards(folder)
+    page = page_of(every)
+    return {
+        "README.md": markdown_page(page._replace(notes=[*page.notes, EDIT])),
+        "index.html": html_page(page),
+        "board.csv": table_csv(every),
+    }
 
 
 def render(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from dfdbench.evaluate.store import Store
 from dfdbench.report import published
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.collect import find_sources
-from dfdbench.report.leaderboard.entries import SCHEMA, Cell, Entry, evidence_text, measure, slug
+from dfdbench.report.leaderboard.entries import SCHEMA, Cell, evidence_text, measure, slug
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.run import Run, provenance
 
@@ -27,6 +27,10 @@ RUN_FIELDS = (
     "id", "training_seed", "method", "recipe_digest", "student_updates", "student_updates_total",
     "wall_seconds", "wall_seconds_total", "device", "teacher_sha256", "student_sha256",
 )  # fmt: skip
+
+
+Entry = dict[str, Any]
+"""An entry as it is written, but for its hashes; entries.py has its models."""
 
 
 @dataclass
@@ -200,9 +204,17 @@ def _cells(parts: Sequence[Part]) -> list[Cell]:
     for part in parts:
         for (metric, prompt), rows in part.table.groupby(["metric", "prompt_id"]):
             value, n = float(rows["value"].mean()), int(rows["n"].sum())
-            cells.append(Cell(part.arm, str(prompt), part.training_seed, str(metric), value, n))
-    # As written, so that the means are those of the evidence to the last digit.
-    cells = [cell._replace(value=float(f"{cell.value:.9g}")) for cell in cells]
+            cells.append(
+                Cell(
+                    arm=part.arm,
+                    prompt=str(prompt),
+                    training_seed=part.training_seed,
+                    metric=str(metric),
+                    # As written, so that the means are those of the evidence to the last digit.
+                    value=float(f"{value:.9g}"),
+                    n=n,
+                )
+            )
     return sorted(cells, key=lambda c: (order.index(c.metric), c.prompt, c.training_seed or 0))
 
 

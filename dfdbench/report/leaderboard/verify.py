@@ -13,28 +13,22 @@ from typing import Any, NamedTuple
 
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.leaderboard.entries import (
-    SCHEMA,
-    Entry,
+    Measured,
+    Printed,
+    Published,
+    Score,
+    as_entry,
     digest,
     entry_paths,
     evidence_file,
     measure,
-    read_entry,
+    raw_entry,
     read_evidence,
 )
 from dfdbench.report.leaderboard.render import rendered
 from dfdbench.report.leaderboard.sources import published_entries
 from dfdbench.utils.errors import UserError
 
-COMMON = ("schema", "board", "id", "name", "method", "kind", "metrics", "sha256")
-NEEDED = {
-    "measured": (*COMMON, "suite", "provenance", "evidence"),
-    "published": (*COMMON, "source"),
-}
-PROVENANCE = (
-    "dfdbench", "code_sha256", "created", "decoders", "families", "videos", "prompts",
-)  # fmt: skip
-MAY_BE_EMPTY = ("commit", "training_seeds", "runs")  # of a plain store, outside a checkout
 TOLERANCE = 1e-7  # numbers are written with nine digits
 
 
@@ -68,17 +62,17 @@ def verify(folder: Path) -> Verdict:
     for path in paths:
         place = path.relative_to(folder).as_posix()
         try:
-            entry = read_entry(path)
-            kinds.append(str(entry.get("kind")))
-            faults += [f"{place}: {fault}" for fault in _entry_faults(folder, path, entry)]
-            if entry.get("kind") == "measured":
-                first, other = suites.setdefault(path.parent.name, (entry.get("suite"), place))
-                if first != entry.get("suite"):
+            raw = raw_entry(path)
+            kinds.append(str(raw.get("kind")))
+            faults += [f"{place}: {fault}" for fault in _entry_faults(folder, path, raw)]
+            if raw.get("kind") == "measured":
+                first, other = suites.setdefault(path.parent.name, (raw.get("suite"), place))
+                if first != raw.get("suite"):
                     faults.append(f"{place}: of another suite than {other}; use another board")
         except UserError as error:
-            faults.append(f"{place}: {error}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            faults.append(f"{place}: malformed ({error!r}); add the entry again")
+            faults.append(f"{place}: {str(error).removeprefix(f'{path}: ')}")
+        except ValueError as error:  # from digest: a field of others holds NaN
+            faults.append(f"{place}: malformed ({error}); add the entry again")
     faults += _stray_evidence(folder, paths)
     if not faults:
         faults = _rendered_faults(folder)
@@ -86,25 +80,16 @@ def verify(folder: Path) -> Verdict:
     return Verdict(boards, kinds.count("measured"), kinds.count("published"), faults)
 
 
-def _entry_faults(folder: Path, path: Path, entry: Entry) -> Iterator[str]:
-    if entry.get("schema") != SCHEMA or entry.get("kind") not in NEEDED:
-        yield (
-            f"schema {entry.get('schema')}, kind {entry.get('kind')}: this dfdbench reads schema "
-            f"{SCHEMA}, kinds {' and '.join(NEEDED)}"
-        )
-        return
-    missing = [key for key in NEEDED[entry["kind"]] if not entry.get(key)]
-    if missing:
-        yield f"no {', no '.join(missing)}; an entry without is refused"
-        return
-    if (path.parent.name, path.stem) != (entry["board"], entry["id"]):
-        yield f"says that it is {entry['board']}/{entry['id']}"
-    if digest(entry) != entry["sha256"]:
+def _entry_faults(folder: Path, path: Path, raw: dict[str, Any]) -> Iterator[str]:
+    entry = as_entry(raw, path)
+    if (path.parent.name, path.stem) != (entry.board, entry.id):
+        yield f"says that it is {entry.board}/{entry.id}"
+    if digest(raw) != entry.sha256:
         yield "its sha256 is not that of its content"
-    for text in _texts(entry):
+    for text in _texts(raw):
         if re.match(r"/|~|[A-Za-z]:\\", text):
             yield f"'{text}' is a path of one machine; name files relatively"
-    if entry["kind"] == "published":
+    if isinstance(entry, Published):
         yield from _published_faults(entry)
     else:
         yield from _provenance_faults(entry)
@@ -120,80 +105,73 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _published_faults(entry: Entry) -> Iterator[str]:
-    known = {e["id"]: e for e in published_entries(entry["board"])}.get(entry["id"])
-    if known is None:
+def _published_faults(entry: Published) -> Iterator[str]:
+    rows = {row["id"]: row for row in published_entries(entry.board)}
+    if entry.id not in rows:
         yield "no such row in the paper's tables (dfdbench/published.csv)"
         return
+    known = Published.model_validate(rows[entry.id] | {"sha256": entry.sha256})
     for key in ("name", "method", "source"):
-        if entry[key] != known[key]:
-            yield f"{key} is {entry[key]}, published.csv has {known[key]}"
-    for name in {**known["metrics"], **entry["metrics"]}:
-        found, expected = (e["metrics"].get(name) for e in (entry, known))
-        if found != expected:
-            yield f"{name} is {_value(found)}, published.csv has {_value(expected)}"
+        if getattr(entry, key) != getattr(known, key):
+            yield f"{key} is {getattr(entry, key)}, published.csv has {getattr(known, key)}"
+    for name in {**known.metrics, **entry.metrics}:
+        value, expected = (e.metrics.get(name) for e in (entry, known))
+        if value != expected:
+            yield f"{name} is {_value(value)}, published.csv has {_value(expected)}"
 
 
-def _value(found: dict[str, Any] | None) -> str:
-    return "missing" if found is None else f"{found.get('as_printed')} ({found.get('value')})"
+def _value(number: Printed | None) -> str:
+    return "missing" if number is None else f"{number.as_printed} ({number.value})"
 
 
-def _provenance_faults(entry: Entry) -> Iterator[str]:
-    facts = entry["provenance"]
-    missing = [key for key in PROVENANCE if not facts.get(key)]
-    missing += [key for key in MAY_BE_EMPTY if key not in facts]
-    if missing:
-        yield f"provenance without {', '.join(missing)}; an entry without is refused"
-        return
-    covered = {name for family in facts["families"].values() for name in family["metrics"]}
-    if apart := covered ^ set(entry["metrics"]):
+def _provenance_faults(entry: Measured) -> Iterator[str]:
+    facts = entry.provenance
+    covered = {name for family in facts.families.values() for name in family.metrics}
+    if apart := covered ^ set(entry.metrics):
         yield f"provenance covers other metrics: {', '.join(sorted(apart))}"
-    if not re.fullmatch(r"[0-9a-f]{64}", facts["videos"]["digest"]) or facts["videos"]["count"] < 1:
-        yield "provenance names no videos"
-    seeds = sorted(r["training_seed"] for r in facts["runs"] if r.get("training_seed") is not None)
-    if seeds != facts["training_seeds"]:
-        yield f"training seeds {facts['training_seeds']}, its runs have {seeds}"
+    seeds = sorted(r.training_seed for r in facts.runs if r.training_seed is not None)
+    if seeds != facts.training_seeds:
+        yield f"training seeds {facts.training_seeds}, its runs have {seeds}"
 
 
-def _evidence_faults(folder: Path, entry: Entry) -> Iterator[str]:
-    file = evidence_file(entry["board"], entry["id"])
-    if entry["evidence"].get("file") != file:
-        yield f"evidence is {entry['evidence'].get('file')}, expected {file}"
+def _evidence_faults(folder: Path, entry: Measured) -> Iterator[str]:
+    file = evidence_file(entry.board, entry.id)
+    if entry.evidence.file != file:
+        yield f"evidence is {entry.evidence.file}, expected {file}"
         return
     cells = read_evidence(folder / file)
-    if hashlib.sha256((folder / file).read_bytes()).hexdigest() != entry["evidence"].get("sha256"):
+    if hashlib.sha256((folder / file).read_bytes()).hexdigest() != entry.evidence.sha256:
         yield f"{file} is not the evidence that it was made from (sha256)"
     arms = {cell.arm for cell in cells}
-    if arms != {entry["method"]}:
-        yield f"method is {entry['method']}, its evidence is of {', '.join(sorted(arms))}"
-    facts = entry["provenance"]
+    if arms != {entry.method}:
+        yield f"method is {entry.method}, its evidence is of {', '.join(sorted(arms))}"
+    facts = entry.provenance
     seeds = sorted({c.training_seed for c in cells if c.training_seed is not None})
-    if seeds != facts.get("training_seeds"):
-        yield f"training seeds {facts.get('training_seeds')}, its evidence has {seeds}"
+    if seeds != facts.training_seeds:
+        yield f"training seeds {facts.training_seeds}, its evidence has {seeds}"
     prompts = len({c.prompt for c in cells})
-    if prompts != facts.get("prompts"):
-        yield f"{facts.get('prompts')} prompts, its evidence has {prompts}"
+    if prompts != facts.prompts:
+        yield f"{facts.prompts} prompts, its evidence has {prompts}"
     again = measure(cells)
-    if apart := set(again) ^ set(entry["metrics"]):
+    if apart := set(again) ^ set(entry.metrics):
         yield f"metrics without evidence, or left out of it: {', '.join(sorted(apart))}"
-    for metric in sorted(set(again) & set(entry["metrics"])):
-        yield from _metric_faults(metric, entry["metrics"][metric], again[metric])
+    for metric in sorted(set(again) & set(entry.metrics)):
+        yield from _metric_faults(metric, entry.metrics[metric], again[metric])
 
 
-def _metric_faults(metric: str, found: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
+def _metric_faults(metric: str, score: Score, expected: dict[str, Any]) -> Iterator[str]:
     for key, value in expected.items():
-        if not _equal(found.get(key), value):
-            yield f"{key} of {metric} is {found.get(key)}, its evidence gives {value}"
-    known = all_metrics()[metric]
-    version = found.get("version")
-    if not isinstance(version, int) or not 1 <= version <= known.version:
-        yield f"version of {metric} is {version}, this dfdbench has {known.version}"
-    elif version == known.version and found.get("direction") != known.direction:
-        yield f"direction of {metric} is {found.get('direction')}, it is {known.direction}"
+        if not _equal(getattr(score, key), value):
+            yield f"{key} of {metric} is {getattr(score, key)}, its evidence gives {value}"
+    ours = all_metrics()[metric]
+    if not 1 <= score.version <= ours.version:
+        yield f"version of {metric} is {score.version}, this dfdbench has {ours.version}"
+    elif score.version == ours.version and score.direction != ours.direction:
+        yield f"direction of {metric} is {score.direction}, it is {ours.direction}"
 
 
-def _equal(a: Any, b: Any) -> bool:
-    if a is None or b is None or isinstance(a, bool | str):
+def _equal(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
         return a is b
     return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-12)
 
