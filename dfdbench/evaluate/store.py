@@ -80,6 +80,10 @@ class Store:
         """Close the file; its write-ahead log is folded in."""
         self._db.close()
 
+    def name_of(self, clip: Path) -> str:
+        """The clip's path as the store has it: relative to the store's folder."""
+        return Path(os.path.relpath(clip, self.path.parent)).as_posix()
+
     def meta(self) -> dict[str, str]:
         """Free text by key: schema, versions, suite versions."""
         return dict(self._db.execute("SELECT key, value FROM meta"))

@@ -1,7 +1,19 @@
 """What one call of scoring did, for people and for --json. Made by scoring, shown by cli."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+
+class FollowUp(NamedTuple):
+    """What was done once a store's clips were scored; the fields are those of `Summary`."""
+
+    mixed: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    written: Sequence[Path] = ()
+    partial: bool = False
 
 
 @dataclass
@@ -29,6 +41,14 @@ class Summary:
     written: list[str] = field(default_factory=list)
     partial: bool = False
     seconds: float = 0.0
+
+    def add(self, done: FollowUp) -> None:
+        """Take in what was done for one store."""
+        self.mixed += done.mixed
+        self.missing += done.missing
+        self.notes += done.notes
+        self.written += [str(path) for path in done.written]
+        self.partial |= done.partial
 
     @property
     def exit_code(self) -> int:

@@ -1,9 +1,8 @@
-"""What the official package vbench computes, in its own interpreter (`eval --vbench-python`).
+"""What the official package vbench computes (`eval --vbench-python`, `--official-results`).
 
 Huang et al., "VBench" (2311.17982), vbench 0.1.5. Five dimensions have no other implementation
-here; its other text-to-video dimensions can be asked for with `--official` and then have columns of
-their own, official_<dimension>, beside ours. No clip goes through `load`: vbench/bridge.py runs the
-package after the other families and stores its values. Here they get a name and a meaning.
+here; those of its other dimensions have columns of their own, official_<dimension>, beside ours.
+No clip goes through `load`: vbench/bridge.py stores the values. Here they get name and meaning.
 """
 
 from typing import NoReturn
@@ -38,14 +37,10 @@ def official(dimension: str) -> str:
 
 
 def refuse(setting: Setting) -> NoReturn:
-    """The family's `find` and `load`: it can only say what must be given.
-
-    Raises:
-        MissingWeights: always.
-    """
+    """The family's `find` and `load`: a MissingWeights that says what must be given."""
     raise MissingWeights(
         f"{', '.join(BRIDGED)} are computed by the official package only; name the python that "
-        f"has vbench {VERSION} with --vbench-python"
+        f"has vbench {VERSION} with --vbench-python, or its result files with --official-results"
     )
 
 
