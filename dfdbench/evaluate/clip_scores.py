@@ -177,7 +177,7 @@ def _work(job: _Job, models: Models) -> tuple[Scores, Shape]:
     policies = {family.policy for family, _ in job.families}
     policy = policies.pop() if len(policies) == 1 else "all"
     clip = read_video(job.sample.path, policy, threads=1)
-    frames, height, width = clip.frames.shape[:3]
+    shape = Shape.of(clip)
     if any("image" in family.needs for family, _ in job.families):
         clip = clip._replace(image=read_image(job.sample.image))
     clip = clip._replace(prompt=job.sample.prompt)
@@ -189,7 +189,7 @@ def _work(job: _Job, models: Models) -> tuple[Scores, Shape]:
             if isinstance(value, float) and not math.isfinite(value):
                 value = None
             scores[models.key(family, metric, job.row, clip.decoder)] = value
-    return scores, Shape(width, height, frames, clip.fps)
+    return scores, shape
 
 
 def _compute(family: MetricFamily, compute: Compute, clip: Clip, path: Path) -> Values:

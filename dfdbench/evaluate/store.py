@@ -5,7 +5,6 @@ not to its path: `samples` says which paths of which suite had those bytes.
 """
 
 import io
-import json
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -314,7 +313,7 @@ class Store:
         columns = ("version", "weights", "policy", "dtype", "device")
         rows = self._db.execute(f"SELECT metric, {', '.join(columns)} FROM current ORDER BY metric")
         facts["metrics"] = {metric: dict(zip(columns, rest, strict=True)) for metric, *rest in rows}
-        return json.loads(json.dumps(facts)) | {"meta": self.meta()}
+        return facts | {"meta": self.meta()}
 
 
 def _of_samples(samples: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

@@ -163,17 +163,10 @@ def _store(store: Store, dimension: str, key: Key, scored: Sequence[Scored]) -> 
     store.set_current([key, key._replace(metric=frames)] if dimension in COUNTED else [key])
     shapes = store.shapes()
     for (own, row, _), value in scored:
-        shape = shapes.get(own.sha256) or _shape(store.path.parent / row.path)
+        shape = shapes.get(own.sha256) or Shape.of(read_video(store.path.parent / row.path))
         scores = {own: value}
         if dimension in COUNTED:
             # The two consistencies compare each frame with the one before.
             compared = shape.frames - (dimension != "appearance_style")
             scores[own._replace(metric=frames)] = float(compared)
         store.add_scores(row, scores, shape)
-
-
-def _shape(path: Path) -> Shape:
-    """Size and length of a clip that no family of ours has decoded."""
-    clip = read_video(path)
-    frames, height, width = clip.frames.shape[:3]
-    return Shape(width, height, frames, clip.fps)

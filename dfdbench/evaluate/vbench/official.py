@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfdbench.evaluate.metrics.vbench.bridge import BRIDGED, VERSION
+from dfdbench.evaluate.metrics.vbench.bridge import VERSION
 from dfdbench.evaluate.vbench.results import read_results
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.files import write_json
@@ -21,7 +21,7 @@ from dfdbench.utils.vbench_weights import WEIGHTS, cache_folders, find_file, vbe
 
 WORKER = Path(__file__).with_name("official_worker.py")
 PROBE = "from importlib.metadata import version; print(version('vbench'))"
-DINO, BERT = "dino_model/facebookresearch_dino_main", "bert-base-uncased"
+DINO = "dino_model/facebookresearch_dino_main"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "no_proxy": "", "NO_PROXY": ""} | (
     dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy"), "http://127.0.0.1:9")
 )
@@ -45,11 +45,7 @@ def check_python(python: Path) -> Path:
 
 
 def find_files(dimension: str) -> dict[str, Path]:
-    """Where the weights of a dimension are to lie in the worker's folder, and where they are.
-
-    Raises:
-        MissingWeights: one is not here; the message names the file and how to get it.
-    """
+    """Where weights are to lie in the worker's folder, and where they are, or MissingWeights."""
     paths = [weights.path for weights in WEIGHTS if dimension in weights.dimensions]
     files = {f"cache/{path}": vbench_file(path, Path(path).name, what=dimension) for path in paths}
     if dimension == "subject_consistency":
@@ -62,11 +58,6 @@ def find_files(dimension: str) -> dict[str, Path]:
         (dino,) = files.values()
         files[f"torch/hub/checkpoints/{dino.name}"] = dino
         files[f"cache/{DINO}/hubconf.py"] = code
-    if dimension in BRIDGED:
-        from huggingface_hub import try_to_load_from_cache
-
-        if not isinstance(try_to_load_from_cache(BERT, "vocab.txt"), str):
-            raise MissingWeights(f"no {BERT} in the hub's cache; get it with `hf download {BERT}`")
     return files
 
 
@@ -77,12 +68,10 @@ def ask(
     device: str,
     log: Path,
 ) -> list[float | None]:
-    """The package's value of each clip, in order, as `read_results` gives it; None: it has none.
+    """The package's value of each clip, in order; None: it has none.
 
     Args:
-        python: as of `check_python`.
         clips: each with VBench's entry of its prompt.
-        device: "cpu" or "cuda".
         log: file for all that the package prints.
 
     Raises:
@@ -91,10 +80,9 @@ def ask(
     with tempfile.TemporaryDirectory(prefix="dfdbench-") as name:
         room, links = Path(name), []
         for path, file in find_files(dimension).items():
-            is_code = file.name == "hubconf.py"  # whose folder is meant
-            _link(
-                (room / path).parent if is_code else room / path, file.parent if is_code else file
-            )
+            is_code = file.name == "hubconf.py"  # which stands for its folder
+            link = room / path
+            _link(*((link.parent, file.parent) if is_code else (link, file)))
         for i, (clip, entry) in enumerate(clips):
             # human_action reads the action from the name; readers go by .mp4 or .gif
             text = re.sub(r"[/\0]", " ", entry["prompt_en"]).encode()[:200].decode(errors="ignore")
@@ -105,8 +93,10 @@ def ask(
         ]
         write_json(room / "listing.json", entries)
         command = [python, WORKER, dimension, device, room / "listing.json", room]
-        folders = {"VBENCH_CACHE_DIR": str(room / "cache"), "TORCH_HOME": str(room / "torch")}
-        if status := _run([str(word) for word in command], OFFLINE | folders, log):
+        environment = OFFLINE | {"VBENCH_CACHE_DIR": str(room / "cache")}
+        if (room / "torch").exists():
+            environment["TORCH_HOME"] = str(room / "torch")
+        if status := _run([str(word) for word in command], environment, log):
             reason = f"killed by signal {-status}" if status < 0 else last_line(log.read_bytes())
             raise UserError(f"official vbench {VERSION} failed ({reason}); all it said is in {log}")
         values = read_results([room / f"{dimension}_eval_results.json"])[dimension]

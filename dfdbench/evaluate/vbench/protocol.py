@@ -5,7 +5,6 @@ distinct seeds, of its own short prompts, shorter than 5.0 s; VBench-Long is for
 clips can be scored, but such scores are not comparable, so it is written beside them.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import pandas as pd
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.vbench.totals import STATIC, asks
 from dfdbench.generate.suites.base import FLICKERING, Suite
+from dfdbench.utils.reading import parse_json, validate
 
 LONG = 5.0  # seconds, from which on VBench-Long is meant
 ORIGINS = {"raw": "the suite's own", "other": "others (extended)", "unknown": "not recorded"}
@@ -34,8 +34,8 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
     """
     method = str(values["method"].iloc[0])
     shapes, meta = store.shapes(), store.meta()
-    known = [shapes[sha] for sha in values["sha256"] if sha in shapes]
-    seconds = [shape.frames / shape.fps for shape in known]
+    decoded = [shapes[sha256] for sha256 in values["sha256"] if sha256 in shapes]
+    seconds = [shape.frames / shape.fps for shape in decoded]
     counts = values.groupby("prompt_id").size()
     wanted = {prompt.id: len(suite.seeds_of(prompt)) for prompt in suite.prompts}
     seeds = values["seed"].dropna()
@@ -62,7 +62,7 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
             "most": int(seeds.max()) if len(seeds) else None,
             "unknown": int(values["seed"].isna().sum()),
         },
-        "texts": json.loads(meta.get(f"prompts {suite.name} {method}", "null")),
+        "texts": _origins(store, f"prompts {suite.name} {method}"),
         "crop": meta.get(f"crop {suite.name} {method}") or None,
     }
     if suite.static_filter:
@@ -73,6 +73,15 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
             "unjudged": int((values[FLICKERING].notna() & values[STATIC].isna()).sum()),
         }
     return facts
+
+
+def _origins(store: Store, key: str) -> dict[str, int] | None:
+    """Clips by where their prompt is from, as match.py counted them; None where it did not."""
+    text, where = store.meta().get(key), f"{store.path}: meta '{key}'"
+    remedy = "score the clips again"
+    return (
+        validate(dict[str, int], parse_json(text, where, remedy), where, remedy) if text else None
+    )
 
 
 class Part(NamedTuple):

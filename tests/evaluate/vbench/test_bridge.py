@@ -66,12 +66,6 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     code = tmp_path / "cache" / "dino_model" / "facebookresearch_dino_main"
     code.mkdir()
     (code / "hubconf.py").touch()
-    hub = tmp_path / "hub" / "models--bert-base-uncased"
-    (hub / "refs").mkdir(parents=True)
-    (hub / "refs" / "main").write_text("abc")
-    (hub / "snapshots" / "abc").mkdir(parents=True)
-    (hub / "snapshots" / "abc" / "vocab.txt").touch()
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub.parent))
     return made
 
 
@@ -173,13 +167,12 @@ def test_a_kill_in_the_second_dimension_leaves_no_orphan_and_keeps_the_first(
     fake.behave(hang=["multiple_objects"])
     tests = Path(__file__).parent
     path = [str(tests), str(tests.parent), str(tests.parent.parent), str(fake.site)]
-    hub = Path(os.environ["VBENCH_CACHE_DIR"]).parent / "hub"
     # Background jobs of a shell without job control inherit an ignored SIGINT.
     begin = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     started = subprocess.Popen(
         [sys.executable, "-c", begin + "sys.path.remove(sys.argv.pop()); " + SMALL,
          str(clips), str(clips.parent / "out"), str(fake.site)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "HF_HUB_CACHE": str(hub)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     limit = time.monotonic() + 60
@@ -233,10 +226,6 @@ def test_missing_weights_are_named_and_nothing_is_started(fake: Fake, clips: Pat
     (cache / "dino_model" / "facebookresearch_dino_main" / "hubconf.py").unlink()
     with pytest.raises(MissingWeights, match="clone"):
         find_files("subject_consistency")
-    vocabulary = next((cache.parent / "hub").rglob("vocab.txt"))
-    vocabulary.unlink()
-    with pytest.raises(MissingWeights, match="no bert-base-uncased in the hub's cache"):
-        find_files("scene")
 
 
 def test_official_values_have_columns_of_their_own(fake: Fake, clips: Path) -> None:

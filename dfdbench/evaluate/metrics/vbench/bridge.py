@@ -9,26 +9,18 @@ from typing import NoReturn
 
 from dfdbench.evaluate.metrics import Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.consistency import frames_reading
+from dfdbench.generate.suites.dimensions import DIMENSIONS, T2V
 from dfdbench.utils.errors import MissingWeights
 
 NAME = "vbench_bridge"
 VERSION = "0.1.5"
 BRIDGED = ("object_class", "multiple_objects", "color", "spatial_relationship", "scene")
 """Dimensions that only the package computes."""
-COUNTED = ("subject_consistency", "background_consistency", "appearance_style")
-"""Dimensions whose score is the mean over frames."""
-NATIVE = (
-    *COUNTED,
-    "temporal_flickering",
-    "motion_smoothness",
-    "dynamic_degree",
-    "aesthetic_quality",
-    "imaging_quality",
-    "human_action",
-    "temporal_style",
-    "overall_consistency",
-)
+NATIVE = tuple(name for name in T2V if name not in BRIDGED)
 """Dimensions of the package that dfdbench computes too."""
+COUNTED = tuple(name for name in NATIVE if DIMENSIONS[name].by_frame)
+"""Those whose score is the mean over frames."""
+COSINES = ("temporal_style", "overall_consistency")  # from −1
 
 
 def official(dimension: str) -> str:
@@ -47,7 +39,7 @@ def refuse(setting: Setting) -> NoReturn:
 def _metric(dimension: str) -> Metric:
     name = official(dimension)
     return Metric(
-        name, "higher", "", (-1.0, 1.0) if dimension in NATIVE[-2:] else (0.0, 1.0),
+        name, "higher", "", (-1.0 if dimension in COSINES else 0.0, 1.0),
         f"official vbench {VERSION}, {dimension}", NAME,
     )  # fmt: skip
 
