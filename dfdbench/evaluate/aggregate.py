@@ -12,30 +12,30 @@ import pandas as pd
 from dfdbench.evaluate.metrics import GroupValue, MetricFamily, Reading
 from dfdbench.evaluate.schema import condition_of
 from dfdbench.evaluate.store import Store
-from dfdbench.evaluate.summary import FollowUp
+from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites.base import Suite
 
 MOST_NAMED = 12  # prompts in a line
 
 
 def aggregate(
-    store: Store, suite: Suite, families: Sequence[MetricFamily], reference: str | None
-) -> FollowUp:
+    store: Store,
+    suite: Suite,
+    families: Sequence[MetricFamily],
+    reference: str | None,
+    summary: Summary,
+) -> None:
     """Store the values over each prompt's clips and, with a reference, those against it.
 
-    Args:
-        reference: the method that the others are compared with.
-
-    Returns:
-        A line for each prompt left out, its clips being of several sizes, and for each method
-        without clips of some prompts.
+    reference: the method that the others are compared with. summary: gets a line for each prompt
+    left out, its clips being of several sizes, and for each method without clips of some prompts.
     """
     mixed = _mixed_sizes(store, suite)
     _aggregate_prompts(store, suite, families, reference, set(mixed))
     if reference is not None:
         _aggregate_pooled(store, suite, families, reference)
-    left_out = [f"method {m}, prompt {p}: {why}" for (m, p), why in mixed.items()]
-    return FollowUp(mixed=left_out, missing=_missing_prompts(store, suite))
+    summary.mixed += [f"method {m}, prompt {p}: {why}" for (m, p), why in mixed.items()]
+    summary.missing += _missing_prompts(store, suite)
 
 
 class _Readings:

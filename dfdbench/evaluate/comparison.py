@@ -1,6 +1,6 @@
 """Scores beside known values of the same clips: comparison.json and comparison.md.
 
-Used by scoring after a suite that names a reference file (suites/released_clips.json), so that
+Used by follow_ups.py for a suite that names a reference file (suites/released_clips.json), so that
 anyone with those clips can see whether this installation measures what it should. Measured and
 reference values never share a column.
 """

@@ -89,7 +89,9 @@ def score(
     suite = get_suite(suite) if isinstance(suite, str) else suite
     setting = setting or Setting()
     ready, weights, skipped = _ready(suite.metrics if families is None else families, setting)
-    collections, reference_name = _collect(inputs, suite, store, method_name, reference)
+    names = names_of(inputs, method_name)
+    collections = [collect(i, suite.name, n) for i, n in zip(inputs, names, strict=True)]
+    reference_name = _add_reference(collections, reference, suite, store)
     parts = _parts(collections, suite, store, ready, shard)
     summary = Summary(suite.name, [part.store for part in parts], skipped=skipped)
     summary.videos = sum(len(part.samples) for part in parts)
@@ -99,20 +101,20 @@ def score(
     with bar_of_videos as bar, threadpool_limits(1, user_api="blas"):
         for part in parts:
             with Store(part.store) as opened:
-                names = {opened.name_of(sample.path) for sample in part.samples}
-                record(opened, part.suite, part.facts, names)
+                paths = {opened.name_of(sample.path) for sample in part.samples}
+                record(opened, part.suite, part.facts, paths)
                 scorer = ClipScorer(opened, part.suite, ready, models, workers, summary, bar)
                 scorer.run(part.samples, part.complete)
                 opened.set_meta({f"reference {suite.name}": reference_name or ""})
                 if not shard:
-                    summary.add(aggregate(opened, part.suite, ready, reference_name))
+                    aggregate(opened, part.suite, ready, reference_name, summary)
     if afterwards:
         for part in parts:
             lines = afterwards(part.store, part.suite)
             summary.skipped += [line for line in lines if line not in summary.skipped]
     if not shard:
         for part in parts:
-            summary.add(write_follow_ups(part.store, part.suite, summary.skipped))
+            write_follow_ups(part.store, part.suite, summary)
     summary.seconds = time.monotonic() - start
     return summary
 
@@ -132,19 +134,6 @@ def _ready(
     return ready, weights, skipped
 
 
-def _collect(
-    inputs: Sequence[str | Path],
-    suite: Suite,
-    store: str | Path | None,
-    method_name: str | Sequence[str] | None,
-    reference: str | Path | None,
-) -> tuple[list[Collection], str | None]:
-    """The clips of each input, and of the reference where that is one more; its method's name."""
-    names = names_of(inputs, method_name)
-    collections = [collect(i, suite.name, n) for i, n in zip(inputs, names, strict=True)]
-    return collections, _add_reference(collections, reference, suite, store)
-
-
 def _parts(
     collections: Sequence[Collection],
     suite: Suite,
@@ -153,9 +142,12 @@ def _parts(
     shard: Shard | None,
 ) -> list[Part]:
     """The clips by store, matched with the suite before any is decoded."""
+    target = Path(store) if store else None
+    if target and target.suffix != ".sqlite":
+        target /= "scores.sqlite"
     by_store: dict[Path, list[Collection]] = {}
     for collection in collections:
-        by_store.setdefault(_store_path(store, collection), []).append(collection)
+        by_store.setdefault(target or collection.store, []).append(collection)
     parts = []
     for path, own in by_store.items():
         matched = match(own, suite, families)
@@ -196,10 +188,3 @@ def _add_reference(
     if store is None and len({c.store for c in collections}) > 1:
         raise UserError("--reference needs --out: methods can be compared within one store only")
     return str(reference)
-
-
-def _store_path(store: str | Path | None, collection: Collection) -> Path:
-    if store is None:
-        return collection.store
-    path = Path(store)
-    return path if path.suffix == ".sqlite" else path / "scores.sqlite"

@@ -1,6 +1,6 @@
 """Clips meet their suite: prompt ids for texts, VBench's own words, first frames.
 
-Used by scoring, before any clip is decoded. A folder of VBench's names gives texts as prompt ids.
+Used by engine.py, before any clip is decoded. A folder of VBench's names gives texts as prompt ids.
 VBench scores a clip by the words of its info file, whatever longer ones the model was given; how
 many clips that concerns is written down, for the two cannot be told apart later.
 """

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from dfdbench.evaluate.aggregate import aggregate
 from dfdbench.evaluate.follow_ups import write_follow_ups
-from dfdbench.evaluate.metrics import get_family
+from dfdbench.evaluate.metrics import MetricFamily, get_family
 from dfdbench.evaluate.store import Store
+from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites import get_suite
 from dfdbench.generate.suites.base import Suite
 from dfdbench.generate.suites.stored import stored_suite
@@ -44,21 +45,21 @@ def merge(
         target.absorb(stores)
         for suite, families in _suites(target.meta(), prompts, images):
             reference = target.meta().get(f"reference {suite.name}") or None
-            done = aggregate(target, suite, [get_family(name) for name in families], reference)
-            lines += [f"no group values: {line}" for line in done.mixed]
-            lines += [f"missing: {line}" for line in done.missing]
-            lines += [f"written: {path}" for path in write_follow_ups(out, suite).written]
+            summary = Summary(suite.name)
+            aggregate(target, suite, families, reference, summary)
+            write_follow_ups(out, suite, summary)
+            lines += summary.details()
         failures = target.failures()
     return out, lines + [f"left out: {reason}" for reason in failures["reason"]]
 
 
 def _suites(
     meta: dict[str, str], prompts: Path | None, images: Path | None
-) -> Iterator[tuple[Suite, list[str]]]:
+) -> Iterator[tuple[Suite, list[MetricFamily]]]:
     """Each suite that a store's meta names, and the families that it was scored with."""
     for key, families in meta.items():
         kind, _, name = key.partition(" ")
         if kind == "families":
             own = prompts if prompts and prompts.stem == name else None
             suite = stored_suite(meta, name, images, own) or get_suite(name)
-            yield suite, [family for family in families.split(",") if family]
+            yield suite, [get_family(family) for family in families.split(",") if family]

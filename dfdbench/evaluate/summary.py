@@ -1,19 +1,7 @@
-"""What one call of scoring did, for people and for --json. Made by scoring, shown by cli."""
+"""What one call of scoring did, for people and for --json. Made by engine.py, shown by the cli."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
-
-
-class FollowUp(NamedTuple):
-    """What was done once a store's clips were scored; the fields are those of `Summary`."""
-
-    mixed: Sequence[str] = ()
-    missing: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    written: Sequence[Path] = ()
-    partial: bool = False
 
 
 @dataclass
@@ -42,14 +30,6 @@ class Summary:
     partial: bool = False
     seconds: float = 0.0
 
-    def add(self, done: FollowUp) -> None:
-        """Take in what was done for one store."""
-        self.mixed += done.mixed
-        self.missing += done.missing
-        self.notes += done.notes
-        self.written += [str(path) for path in done.written]
-        self.partial |= done.partial
-
     @property
     def exit_code(self) -> int:
         """0, or 1 when something could not be scored."""
@@ -57,14 +37,20 @@ class Summary:
 
     def lines(self) -> list[str]:
         """What a person should read, failures last."""
-        text = [
+        head = (
             f"{self.suite}: {self.videos} videos, {self.scored} scored, {self.reused} known, "
             f"{len(self.failures)} left out, {self.seconds:.1f} s"
-        ]
-        text += [f"scores: {path}" for path in self.stores]
-        text += [f"written: {path}" for path in self.written]
-        text += [f"note: {what}" for what in self.notes]
-        text += [f"missing: {what}" for what in self.missing]
-        text += [f"skipped: {what}" for what in self.skipped]
-        text += [f"no group values: {what}" for what in self.mixed]
-        return text + [f"left out: {reason}" for _, reason in self.failures]
+        )
+        return [head, *(f"scores: {path}" for path in self.stores), *self.details()]
+
+    def details(self) -> list[str]:
+        """Files written, and what a reader of the scores must know."""
+        kinds = {
+            "written": self.written,
+            "note": self.notes,
+            "missing": self.missing,
+            "skipped": self.skipped,
+            "no group values": self.mixed,
+            "left out": [reason for _, reason in self.failures],
+        }
+        return [f"{kind}: {line}" for kind, lines in kinds.items() for line in lines]

@@ -61,50 +61,59 @@ class Bridge(NamedTuple):
         skipped = []
         with Store(path) as store:
             for dimension in dict.fromkeys((*self.results, *self.dimensions)):
-                values_of = self._read if dimension in self.results else self._ask
                 try:
-                    _store(store, dimension, *values_of(store, suite, dimension))
+                    key = self._key(dimension)
+                    if asking := _asking(store, suite, dimension, key):
+                        values_of = self._read if dimension in self.results else self._ask
+                        _store(store, dimension, key, values_of(store, suite, dimension, asking))
                 except UserError as error:
                     skipped.append(f"{official(dimension)}: {error}")
         return skipped
 
-    def _read(self, store: Store, suite: Suite, dimension: str) -> tuple[Key, list[Scored]]:
-        """The values in the result files; their hash stands for weights and device."""
-        key = _key(dimension, self.sha256, "official vbench, result file", "unknown")
-        asking = _asking(store, suite, dimension, key)
+    def _key(self, dimension: str) -> Key:
+        """The key of a dimension's values, without clip and condition."""
+        metric = get_metric(official(dimension))
+        if dimension in self.results:  # the files' hash stands for weights and device
+            source = self.sha256, "all", "official vbench, result file", "official", "unknown"
+        else:
+            files = list(find_files(dimension).values())
+            weights, device = sha256_cached(files) if files else "", self.device.split(":")[0]
+            source = weights, "all", f"official vbench {VERSION}", "official", device
+        return Key("", metric.name, metric.version, *source)
+
+    def _read(
+        self, store: Store, suite: Suite, dimension: str, asking: Sequence[Asking]
+    ) -> list[Scored]:
+        """The values in the result files."""
         values = values_by_clip(self.results[dimension], store.samples(suite.name)["path"])
         scored = [(clip, values[clip.row.path]) for clip in asking if clip.row.path in values]
         if not scored:
             raise UserError(f"the result files name none of the {len(asking)} clips that ask")
-        return key, scored
+        return scored
 
-    def _ask(self, store: Store, suite: Suite, dimension: str) -> tuple[Key, list[Scored]]:
+    def _ask(
+        self, store: Store, suite: Suite, dimension: str, asking: Sequence[Asking]
+    ) -> list[Scored]:
         """The package's values of the clips that have none."""
-        files = list(find_files(dimension).values())
-        weights = sha256_cached(files) if files else ""
-        key = _key(dimension, weights, f"official vbench {VERSION}", self.device.split(":")[0])
-        asking = _asking(store, suite, dimension, key)
+        if dimension == "appearance_style" and suite.entries() is None:
+            raise UserError("VBench names styles in its own list only; choose --suite vbench")
         lacking = [clip for clip in asking if clip.key not in store.known(clip.row.sha256)]
         if not lacking or self.python is None:
-            return key, []
+            return []
         print(f"official vbench: {dimension}, {len(lacking)} clips", file=sys.stderr, flush=True)
         folder = store.path.parent.absolute()
         clips = [(folder / clip.row.path, clip.entry) for clip in lacking]
         log = folder / LOGS / f"{dimension}.log"
         values = ask(self.python, dimension, clips, self.device, log)
-        return key, list(zip(lacking, values, strict=True))
+        return list(zip(lacking, values, strict=True))
 
 
 def open_bridge(
     python: Path | None, wanted: Sequence[str], results: Sequence[Path], suite: Suite, device: str
 ) -> Bridge | None:
-    """The bridge that the options ask for; None without them.
+    """The bridge that --vbench-python, --official and --official-results ask for; None without.
 
-    Args:
-        python: --vbench-python. wanted: --official, VBench's names or "all".
-        results: --official-results.
-        suite: whose prompts say which of BRIDGED are asked for.
-        device: of the package's networks.
+    wanted: VBench's names, or "all". suite: whose prompts say which of BRIDGED are asked for.
 
     Raises:
         UserError: an option that cannot be used, or nothing that the package could do.
@@ -132,16 +141,9 @@ def open_bridge(
     return Bridge(python, dimensions, device, read_results(results), sha256)
 
 
-def _key(dimension: str, weights: str, decoder: str, device: str) -> Key:
-    metric = get_metric(official(dimension))
-    return Key("", metric.name, metric.version, weights, "all", decoder, "official", device)
-
-
 def _asking(store: Store, suite: Suite, dimension: str, key: Key) -> list[Asking]:
     """The clips that should have a value of the dimension; key: without clip and condition."""
     entries = suite.entries()
-    if entries is None and dimension == "appearance_style":
-        raise UserError("VBench names a prompt's style in its own list only; choose --suite vbench")
     asking = []
     for sample in store.samples(suite.name).to_dict("records"):
         row = Row(**{name: sample[name] for name in Row._fields})

@@ -5,7 +5,7 @@ distinct seeds, of its own short prompts, shorter than 5.0 s; VBench-Long is for
 clips can be scored, but such scores are not comparable, so it is written beside them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -153,18 +153,8 @@ def warnings(facts: Mapping[str, Any]) -> list[str]:
 
 def rows(facts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """A table of `measure`'s facts: a label and a cell a method."""
-    table = [
-        ("clips", [str(f["clips"]) for f in facts.values()]),
-        ("prompts", [_of(f["prompts"]["found"], f["prompts"]["expected"]) for f in facts.values()]),
-        ("clips a prompt", [_per_prompt(f["clips_per_prompt"]) for f in facts.values()]),
-        ("seeds", [_seeds(f["seeds"]) for f in facts.values()]),
-        ("seconds a clip", [_span(f["seconds"]) for f in facts.values()]),
-        (f"clips of {LONG} s or longer", [_long(f["seconds"]) for f in facts.values()]),
-        ("texts", [_texts(f["texts"]) for f in facts.values()]),
-        ("crop of the first frames", [f["crop"] or "" for f in facts.values()]),
-        ("static clips", [_static(f.get("static")) for f in facts.values()]),
-    ]
-    return [(label, cells) for label, cells in table if any(cells)]
+    cells = {label: [cell(f) for f in facts.values()] for label, cell in CELLS.items()}
+    return [(label, row) for label, row in cells.items() if any(row)]
 
 
 def _of(found: int, expected: int | None) -> str:
@@ -203,3 +193,17 @@ def _texts(texts: Mapping[str, int] | None) -> str:
 
 def _static(static: Mapping[str, int] | None) -> str:
     return f"{static['kept']} of {static['judged']} judged" if static else ""
+
+
+CELLS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "clips": lambda f: str(f["clips"]),
+    "prompts": lambda f: _of(f["prompts"]["found"], f["prompts"]["expected"]),
+    "clips a prompt": lambda f: _per_prompt(f["clips_per_prompt"]),
+    "seeds": lambda f: _seeds(f["seeds"]),
+    "seconds a clip": lambda f: _span(f["seconds"]),
+    f"clips of {LONG} s or longer": lambda f: _long(f["seconds"]),
+    "texts": lambda f: _texts(f["texts"]),
+    "crop of the first frames": lambda f: f["crop"] or "",
+    "static clips": lambda f: _static(f.get("static")),
+}
+"""Label of a row -> its cell from the facts of `measure`."""

@@ -1,6 +1,6 @@
 """vbench.json and vbench.md: VBench's score of every dimension and its totals, beside the store.
 
-Used by scoring after a suite with a VBench protocol, and by merge. A dimension that could not be
+Used by follow_ups.py for a suite with a VBench protocol. A dimension that could not be
 scored is missing, never 0; one that lacks clips and a total that lacks dimensions say of how many
 they are. The stand-ins for VBench's networks have their own columns, and how the clips depart from
 VBench's protocol is written beside the scores.
@@ -171,7 +171,7 @@ def _markdown(suite: Suite, methods: Mapping[str, Any], skipped: Sequence[str]) 
         if any(name in m["totals"] for m in methods.values())
     }
     stand_ins = {
-        f"{name} (for {names('stand_ins')[name]['dimension']})": row
+        f"{name} (for {entries('stand_ins')[name]['dimension']})": row
         for name, row in rows("stand_ins", "mean", entries("stand_ins")).items()
     }
     of_suite = [f"Conditions: {suite.conditions}."] * bool(suite.conditions)

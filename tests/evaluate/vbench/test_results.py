@@ -106,10 +106,11 @@ def test_values_of_a_result_file_get_the_columns_of_the_package(tmp_path: Path, 
     assert (method["dimensions"]["color"]["found"], method["dimensions"]["color"]["expected"]) == (
         1, 5,
     )  # fmt: skip
-    # another file is another source: its values count from now on
+    # what no prompt asks for is no fault; the values of another file count from now on
     write(file, **{f"{TWICE}-{i}.mp4": 0.5 for i in range(3)})
-    evaluate(clips, suite="vbench", out=out, metrics=["flicker"], official_results=[file])
-    assert color(out) == [0.5, 0.5, 0.5]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"scene": [0.5, []]}))
+    again = evaluate(clips, suite="vbench", out=out, metrics=["flicker"], official_results=[file])
+    assert color(out) == [0.5, 0.5, 0.5] and again.skipped == []
 
 
 def test_result_files_of_other_clips_are_one_line(tmp_path: Path, clips: Path) -> None:
