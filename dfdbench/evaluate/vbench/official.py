@@ -80,9 +80,10 @@ def ask(
     with tempfile.TemporaryDirectory(prefix="dfdbench-") as name:
         room, links = Path(name), []
         for path, file in find_files(dimension).items():
-            is_code = file.name == "hubconf.py"  # which stands for its folder
-            link = room / path
-            _link(*((link.parent, file.parent) if is_code else (link, file)))
+            if file.name == "hubconf.py":  # which stands for its folder
+                _link((room / path).parent, file.parent)
+            else:
+                _link(room / path, file)
         for i, (clip, entry) in enumerate(clips):
             # human_action reads the action from the name; readers go by .mp4 or .gif
             text = re.sub(r"[/\0]", " ", entry["prompt_en"]).encode()[:200].decode(errors="ignore")

@@ -29,8 +29,7 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
         clips; seconds (least, most, and how many clips are long); clips_per_prompt (least, most,
         expected, and prompts with another number); prompts (with clips, expected); seeds (how
         many, least, most, and clips without one); texts (clips by where their prompt is from);
-        crop; static (clips judged, kept, and with a score but not judged,
-        where the suite filters).
+        crop; static (clips judged, kept, and with a score but not judged, where the suite filters).
     """
     method = str(values["method"].iloc[0])
     shapes, meta = store.shapes(), store.meta()
@@ -77,11 +76,10 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
 
 def _origins(store: Store, key: str) -> dict[str, int] | None:
     """Clips by where their prompt is from, as match.py counted them; None where it did not."""
-    text, where = store.meta().get(key), f"{store.path}: meta '{key}'"
+    text, where = store.meta().get(key, "null"), f"{store.path}: meta '{key}'"
     remedy = "score the clips again"
-    return (
-        validate(dict[str, int], parse_json(text, where, remedy), where, remedy) if text else None
-    )
+    origins: dict[str, int] | None = parse_json(text, where, remedy)
+    return None if origins is None else validate(dict[str, int], origins, where, remedy)
 
 
 class Part(NamedTuple):

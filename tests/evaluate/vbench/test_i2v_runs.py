@@ -51,7 +51,7 @@ def test_a_toy_run_is_compared_with_toy_first_frames_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = [c for c in world.captions() if c.id in ("ball-desert", "box-snow")]
-    monkeypatch.setattr(world, "captions", lambda: two)  # for speed
+    monkeypatch.setattr("dfdbench.generate.suites.toy.captions", lambda: two)  # for speed
     code, _ = call("generate", "--arm", "real", "--suite", "vbench-i2v", "--seeds", "3",
                    "--out", tmp_path / "real")  # fmt: skip
     assert code == 0
