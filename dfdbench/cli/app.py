@@ -184,6 +184,10 @@ def evaluate(
     official: Annotated[
         str | None, typer.Option(help="VBench dimensions to run officially too, or all.")
     ] = None,
+    official_results: Annotated[
+        list[Path] | None,
+        typer.Option(help="Result file of the official vbench, run elsewhere; repeatable."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 3 where weights or totals lack a part.")
     ] = False,
@@ -196,8 +200,10 @@ def evaluate(
     from dfdbench.evaluate.evaluation import evaluate as work
 
     summary = work(
-        inputs, suite, prompts, out, seeds, batch, device, method_name, metrics, reference, poses,
-        workers, shard, images, vbench_python, official,
+        inputs, suite=suite, prompts=prompts, images=images, out=out, seeds=seeds, batch=batch,
+        device=device, method_names=method_name, metrics=metrics, reference=reference, poses=poses,
+        workers=workers, shard=shard, vbench_python=vbench_python, official=official,
+        official_results=official_results or (),
     )  # fmt: skip
     show(
         vars(summary) | {"stores": [str(p) for p in summary.stores]},

@@ -1,7 +1,7 @@
 """Second passes of scoring: values over one prompt's clips, and of a method against a reference.
 
-Used by scoring and shards (merge). They work on stored readings only: no video is decoded and no
-model is loaded, and one prompt's arrays are in memory at a time.
+Used by engine.py and merge.py. They work on stored readings only: no video is decoded and no model
+is loaded, and one prompt's arrays are in memory at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,30 @@ import pandas as pd
 from dfdbench.evaluate.metrics import GroupValue, MetricFamily, Reading
 from dfdbench.evaluate.schema import condition_of
 from dfdbench.evaluate.store import Store
+from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites.base import Suite
 
 MOST_NAMED = 12  # prompts in a line
+
+
+def aggregate(
+    store: Store,
+    suite: Suite,
+    families: Sequence[MetricFamily],
+    reference: str | None,
+    summary: Summary,
+) -> None:
+    """Store the values over each prompt's clips and, with a reference, those against it.
+
+    reference: the method that the others are compared with. summary: gets a line for each prompt
+    left out, its clips being of several sizes, and for each method without clips of some prompts.
+    """
+    mixed = _mixed_sizes(store, suite)
+    _aggregate_prompts(store, suite, families, reference, set(mixed))
+    if reference is not None:
+        _aggregate_pooled(store, suite, families, reference)
+    summary.mixed += [f"method {m}, prompt {p}: {why}" for (m, p), why in mixed.items()]
+    summary.missing += _missing_prompts(store, suite)
 
 
 class _Readings:
@@ -39,35 +60,38 @@ class _Readings:
             yield reading
 
 
-def group_values(
-    store: Store, suite: Suite, families: Sequence[MetricFamily], reference: str | None
-) -> list[str]:
-    """Compute and store the values of level "prompt"; returns a line for each prompt left out."""
-    mixed = _mixed_sizes(store, suite)
-    groups: dict[tuple[str, str], dict[str, GroupValue]] = {}
+def _aggregate_prompts(
+    store: Store,
+    suite: Suite,
+    families: Sequence[MetricFamily],
+    reference: str | None,
+    left_out: set[tuple[str, str]],
+) -> None:
+    """Compute and store the values of level "prompt"; left_out: (method, prompt id) without any."""
+    aggregates: dict[tuple[str, str], dict[str, GroupValue]] = {}
     versions: dict[str, int] = {}
     for family in families:
         if family.group is None and (family.versus is None or reference is None):
             continue
         versions |= {metric.name: metric.version for metric in family.at("prompt")}
         readings = _Readings(store, suite, family)
-        found = dict(by_prompt(readings.table))
-        for (method, prompt_id), rows in found.items():
-            if (method, prompt_id) in mixed:
+        clips = dict(_by_prompt(readings.table))
+        for (method, prompt_id), rows in clips.items():
+            if (method, prompt_id) in left_out:
                 continue
-            values = groups.setdefault((method, prompt_id), {})
+            values = aggregates.setdefault((method, prompt_id), {})
             if family.group:
                 attributes = suite.prompt(prompt_id).attributes if suite.prompts else {}
                 values.update(family.group(list(readings.of(rows)), attributes))
-            aim = found.get((reference, prompt_id)) if reference else None
-            if family.versus and aim is not None and method != reference:
-                values.update(family.versus(list(readings.of(rows)), list(readings.of(aim))))
+            of_reference = clips.get((reference, prompt_id)) if reference else None
+            if family.versus and of_reference is not None and method != reference:
+                both = list(readings.of(rows)), list(readings.of(of_reference))
+                values.update(family.versus(*both))
     if versions:
-        store.set_groups(suite.name, versions, groups)
-    return [f"method {m}, prompt {p}: {why}" for (m, p), why in mixed.items()]
+        store.set_groups(suite.name, versions, aggregates)
 
 
-def by_prompt(samples: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+def _by_prompt(samples: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
     """((method, prompt id), its rows) for every pair that has clips."""
     for (method, prompt_id), rows in samples.groupby(["method", "prompt_id"]):
         yield (str(method), str(prompt_id)), rows
@@ -77,7 +101,7 @@ def _mixed_sizes(store: Store, suite: Suite) -> dict[tuple[str, str], str]:
     """(method, prompt) whose clips differ in size -> the sizes and the remedy."""
     shapes = store.shapes()
     mixed = {}
-    for key, rows in by_prompt(store.samples(suite.name)):
+    for key, rows in _by_prompt(store.samples(suite.name)):
         sizes = {shapes[h][:2] for h in rows["sha256"] if h in shapes}
         if len(sizes) > 1:
             named = ", ".join(f"{width}×{height}" for width, height in sorted(sizes))
@@ -85,15 +109,13 @@ def _mixed_sizes(store: Store, suite: Suite) -> dict[tuple[str, str], str]:
     return mixed
 
 
-def pooled_values(
-    store: Store, suite: Suite, families: Sequence[MetricFamily], reference: str | None
+def _aggregate_pooled(
+    store: Store, suite: Suite, families: Sequence[MetricFamily], reference: str
 ) -> None:
     """Compute and store the values of level "pooled": every other method against `reference`.
 
     Over the prompts that both have; over all clips of both where they have none in common.
     """
-    if reference is None:
-        return
     pooled: dict[str, dict[str, GroupValue]] = {}
     versions: dict[str, int] = {}
     for family in families:
@@ -101,19 +123,19 @@ def pooled_values(
             continue
         versions |= {metric.name: metric.version for metric in family.at("pooled")}
         readings = _Readings(store, suite, family)
-        found = {str(method): rows for method, rows in readings.table.groupby("method")}
-        if reference not in found:
+        clips = {str(method): rows for method, rows in readings.table.groupby("method")}
+        of_reference = clips.pop(reference, None)
+        if of_reference is None:
             continue
-        for method, rows in found.items():
-            if method != reference:
-                rows, aim = _alike(rows, found[reference])
-                values = family.pool(readings.of(rows), readings.of(aim))
-                pooled.setdefault(method, {}).update(values)
+        for method, rows in clips.items():
+            own, real = _of_shared_prompts(rows, of_reference)
+            values = family.pool(readings.of(own), readings.of(real))
+            pooled.setdefault(method, {}).update(values)
     if versions:
         store.set_pooled(suite.name, reference, versions, pooled)
 
 
-def _alike(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _of_shared_prompts(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the prompts that both have, or all rows where there is none."""
     shared = set(a["prompt_id"]) & set(b["prompt_id"])
     if not shared:
@@ -121,12 +143,12 @@ def _alike(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
     return a[a["prompt_id"].isin(shared)], b[b["prompt_id"].isin(shared)]
 
 
-def find_missing(store: Store, suite: Suite) -> list[str]:
+def _missing_prompts(store: Store, suite: Suite) -> list[str]:
     """A line for each method that has no clip of some of the suite's prompts."""
     lines = []
-    for method, part in store.samples(suite.name).groupby("method"):
-        there = set(part["prompt_id"])
-        without = [prompt.id for prompt in suite.prompts if prompt.id not in there]
+    for method, rows in store.samples(suite.name).groupby("method"):
+        with_clips = set(rows["prompt_id"])
+        without = [prompt.id for prompt in suite.prompts if prompt.id not in with_clips]
         if without:
             lines.append(
                 f"method {method} has no clip of {len(without)} of "

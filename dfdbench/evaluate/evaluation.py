@@ -1,77 +1,131 @@
-"""`dfdbench eval`: from the command's options to one call of the scoring engine.
+"""`dfdbench eval` and `dfdbench.evaluate`: from options to one call of the scoring engine.
 
-Used by cli.py. torch is imported only where something needs it: a run whose clips must be made, a
-GPU, or a metric with a model, so that a second call on known videos is over in a moment.
+torch is imported only where something needs it: a run whose clips must be made, a GPU, or a metric
+with a model, so that a second call on known videos is over in a moment.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from dfdbench.evaluate.engine import Summary, score
+from dfdbench.evaluate.engine import score
 from dfdbench.evaluate.metrics import Setting
 from dfdbench.evaluate.metrics.vbench import bridge as vbench_bridge
+from dfdbench.evaluate.summary import Summary
 from dfdbench.evaluate.vbench.bridge import open_bridge
 from dfdbench.generate.suites import choose_suite
+from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.device import choose_device
+from dfdbench.utils.reading import Outside, validate
 from dfdbench.utils.shards import parse_shard
 
 
-def evaluate(
-    inputs: Sequence[Path],
-    suite: str | None = None,
-    prompts: Path | None = None,
-    out: Path | None = None,
-    seeds: str | None = None,
-    batch: int = 16,
-    device: str = "auto",
-    method_names: Sequence[str] | None = None,
-    metrics: str | None = None,
-    reference: str | None = None,
-    poses: Path | None = None,
-    workers: int | None = None,
-    shard: str | None = None,
-    images: Path | None = None,
-    vbench_python: Path | None = None,
-    official: str | None = None,
-) -> Summary:
+class EvalOptions(Outside):
+    """What an evaluation can be told; the options of `dfdbench eval`, none of them needed.
+
+    suite: prompts and metrics; else toy-t2v for runs, or toy-i2v if their models continue a
+    picture, and `clips` for anything else. prompts: a file of one's own prompts. images: first
+    frames for suites of VBench. out: folder of scores.sqlite, or a .sqlite file; else a run's own
+    folder, or ./scores-NAME. seeds: of the clips that a run lacks, "1-8" or numbers. batch: clips
+    made at once. device: auto, cpu, cuda or cuda:N. method_names: of clips for which no manifest
+    names one; once, or once an input. metrics: families, as a list or with commas between; else
+    the suite's. reference: a method or an input that the others are compared with. poses: folder
+    of ViPE's pose files. workers: clips scored at once; else one a core, at most 8. shard: a part
+    such as "1/3", or "auto". vbench_python: an interpreter that has the official package vbench.
+    official: dimensions to run officially too, as a list, with commas between, or "all".
+    official_results: result files (NAME_eval_results.json) that the package wrote elsewhere.
+    """
+
+    suite: str | None = None
+    prompts: Path | None = None
+    images: Path | None = None
+    out: Path | None = None
+    seeds: str | Sequence[int] | None = None
+    batch: int = 16
+    device: str = "auto"
+    method_names: str | Sequence[str] | None = None
+    metrics: str | Sequence[str] | None = None
+    reference: str | Path | None = None
+    poses: Path | None = None
+    workers: int | None = None
+    shard: str | None = None
+    vbench_python: Path | None = None
+    official: str | Sequence[str] | None = None
+    official_results: Sequence[Path] = ()
+
+
+def evaluate(inputs: str | Path | Sequence[str | Path], **options: Any) -> Summary:
     """Generate what the runs among `inputs` lack of the suite, then score everything.
 
-    The arguments are the options of `dfdbench eval`. Without `suite` runs are scored by toy-t2v, or
-    toy-i2v if their models continue a picture, and anything else by `clips`.
+    Known scores are not computed again. Example:
+
+        dfdbench.evaluate(["clips/dmd2", "clips/dfd"], reference="clips/real", out="scores")
+
+    Args:
+        inputs: run folders, manifests (.jsonl, .csv) or folders of videos; one, or several.
+        options: the fields of `EvalOptions`.
+
+    Returns:
+        A `Summary`: the stores written, how many clips were scored, what was left out and why.
 
     Raises:
         UserError: an option that names nothing, or what dfdbench.evaluate.engine.score raises.
     """
-    part = parse_shard(shard) if shard else None
-    runs = [path for path in inputs if (path / "run.json").is_file()]
-    if not runs:
-        chosen = choose_suite(suite or "clips", prompts, images)
-    else:
-        from dfdbench.generate.clips import complete, model_of, parse_seeds
-        from dfdbench.models.registry import takes_image
-        from dfdbench.utils.run import Run
+    chosen = validate(EvalOptions, options, "evaluate", "see dfdbench.evaluate.evaluation")
+    named = [inputs] if isinstance(inputs, str | Path) else inputs
+    return _evaluate([Path(path) for path in named], chosen)
 
-        models = [model_of(Run.open(run)) for run in runs]
-        own = "toy-i2v" if all(takes_image(model) for model in models) else "toy-t2v"
-        chosen = choose_suite(suite or own, prompts, images, models)
-    placed = choose_device(device)
-    bridge = open_bridge(vbench_python, official, chosen, placed)
+
+def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
+    """`evaluate` with its options checked."""
+    shard = parse_shard(options.shard) if options.shard else None
+    runs = [path for path in inputs if (path / "run.json").is_file()]
+    suite = _choose_suite(runs, options)
+    device = choose_device(options.device)
+    bridge = open_bridge(
+        options.vbench_python, _names(options.official), options.official_results, suite, device
+    )
     if runs:
-        complete(inputs, chosen, parse_seeds(seeds) if seeds else None, batch, device, part)
-    families = metrics.split(",") if metrics else list(chosen.metrics)
-    if poses:
+        from dfdbench.generate.clips import complete, parse_seeds
+
+        seeds = options.seeds or None
+        if isinstance(seeds, str):
+            seeds = parse_seeds(seeds)
+        complete(inputs, suite, seeds, options.batch, device, shard)
+    families = _names(options.metrics) or list(suite.metrics)
+    if options.poses:
         families.append("vipe")
     if bridge:
         families = [family for family in families if family != vbench_bridge.NAME]
     return score(
         inputs,
-        chosen,
-        out,
-        method_name=method_names,
+        suite,
+        options.out,
+        method_name=options.method_names,
         families=families,
-        reference=reference,
-        workers=workers,
-        shard=part,
-        setting=Setting(placed, poses),
+        reference=options.reference,
+        workers=options.workers,
+        shard=shard,
+        setting=Setting(device, options.poses),
         afterwards=bridge.run if bridge else None,
     )
+
+
+def _choose_suite(runs: Sequence[Path], options: EvalOptions) -> Suite:
+    """The suite that is asked for, or the one that fits the models of the runs."""
+    if not runs:
+        return choose_suite(options.suite or "clips", options.prompts, options.images)
+    from dfdbench.generate.clips import model_of
+    from dfdbench.models.registry import takes_image
+    from dfdbench.utils.run import Run
+
+    models = [model_of(Run.open(run)) for run in runs]
+    own = "toy-i2v" if all(takes_image(model) for model in models) else "toy-t2v"
+    return choose_suite(options.suite or own, options.prompts, options.images, models)
+
+
+def _names(names: str | Sequence[str] | None) -> list[str]:
+    """Names from a list, or from a text with commas between them."""
+    if isinstance(names, str):
+        return [name.strip() for name in names.split(",")] if names else []
+    return list(names or ())

@@ -1,6 +1,6 @@
-"""Clips meet their suite: prompt ids for texts, VBench's own words, first frames, what was found.
+"""Clips meet their suite: prompt ids for texts, VBench's own words, first frames.
 
-Used by scoring, before any clip is decoded. A folder of VBench's names gives texts as prompt ids.
+Used by engine.py, before any clip is decoded. A folder of VBench's names gives texts as prompt ids.
 VBench scores a clip by the words of its info file, whatever longer ones the model was given; how
 many clips that concerns is written down, for the two cannot be told apart later.
 """
@@ -35,7 +35,7 @@ STANDS_FOR = {
 class Matched(NamedTuple):
     """Clips as the suite sees them.
 
-    suite: with the conditions that were found. facts: texts for the store's meta. notes: lines for
+    suite: with the conditions of the clips. facts: texts for the store's meta. notes: lines for
     a person.
     """
 
@@ -60,7 +60,7 @@ def match(
     words: dict[str, Counter[str]] = defaultdict(Counter)
     samples = list[Sample]()
     for collection in collections:
-        named = [_named(sample, suite, words) for sample in collection.samples]
+        named = [_with_prompt(sample, suite, words) for sample in collection.samples]
         samples += unique(f"suite {suite.name}", named)
     if not suite.protocol:
         return Matched(samples, suite, {}, [])
@@ -70,7 +70,10 @@ def match(
     without = sum(not sample.image for sample in samples)
     if without < len(samples) and not suite.conditions:
         suite = replace(suite, conditions=CUSTOM)
-    facts = {_conditions(suite): suite.conditions, _info(suite): suite.info_sha256}
+    facts = {
+        f"conditions {suite.name}": suite.conditions,
+        f"info {suite.name}": suite.info_sha256,
+    }
     for method, counts in words.items():
         facts[f"prompts {suite.name} {method}"] = json.dumps(counts)
     for method, ratios in _ratios(samples).items():
@@ -91,7 +94,7 @@ def record(store: Store, suite: Suite, facts: dict[str, str], paths: set[str]) -
         UserError: the store has other clips of the suite, of other prompts or first frames.
     """
     before = store.meta()
-    for key in (_conditions(suite), _info(suite)):
+    for key in (f"conditions {suite.name}", f"info {suite.name}"):
         changed = facts and before.get(key, facts[key]) != facts[key]
         if changed and not paths.issuperset(store.samples(suite.name)["path"]):
             raise UserError(
@@ -114,15 +117,8 @@ def asks(suite: Suite, prompt_id: str, family: MetricFamily) -> bool:
     return not wanted or bool(wanted & set(prompt.dimensions))
 
 
-def _conditions(suite: Suite) -> str:
-    return f"conditions {suite.name}"
-
-
-def _info(suite: Suite) -> str:
-    return f"info {suite.name}"
-
-
-def _named(sample: Sample, suite: Suite, words: dict[str, Counter[str]]) -> Sample:
+def _with_prompt(sample: Sample, suite: Suite, words: dict[str, Counter[str]]) -> Sample:
+    """The sample with its prompt's id, and VBench's text; counts in `words` whose text it had."""
     prompt = suite.find(sample.prompt_id)
     if prompt is None:
         suite.check_prompt(sample.prompt_id)
@@ -151,8 +147,8 @@ def _with_crops(samples: list[Sample], suite: Suite, folder: Path) -> list[Sampl
 
 
 def _with_pictures(samples: list[Sample], suite: Suite, folder: Path) -> list[Sample]:
-    found = pictures(folder)
-    added = [s if s.image else s._replace(image=picture_of(found, s)) for s in samples]
+    by_name = pictures(folder)
+    added = [s if s.image else s._replace(image=picture_of(by_name, s)) for s in samples]
     if not any(sample.image for sample in added):
         raise UserError(
             f"--images {folder}: no picture is called after a clip, its prompt or prompt id; "
@@ -162,8 +158,9 @@ def _with_pictures(samples: list[Sample], suite: Suite, folder: Path) -> list[Sa
 
 
 def _ratios(samples: Iterable[Sample]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
+    """Method -> the ratios of VBench's crops among its first frames."""
+    ratios: dict[str, set[str]] = defaultdict(set)
     for sample in samples:
         if sample.image and sample.image.parent.name in RATIOS:
-            found[sample.method].add(sample.image.parent.name)
-    return found
+            ratios[sample.method].add(sample.image.parent.name)
+    return ratios

@@ -1,27 +1,20 @@
 """Join score stores: `eval --shard` leaves one a part, `dfdbench merge` makes one of them.
 
-Values over prompts and against a reference are computed when all clips are together.
+What follows the scores of an unsharded call (engine.py) follows here, when all clips are together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dfdbench.evaluate.aggregate import find_missing, group_values, pooled_values
-from dfdbench.evaluate.metrics import get_family
+from dfdbench.evaluate.aggregate import aggregate
+from dfdbench.evaluate.follow_ups import write_follow_ups
+from dfdbench.evaluate.metrics import MetricFamily, get_family
 from dfdbench.evaluate.store import Store
+from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites import get_suite
 from dfdbench.generate.suites.base import Suite
 from dfdbench.generate.suites.stored import stored_suite
 from dfdbench.utils.errors import UserError
-
-
-def _summary(store: Path, suite: Suite) -> list[Path]:
-    """VBench's summary beside the store, where the suite is one of VBench."""
-    if not suite.protocol:
-        return []
-    from dfdbench.evaluate.vbench.summary import summarise, write_summary
-
-    return write_summary(store.parent, suite, summarise(store, suite))
 
 
 def merge(
@@ -50,18 +43,23 @@ def merge(
     lines: list[str] = []
     with Store(out) as target:
         target.absorb(stores)
-        for key, names in target.meta().items():
-            kind, _, name = key.partition(" ")
-            if kind != "families":
-                continue
-            own = prompts if prompts and prompts.stem == name else None
-            suite = stored_suite(target.meta(), name, images, own) or get_suite(name)
-            families = [get_family(family) for family in names.split(",") if family]
-            reference = target.meta().get(f"reference {name}") or None
-            mixed = group_values(target, suite, families, reference)
-            lines += [f"no group values: {line}" for line in mixed]
-            pooled_values(target, suite, families, reference)
-            lines += [f"missing: {line}" for line in find_missing(target, suite)]
-            lines += [f"written: {path}" for path in _summary(out, suite)]
+        for suite, families in _suites(target.meta(), prompts, images):
+            reference = target.meta().get(f"reference {suite.name}") or None
+            summary = Summary(suite.name)
+            aggregate(target, suite, families, reference, summary)
+            write_follow_ups(out, suite, summary)
+            lines += summary.details()
         failures = target.failures()
     return out, lines + [f"left out: {reason}" for reason in failures["reason"]]
+
+
+def _suites(
+    meta: dict[str, str], prompts: Path | None, images: Path | None
+) -> Iterator[tuple[Suite, list[MetricFamily]]]:
+    """Each suite that a store's meta names, and the families that it was scored with."""
+    for key, families in meta.items():
+        kind, _, name = key.partition(" ")
+        if kind == "families":
+            own = prompts if prompts and prompts.stem == name else None
+            suite = stored_suite(meta, name, images, own) or get_suite(name)
+            yield suite, [get_family(family) for family in families.split(",") if family]

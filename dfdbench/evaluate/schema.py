@@ -1,11 +1,13 @@
 """Tables and keys of the score store, and how an older store becomes one of today.
 
-Used by scores.py, which reads and writes them, and by scoring (keys).
+Used by store.py, which reads and writes them, and by clip_scores.py (keys).
 """
 
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from dfdbench.utils.video import Clip
 
 SCHEMA_VERSION = 3
 SCHEMA = """
@@ -56,22 +58,11 @@ MERGED = {
     "samples": ("suite", "path"),
     "failures": ("suite", "path"),
     "videos": ("sha256",),
-    "scores": (
-        "sha256",
-        "metric",
-        "version",
-        "weights",
-        "policy",
-        "decoder",
-        "dtype",
-        "device",
-        "condition",
-    ),
-}  # tables of a shard, and the first columns by which their rows are told apart
+}  # tables of a shard, and the first columns by which their rows are told apart; scores by Key
 
 
 class Key(NamedTuple):
-    """What makes a score the same score (DESIGN: score key)."""
+    """What makes a score the same score (the score key)."""
 
     sha256: str
     metric: str
@@ -82,6 +73,9 @@ class Key(NamedTuple):
     dtype: str
     device: str
     condition: str = ""
+
+
+MERGED["scores"] = Key._fields
 
 
 def condition_of(needs: Sequence[str], prompt: str | None, image: str) -> str | None:
@@ -106,6 +100,12 @@ class Shape(NamedTuple):
     height: int
     frames: int
     fps: float
+
+    @classmethod
+    def of(cls, clip: Clip) -> "Shape":
+        """The shape of a clip, frames (T H W 3)."""
+        frames, height, width = clip.frames.shape[:3]
+        return cls(width, height, frames, clip.fps)
 
 
 class Row(NamedTuple):

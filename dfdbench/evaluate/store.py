@@ -1,11 +1,10 @@
 """The score store: one SQLite file that holds what was scored, on which video, by which version.
 
-Used by scoring (writes, one commit a video) and report (reads). Scores belong to a video's bytes,
-not to its path: `samples` says which paths of which suite had those bytes.
+Used by engine.py and merge.py, which write one commit a video, and by the report. Scores belong to
+a video's bytes, not to its path: `samples` says which paths of which suite had those bytes.
 """
 
 import io
-import json
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,6 +78,10 @@ class Store:
     def close(self) -> None:
         """Close the file; its write-ahead log is folded in."""
         self._db.close()
+
+    def name_of(self, clip: Path) -> str:
+        """The clip's path as the store has it: relative to the store's folder."""
+        return Path(os.path.relpath(clip, self.path.parent)).as_posix()
 
     def meta(self) -> dict[str, str]:
         """Free text by key: schema, versions, suite versions."""
@@ -180,9 +183,7 @@ class Store:
             for (method, prompt_id), values in groups.items()
             for metric, (value, n) in values.items()
         ]
-        with self._db:
-            self._db.execute("DELETE FROM groups WHERE suite = ?", (suite,))
-            self._db.executemany("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._replace("groups", suite, rows)
 
     def set_current(self, keys: Iterable[Key]) -> None:
         """Say which weights and settings of each metric readers should get."""
@@ -222,9 +223,12 @@ class Store:
             for method, values in pooled.items()
             for metric, (value, n) in values.items()
         ]
+        self._replace("pooled", suite, rows)
+
+    def _replace(self, table: str, suite: str, rows: Sequence[tuple[Any, ...]]) -> None:
         with self._db:
-            self._db.execute("DELETE FROM pooled WHERE suite = ?", (suite,))
-            self._db.executemany("INSERT INTO pooled VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.execute(f"DELETE FROM {table} WHERE suite = ?", (suite,))
+            self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def pooled(self, suite: str | None = None) -> pd.DataFrame:
         """Values of all clips of a method against a reference: POOLED_COLUMNS, n clips."""
@@ -310,22 +314,22 @@ class Store:
         columns = ("version", "weights", "policy", "dtype", "device")
         rows = self._db.execute(f"SELECT metric, {', '.join(columns)} FROM current ORDER BY metric")
         facts["metrics"] = {metric: dict(zip(columns, rest, strict=True)) for metric, *rest in rows}
-        return json.loads(json.dumps(facts)) | {"meta": self.meta()}
+        return facts | {"meta": self.meta()}
 
 
 def _of_samples(samples: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Samples with their scores; of those that depend on a prompt or an image, their own."""
-    found = samples.merge(scores, on="sha256")
-    if not found["condition"].any():
-        return found
+    scored = samples.merge(scores, on="sha256")
+    if not scored["condition"].any():
+        return scored
     kinds = ((), ("prompt",), ("image",), ("prompt", "image"))
     own = [
         {condition_of(needs, row["prompt"], row["image"]) for needs in kinds}
         for row in samples.to_dict("records")
     ]
     of_path = dict(zip(zip(samples["suite"], samples["path"], strict=True), own, strict=True))
-    keys = zip(found["suite"], found["path"], found["condition"], strict=True)
-    return found[[condition in of_path[suite, path] for suite, path, condition in keys]]
+    keys = zip(scored["suite"], scored["path"], scored["condition"], strict=True)
+    return scored[[condition in of_path[suite, path] for suite, path, condition in keys]]
 
 
 def _split(value: float | np.ndarray | None) -> Sequence[float | bytes | None]:

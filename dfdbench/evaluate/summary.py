@@ -1,4 +1,4 @@
-"""What one call of scoring did, for people and for --json. Made by scoring, shown by cli."""
+"""What one call of scoring did, for people and for --json. Made by engine.py, shown by the cli."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,14 +37,20 @@ class Summary:
 
     def lines(self) -> list[str]:
         """What a person should read, failures last."""
-        text = [
+        head = (
             f"{self.suite}: {self.videos} videos, {self.scored} scored, {self.reused} known, "
             f"{len(self.failures)} left out, {self.seconds:.1f} s"
-        ]
-        text += [f"scores: {path}" for path in self.stores]
-        text += [f"written: {path}" for path in self.written]
-        text += [f"note: {what}" for what in self.notes]
-        text += [f"missing: {what}" for what in self.missing]
-        text += [f"skipped: {what}" for what in self.skipped]
-        text += [f"no group values: {what}" for what in self.mixed]
-        return text + [f"left out: {reason}" for _, reason in self.failures]
+        )
+        return [head, *(f"scores: {path}" for path in self.stores), *self.details()]
+
+    def details(self) -> list[str]:
+        """Files written, and what a reader of the scores must know."""
+        kinds = {
+            "written": self.written,
+            "note": self.notes,
+            "missing": self.missing,
+            "skipped": self.skipped,
+            "no group values": self.mixed,
+            "left out": [reason for _, reason in self.failures],
+        }
+        return [f"{kind}: {line}" for kind, lines in kinds.items() for line in lines]

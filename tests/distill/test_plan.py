@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from dfdbench.cli.app import app
 from dfdbench.distill.discriminator import Heads
 from dfdbench.distill.loop import build_networks
-from dfdbench.distill.methods import register, get_method
+from dfdbench.distill.methods import get_method, register
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.parallel import Group
 from dfdbench.distill.plan import GIB, Gpu, advice, choose_gpu, flops, make_plan, setup_for, text
@@ -22,6 +22,7 @@ from dfdbench.distill.plan.memory import lines, step_bytes
 from dfdbench.distill.plan.recording import every_outcome
 from dfdbench.distill.plan.trace import Shape, trace
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
+from dfdbench.distill.sections import MethodOptions
 from dfdbench.distill.stages import grid
 from dfdbench.distill.streams import Stream
 from dfdbench.models.published_configs import real_config

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from clips import random_clip, write_manifest
 
+from dfdbench.evaluate import clip_scores
 from dfdbench.evaluate import engine as scoring
 from dfdbench.evaluate.store import Store
 from dfdbench.toy import world
@@ -43,7 +44,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return video.read_video(path, policy, threads)
 
-    monkeypatch.setattr(scoring, "read_video", counting)
+    monkeypatch.setattr(clip_scores, "read_video", counting)
     return names
 
 
@@ -136,7 +137,7 @@ def test_a_failing_metric_keeps_what_was_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = write_manifest(tmp_path)
-    real, calls = scoring._work, []
+    real, calls = clip_scores._work, []
 
     def third_fails(*arguments: object) -> object:
         calls.append(1)
@@ -144,24 +145,25 @@ def test_a_failing_metric_keeps_what_was_finished(
             raise KeyboardInterrupt
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scoring, "_work", third_fails)
+    monkeypatch.setattr(clip_scores, "_work", third_fails)
     with pytest.raises(KeyboardInterrupt):
         score(manifest, tmp_path / "out", workers=1)
     assert len(table(tmp_path / "out")["seed"]) == 2 * 11
-    monkeypatch.setattr(scoring, "_work", real)
+    monkeypatch.setattr(clip_scores, "_work", real)
     summary = score(manifest, tmp_path / "out")
     assert (summary.scored, summary.reused) == (2, 2)
 
 
 SLOW_RUN = """
 import sys, time
-from dfdbench import scoring
-work = scoring._work
+from dfdbench.evaluate import clip_scores
+from dfdbench.evaluate.engine import score
+work = clip_scores._work
 def slowly(*arguments):
     time.sleep(0.05)
     return work(*arguments)
-scoring._work = slowly
-scoring.score([sys.argv[1]], "released-clips", sys.argv[2], families=["colour", "flicker"])
+clip_scores._work = slowly
+score([sys.argv[1]], "released-clips", sys.argv[2], families=["colour", "flicker"])
 """
 
 

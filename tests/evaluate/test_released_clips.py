@@ -8,13 +8,15 @@ import pytest
 from clips import released_videos
 
 from dfdbench.evaluate import engine as scoring
-from dfdbench.evaluate.comparison import compare, write_comparison
+from dfdbench.evaluate.comparison import Reference, compare, write_comparison
 from dfdbench.evaluate.metrics import colour
 from dfdbench.evaluate.store import Store
 from dfdbench.generate.suites import get_suite
 from dfdbench.utils.video import read_video
 
 REFERENCE = {
+    "title": "known values",
+    "source": "made up",
     "tolerance": 0.01,
     "subsets": {"all": {}, "one": {"only_prompts": ["p"]}, "rest": {"without_prompts": ["p"]}},
     "values": [
@@ -32,7 +34,7 @@ def test_rows_compare_the_mean_over_the_clips_of_a_subset() -> None:
         [("m", "p", 0.1), ("m", "q", 0.3), ("m", "r", 0.5), ("big", "p", 50.0)],
         columns=["metric", "prompt_id", "value"],
     ).assign(method="dfd")
-    rows = compare(table, REFERENCE)
+    rows = compare(table, Reference.model_validate(REFERENCE))
     assert [(r["subset"], r["clips"], r["within"]) for r in rows] == [
         ("all", 3, True),
         ("one", 1, False),

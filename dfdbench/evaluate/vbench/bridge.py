@@ -1,18 +1,14 @@
-"""The bridge to the official package vbench: which clips it is asked about, and where values go.
+"""Values of the official package vbench: which clips should have them, and how they are stored.
 
-Used by `dfdbench eval --vbench-python PATH [--official DIM,...]`, after the metric families. Each
-dimension is one run of the package (official.py) on the clips that lack its value. Its values are
-stored as soon as it ends, so that a killed call redoes the dimension under way and no other.
-
-What has been run with the package itself: temporal_flickering, and scene with random weights in the
-stack that vbench pins (transformers 4.33.2, numpy 1.26, on a CPU). object_class, multiple_objects,
-color and spatial_relationship need detectron2, which no package index has: for them only a stand-in
-of the package was run, and the error without it.
+Used by `dfdbench eval` after the metric families. They come from result files that were written
+elsewhere (--official-results) or from running the package (--vbench-python, --official), a
+dimension at a time on the clips that lack its value; a killed call redoes the one under way only.
+With the package itself have been run: temporal_flickering, and scene with random weights. The
+other four of BRIDGED need detectron2, which no index has; a stand-in of the package was run.
 """
 
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,155 +16,159 @@ from dfdbench.evaluate.metrics import get_metric
 from dfdbench.evaluate.metrics.vbench.bridge import BRIDGED, COUNTED, NATIVE, VERSION, official
 from dfdbench.evaluate.schema import Key, Row, Shape, condition_of
 from dfdbench.evaluate.store import Store
-from dfdbench.evaluate.vbench.official import Entry, Failed, ask, check_python, find_files
+from dfdbench.evaluate.vbench.official import ask, check_python, find_files
+from dfdbench.evaluate.vbench.results import Values, read_results, values_by_clip
 from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.errors import UserError, unknown_name
-from dfdbench.utils.vbench_weights import vbench_digest
+from dfdbench.utils.files import sha256_cached
 from dfdbench.utils.video import read_video
 
 LOGS = "vbench-official"  # folder beside the store
-BY_PROMPT = (
-    *BRIDGED,
-    "appearance_style",
-    "human_action",
-    "temporal_style",
-    "overall_consistency",
-)
+BY_PROMPT = (*BRIDGED, "appearance_style", "human_action", "temporal_style", "overall_consistency")
 """Dimensions whose values depend on the prompt."""
 
 
-class Clips(NamedTuple):
-    """Clips with the same bytes and condition, which have one value. rows: their samples."""
+class Asking(NamedTuple):
+    """A clip that should have a value: its key, its sample, and VBench's entry of its prompt."""
 
     key: Key
-    rows: list[Row]
-    entry: Entry
+    row: Row
+    entry: Mapping[str, Any]
+
+
+Scored = tuple[Asking, float | None]
 
 
 class Bridge(NamedTuple):
-    """An interpreter with the package, and what it is asked for.
+    """Where the package's values come from.
 
-    python: its path. dimensions: VBench's names, of which BRIDGED are stored under their own name
-    and the rest as official_<dimension>. device: of the package's networks.
+    python: an interpreter that has it. dimensions: what it is asked for. device: of its networks.
+    results: as of `read_results`, of files whose hash is `sha256`; the package is not asked for
+    what they hold.
     """
 
-    python: Path
-    dimensions: tuple[str, ...]
+    python: Path | None = None
+    dimensions: tuple[str, ...] = ()
     device: str = "cpu"
+    results: Mapping[str, Values] = {}
+    sha256: str = ""
 
     def run(self, path: Path, suite: Suite) -> list[str]:
-        """Compute what the clips of `suite` in the store lack; a line for each dimension skipped.
+        """Store the values of the clips of `suite`; a line for each dimension that has none.
 
-        Progress goes to stderr, what the package prints to vbench-official/ beside the store.
+        What the package prints goes to vbench-official/ beside the store.
         """
         skipped = []
         with Store(path) as store:
-            for dimension in self.dimensions:
+            for dimension in dict.fromkeys((*self.results, *self.dimensions)):
                 try:
-                    self._score(store, suite, dimension)
+                    key = self._key(dimension)
+                    if asking := _asking(store, suite, dimension, key):
+                        values_of = self._read if dimension in self.results else self._ask
+                        _store(store, dimension, key, values_of(store, suite, dimension, asking))
                 except UserError as error:
                     skipped.append(f"{official(dimension)}: {error}")
         return skipped
 
-    def _score(self, store: Store, suite: Suite, dimension: str) -> None:
-        files = find_files(dimension)
+    def _key(self, dimension: str) -> Key:
+        """The key of a dimension's values, without clip and condition."""
         metric = get_metric(official(dimension))
-        weights = vbench_digest(*files.values()) if files else ""
-        key = Key(
-            "", metric.name, metric.version, weights, "all", f"official vbench {VERSION}",
-            "official", self.device.split(":")[0],
-        )  # fmt: skip
-        frames_key = key._replace(metric=f"{metric.name}_frames")
-        store.set_current([key, frames_key] if dimension in COUNTED else [key])
-        clips = list(_lacking(store, suite, dimension, key))
-        if not clips:
-            return
-        start, folder = time.monotonic(), store.path.parent.absolute()
-        _say(f"{dimension}, {len(clips)} clips")
-        asked = [(folder / rows[0].path, entry) for _, rows, entry in clips]
+        if dimension in self.results:  # the files' hash stands for weights and device
+            source = self.sha256, "all", "official vbench, result file", "official", "unknown"
+        else:
+            files = list(find_files(dimension).values())
+            weights, device = sha256_cached(files) if files else "", self.device.split(":")[0]
+            source = weights, "all", f"official vbench {VERSION}", "official", device
+        return Key("", metric.name, metric.version, *source)
+
+    def _read(
+        self, store: Store, suite: Suite, dimension: str, asking: Sequence[Asking]
+    ) -> list[Scored]:
+        """The values in the result files."""
+        values = values_by_clip(self.results[dimension], store.samples(suite.name)["path"])
+        scored = [(clip, values[clip.row.path]) for clip in asking if clip.row.path in values]
+        if not scored:
+            raise UserError(f"the result files name none of the {len(asking)} clips that ask")
+        return scored
+
+    def _ask(
+        self, store: Store, suite: Suite, dimension: str, asking: Sequence[Asking]
+    ) -> list[Scored]:
+        """The package's values of the clips that have none."""
+        if dimension == "appearance_style" and suite.entries() is None:
+            raise UserError("VBench names styles in its own list only; choose --suite vbench")
+        lacking = [clip for clip in asking if clip.key not in store.known(clip.row.sha256)]
+        if not lacking or self.python is None:
+            return []
+        print(f"official vbench: {dimension}, {len(lacking)} clips", file=sys.stderr, flush=True)
+        folder = store.path.parent.absolute()
+        clips = [(folder / clip.row.path, clip.entry) for clip in lacking]
         log = folder / LOGS / f"{dimension}.log"
-        values = ask(self.python, dimension, asked, files, self.device, log)
-        shapes = store.shapes()
-        for (own, rows, _), value in zip(clips, values, strict=True):
-            shape = shapes.get(own.sha256) or _shape(folder / rows[0].path)
-            scores = {own: value}
-            if dimension in COUNTED:
-                # The two consistencies compare each frame with the one before.
-                frames = shape.frames - (dimension != "appearance_style")
-                scores[own._replace(metric=frames_key.metric)] = float(frames)
-            for row in rows:
-                store.add_scores(row, scores, shape)
-        _say(f"{dimension} done in {time.monotonic() - start:.0f} s")
+        values = ask(self.python, dimension, clips, self.device, log)
+        return list(zip(lacking, values, strict=True))
 
 
 def open_bridge(
-    python: Path | None, wanted: str | None, suite: Suite, device: str
+    python: Path | None, wanted: Sequence[str], results: Sequence[Path], suite: Suite, device: str
 ) -> Bridge | None:
-    """The bridge that the options ask for; None without them.
+    """The bridge that --vbench-python, --official and --official-results ask for; None without.
 
-    Args:
-        python: --vbench-python.
-        wanted: --official, names with commas between or "all".
-        suite: whose prompts say which of BRIDGED are asked for.
-        device: of the package's networks.
+    wanted: VBench's names, or "all". suite: whose prompts say which of BRIDGED are asked for.
 
     Raises:
         UserError: an option that cannot be used, or nothing that the package could do.
     """
-    names = [name.strip() for name in wanted.split(",")] if wanted else []
-    if python is None:
-        if names:
-            raise UserError(f"--official {wanted} needs --vbench-python, the package's python")
-        return None
-    names = list(NATIVE) if names == ["all"] else names
-    for name in names:
-        if name not in NATIVE:
+    if python is None and wanted:
+        raise UserError(f"--official {','.join(wanted)} needs --vbench-python, its python")
+    for name in wanted:
+        if name not in (*NATIVE, "all"):
             raise unknown_name("--official dimension", name, (*NATIVE, "all"))
-    entries = (suite.entries() or {}).values()
-    asked = {name for entry in entries for name in entry["dimension"]}
-    dimensions = (*(name for name in BRIDGED if name in asked), *dict.fromkeys(names))
-    if not dimensions:
-        raise UserError(
-            f"--vbench-python: no prompt of suite {suite.name} asks for {', '.join(BRIDGED)}; "
-            "choose --suite vbench, or dimensions with --official"
-        )
-    return Bridge(check_python(python), dimensions, device)
+    dimensions: tuple[str, ...] = ()
+    if python:
+        entries = (suite.entries() or {}).values()
+        asked = {name for entry in entries for name in entry["dimension"]}
+        native = NATIVE if "all" in wanted else dict.fromkeys(wanted)
+        dimensions = (*(name for name in BRIDGED if name in asked), *native)
+        if not dimensions:
+            raise UserError(
+                f"--vbench-python: no prompt of suite {suite.name} asks for {', '.join(BRIDGED)}; "
+                "choose --suite vbench, or dimensions with --official"
+            )
+        python = check_python(python)
+    elif not results:
+        return None
+    sha256 = sha256_cached(results) if results else ""
+    return Bridge(python, dimensions, device, read_results(results), sha256)
 
 
-def _lacking(store: Store, suite: Suite, dimension: str, key: Key) -> Iterator[Clips]:
-    """The clips that should have a value of the dimension and have none."""
+def _asking(store: Store, suite: Suite, dimension: str, key: Key) -> list[Asking]:
+    """The clips that should have a value of the dimension; key: without clip and condition."""
     entries = suite.entries()
-    if entries is None and dimension == "appearance_style":
-        raise Failed("VBench names a prompt's style in its own list only; choose --suite vbench")
-    needs = ("prompt",) if dimension in BY_PROMPT else ()
-    found: dict[Key, Clips] = {}
+    asking = []
     for sample in store.samples(suite.name).to_dict("records"):
-        row = _row(sample)
+        row = Row(**{name: sample[name] for name in Row._fields})
+        row = row._replace(seed=int(row.seed) if isinstance(row.seed, int) else None)
         entry: Mapping[str, Any] = {"prompt_en": row.prompt or "", "dimension": [dimension]}
         if entries is not None:
             entry = entries.get(row.prompt_id, {"dimension": ()})
+        needs = ("prompt",) if dimension in BY_PROMPT else ()
         condition = condition_of(needs, row.prompt, row.image)
-        if condition is None or dimension not in entry["dimension"]:
-            continue
-        own = key._replace(sha256=row.sha256, condition=condition)
-        found.setdefault(own, Clips(own, [], entry)).rows.append(row)
-    for clips in found.values():
-        if clips.key not in store.known(clips.key.sha256):
-            yield clips
+        if condition is not None and dimension in entry["dimension"]:
+            own = key._replace(sha256=row.sha256, condition=condition)
+            asking.append(Asking(own, row, entry))
+    return asking
 
 
-def _row(sample: Mapping[Any, Any]) -> Row:
-    """A row of `Store.samples` as the store takes it."""
-    row = Row(**{name: sample[name] for name in Row._fields})
-    return row._replace(seed=int(row.seed) if isinstance(row.seed, int) else None)
-
-
-def _shape(path: Path) -> Shape:
-    """Size and length of a clip that no family of ours has decoded."""
-    clip = read_video(path)
-    frames, height, width = clip.frames.shape[:3]
-    return Shape(width, height, frames, clip.fps)
-
-
-def _say(text: str) -> None:
-    print(f"official vbench: {text}", file=sys.stderr, flush=True)
+def _store(store: Store, dimension: str, key: Key, scored: Sequence[Scored]) -> None:
+    """Store the values, and that those of `key`'s weights and settings count from now on."""
+    frames = f"{key.metric}_frames"
+    store.set_current([key, key._replace(metric=frames)] if dimension in COUNTED else [key])
+    shapes = store.shapes()
+    for (own, row, _), value in scored:
+        shape = shapes.get(own.sha256) or Shape.of(read_video(store.path.parent / row.path))
+        scores = {own: value}
+        if dimension in COUNTED:
+            # The two consistencies compare each frame with the one before.
+            compared = shape.frames - (dimension != "appearance_style")
+            scores[own._replace(metric=frames)] = float(compared)
+        store.add_scores(row, scores, shape)

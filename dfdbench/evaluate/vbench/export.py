@@ -1,6 +1,6 @@
 """Results in VBench's own files: what was evaluated, what came out, and the leaderboard's zip.
 
-Used by the command that exports a store. Formats as vbench 0.1.5 writes and the leaderboard's
+Used by `dfdbench export` (cli/vbench.py). Formats as vbench 0.1.5 writes and the leaderboard's
 scripts read them, with two differences: no NaN (which is not JSON) stands for a camera motion
 without clips, and nothing but the protocol's dimensions is written, because the I2V script stops at
 any other (such as temporal_flickering). VBench's scripts count a dimension that is not in the zip
@@ -48,7 +48,7 @@ def full_info(
     Returns:
         Entries with `video_list`, the clips' paths in order; prompts without clips are left out.
     """
-    found = []
+    info = []
     for prompt_id, clips in values.sort_values("path").groupby("prompt_id"):
         if entries is not None:
             if str(prompt_id) not in entries:
@@ -58,8 +58,8 @@ def full_info(
             asked = [name for name in DIMENSIONS if name in clips and clips[name].notna().any()]
             prompt = clips["prompt"].iloc[0]
             entry = {"prompt_en": prompt_id if pd.isna(prompt) else prompt, "dimension": asked}
-        found.append(entry | {"video_list": clips["path"].tolist()})
-    return found
+        info.append(entry | {"video_list": clips["path"].tolist()})
+    return info
 
 
 def eval_results(

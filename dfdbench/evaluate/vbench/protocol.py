@@ -5,8 +5,7 @@ distinct seeds, of its own short prompts, shorter than 5.0 s; VBench-Long is for
 clips can be scored, but such scores are not comparable, so it is written beside them.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,6 +13,7 @@ import pandas as pd
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.vbench.totals import STATIC, asks
 from dfdbench.generate.suites.base import FLICKERING, Suite
+from dfdbench.utils.reading import parse_json, validate
 
 LONG = 5.0  # seconds, from which on VBench-Long is meant
 ORIGINS = {"raw": "the suite's own", "other": "others (extended)", "unknown": "not recorded"}
@@ -29,13 +29,12 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
         clips; seconds (least, most, and how many clips are long); clips_per_prompt (least, most,
         expected, and prompts with another number); prompts (with clips, expected); seeds (how
         many, least, most, and clips without one); texts (clips by where their prompt is from);
-        crop; static (clips judged, kept, and with a score but not judged,
-        where the suite filters).
+        crop; static (clips judged, kept, and with a score but not judged, where the suite filters).
     """
     method = str(values["method"].iloc[0])
     shapes, meta = store.shapes(), store.meta()
-    known = [shapes[sha] for sha in values["sha256"] if sha in shapes]
-    seconds = [shape.frames / shape.fps for shape in known]
+    decoded = [shapes[sha256] for sha256 in values["sha256"] if sha256 in shapes]
+    seconds = [shape.frames / shape.fps for shape in decoded]
     counts = values.groupby("prompt_id").size()
     wanted = {prompt.id: len(suite.seeds_of(prompt)) for prompt in suite.prompts}
     seeds = values["seed"].dropna()
@@ -62,7 +61,7 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
             "most": int(seeds.max()) if len(seeds) else None,
             "unknown": int(values["seed"].isna().sum()),
         },
-        "texts": json.loads(meta.get(f"prompts {suite.name} {method}", "null")),
+        "texts": _origins(store, f"prompts {suite.name} {method}"),
         "crop": meta.get(f"crop {suite.name} {method}") or None,
     }
     if suite.static_filter:
@@ -73,6 +72,14 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
             "unjudged": int((values[FLICKERING].notna() & values[STATIC].isna()).sum()),
         }
     return facts
+
+
+def _origins(store: Store, key: str) -> dict[str, int] | None:
+    """Clips by where their prompt is from, as match.py counted them; None where it did not."""
+    text, where = store.meta().get(key, "null"), f"{store.path}: meta '{key}'"
+    remedy = "score the clips again"
+    origins: dict[str, int] | None = parse_json(text, where, remedy)
+    return None if origins is None else validate(dict[str, int], origins, where, remedy)
 
 
 class Part(NamedTuple):
@@ -144,18 +151,8 @@ def warnings(facts: Mapping[str, Any]) -> list[str]:
 
 def rows(facts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """A table of `measure`'s facts: a label and a cell a method."""
-    table = [
-        ("clips", [str(f["clips"]) for f in facts.values()]),
-        ("prompts", [_of(f["prompts"]["found"], f["prompts"]["expected"]) for f in facts.values()]),
-        ("clips a prompt", [_per_prompt(f["clips_per_prompt"]) for f in facts.values()]),
-        ("seeds", [_seeds(f["seeds"]) for f in facts.values()]),
-        ("seconds a clip", [_span(f["seconds"]) for f in facts.values()]),
-        (f"clips of {LONG} s or longer", [_long(f["seconds"]) for f in facts.values()]),
-        ("texts", [_texts(f["texts"]) for f in facts.values()]),
-        ("crop of the first frames", [f["crop"] or "" for f in facts.values()]),
-        ("static clips", [_static(f.get("static")) for f in facts.values()]),
-    ]
-    return [(label, cells) for label, cells in table if any(cells)]
+    cells = {label: [cell(f) for f in facts.values()] for label, cell in CELLS.items()}
+    return [(label, row) for label, row in cells.items() if any(row)]
 
 
 def _of(found: int, expected: int | None) -> str:
@@ -194,3 +191,17 @@ def _texts(texts: Mapping[str, int] | None) -> str:
 
 def _static(static: Mapping[str, int] | None) -> str:
     return f"{static['kept']} of {static['judged']} judged" if static else ""
+
+
+CELLS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "clips": lambda f: str(f["clips"]),
+    "prompts": lambda f: _of(f["prompts"]["found"], f["prompts"]["expected"]),
+    "clips a prompt": lambda f: _per_prompt(f["clips_per_prompt"]),
+    "seeds": lambda f: _seeds(f["seeds"]),
+    "seconds a clip": lambda f: _span(f["seconds"]),
+    f"clips of {LONG} s or longer": lambda f: _long(f["seconds"]),
+    "texts": lambda f: _texts(f["texts"]),
+    "crop of the first frames": lambda f: f["crop"] or "",
+    "static clips": lambda f: _static(f.get("static")),
+}
+"""Label of a row -> its cell from the facts of `measure`."""

@@ -1,22 +1,24 @@
 """vbench.json and vbench.md: VBench's score of every dimension and its totals, beside the store.
 
-Used by scoring after a suite with a VBench protocol, and by merge. A dimension that could not be
+Used by follow_ups.py for a suite with a VBench protocol. A dimension that could not be
 scored is missing, never 0; one that lacks clips and a total that lacks dimensions say of how many
 they are. The stand-ins for VBench's networks have their own columns, and how the clips depart from
 VBench's protocol is written beside the scores.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from dfdbench.evaluate.match import STANDS_FOR
 from dfdbench.evaluate.metrics import get_family
 from dfdbench.evaluate.metrics.vbench.bridge import COUNTED, NATIVE, VERSION, official
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.vbench import protocol
+from dfdbench.evaluate.vbench.export import dimensions_of
 from dfdbench.evaluate.vbench.totals import COLUMNS, PROTOCOLS, dimension_scores, totals
 from dfdbench.generate.suites.base import STAND_INS, Suite
 from dfdbench.generate.suites.dimensions import DIMENSIONS
@@ -40,8 +42,7 @@ def summarise(store: Path, suite: Suite) -> dict[str, Any]:
     A dimension has score, videos and prompts that count, and found of expected clips (None where
     the suite has no prompts; under a static filter, found clips are those that were judged).
     """
-    entries = suite.entries()
-    prompts = None if entries is None else {name: e["dimension"] for name, e in entries.items()}
+    prompts = dimensions_of(suite.entries())
     stand_ins = _stand_ins(suite)
     with Store(store) as opened:
         values = opened.values(suite.name, [*COLUMNS, *OFFICIAL, *stand_ins])
@@ -49,26 +50,26 @@ def summarise(store: Path, suite: Suite) -> dict[str, Any]:
             str(method): protocol.measure(opened, suite, own)
             for method, own in values.groupby("method")
         }
-    scores = dimension_scores(values, prompts, suite.static_filter).groupby("method")
-    theirs = _official(values, prompts, suite)
+    scores = dimension_scores(values, prompts, suite.static_filter)
+    official_scores = _official(values, prompts, suite)
     result: dict[str, Any] = {}
     for method, own in values.groupby("method"):
-        rows = scores.get_group(method) if method in scores.groups else pd.DataFrame()
-        dimensions = {
-            row["dimension"]: {
+        dimensions = {}
+        for row in scores[scores["method"] == method].to_dict("records"):
+            part = protocol.part(own, suite, row["dimension"])
+            dimensions[row["dimension"]] = {
                 "score": row["score"] if math.isfinite(row["score"]) else None,
                 "videos": row["videos"],
                 "prompts": row["prompts"],
-                **_completeness(own, suite, row["dimension"]),
+                "found": part.found,
+                "expected": part.expected,
             }
-            for row in rows.to_dict("records")
-        }
-        found = totals({name: d["score"] for name, d in dimensions.items()}, suite.protocol)
+        means = totals({name: d["score"] for name, d in dimensions.items()}, suite.protocol)
         result[str(method)] = {
             "dimensions": dimensions,
-            "official": theirs.get(str(method), {}),
+            "official": official_scores.get(str(method), {}),
             "stand_ins": _means(own, suite, stand_ins),
-            "totals": {name: total._asdict() for name, total in found.items()},
+            "totals": {name: total._asdict() for name, total in means.items()},
             "protocol": facts[str(method)],
         }
     return result
@@ -80,17 +81,15 @@ def _official(
     """Method -> official_<dimension> -> score and videos; in no total."""
     renamed = values.drop(columns=[name for name in OFFICIAL.values() if name in values])
     scores = dimension_scores(renamed.rename(columns=OFFICIAL), prompts, suite.static_filter)
-    found: dict[str, dict[str, Any]] = {}
+    by_method: dict[str, dict[str, Any]] = {}
     for row in scores[scores["dimension"].isin(NATIVE)].to_dict("records"):
         entry = {"score": row["score"], "videos": row["videos"]}
-        found.setdefault(str(row["method"]), {})[official(row["dimension"])] = entry
-    return found
+        by_method.setdefault(str(row["method"]), {})[official(row["dimension"])] = entry
+    return by_method
 
 
 def _stand_ins(suite: Suite) -> dict[str, str]:
     """Metrics of the suite's stand-ins -> the dimension in whose place they stand."""
-    from dfdbench.evaluate.match import STANDS_FOR
-
     families = [get_family(name) for name in STAND_INS if name in suite.metrics]
     names = [metric.name for family in families for metric in family.at("video")]
     return {name: STANDS_FOR[name] for name in names if name in STANDS_FOR}
@@ -110,11 +109,6 @@ def _means(values: pd.DataFrame, suite: Suite, stand_ins: Mapping[str, str]) -> 
                 "expected": expected,
             }
     return means
-
-
-def _completeness(values: pd.DataFrame, suite: Suite, dimension: str) -> dict[str, int | None]:
-    _, found, expected = protocol.part(values, suite, dimension)
-    return {"found": found, "expected": expected}
 
 
 def write_summary(
@@ -162,53 +156,40 @@ def warnings(methods: Mapping[str, Any]) -> list[str]:
 
 
 def _markdown(suite: Suite, methods: Mapping[str, Any], skipped: Sequence[str]) -> str:
-    own = (*PROTOCOLS[suite.protocol].dimensions, *DIMENSIONS)
-    scores = {
-        name: [_cell(m["dimensions"].get(name), "score") for m in methods.values()]
-        for name in dict.fromkeys(own)
-    }
-    named = {
+    def rows(part: str, value: str, names: Iterable[str]) -> dict[str, list[str]]:
+        """Name -> a cell a method, of those that a method has."""
+        cells = {n: [_cell(m[part].get(n), value) for m in methods.values()] for n in names}
+        return {name: row for name, row in cells.items() if any(row)}
+
+    def entries(part: str) -> dict[str, Any]:
+        return {name: entry for m in methods.values() for name, entry in m[part].items()}
+
+    dimensions = dict.fromkeys((*PROTOCOLS[suite.protocol].dimensions, *DIMENSIONS))
+    named_totals = {
         f"**{name}**": [_total(m["totals"][name], m["dimensions"]) for m in methods.values()]
         for name in ("quality", "semantic", "i2v", "total", "average")
         if any(name in m["totals"] for m in methods.values())
     }
-    others = {n: e["dimension"] for m in methods.values() for n, e in m["stand_ins"].items()}
     stand_ins = {
-        f"{name} (for {dimension})": [
-            _cell(m["stand_ins"].get(name), "mean") for m in methods.values()
-        ]
-        for name, dimension in others.items()
+        f"{name} (for {entries('stand_ins')[name]['dimension']})": row
+        for name, row in rows("stand_ins", "mean", entries("stand_ins")).items()
     }
-    facts = protocol.rows({name: m["protocol"] for name, m in methods.items()})
     of_suite = [f"Conditions: {suite.conditions}."] * bool(suite.conditions)
     of_suite += [f"Prompts: info file, sha256 {suite.info_sha256}."] * bool(suite.info_sha256)
-    lines = [
-        f"# VBench, suite {suite.name} v{suite.version}",
-        "",
-        *_items([*of_suite, *suite.notes]),
-        HEAD,
-        "",
-        *_table(methods, {k: v for k, v in scores.items() if any(v)} | named),
-    ]
-    if theirs := dict.fromkeys(n for m in methods.values() for n in m["official"]):
+    lines = [f"# VBench, suite {suite.name} v{suite.version}", ""]
+    lines += [*_items([*of_suite, *suite.notes]), HEAD, ""]
+    lines += _table(methods, rows("dimensions", "score", dimensions) | named_totals)
+    if official_rows := rows("official", "score", entries("official")):
         lines += ["", "## Official", "", f"By vbench {VERSION} itself; in no total above.", ""]
-        lines += _table(
-            methods,
-            {
-                name: [
-                    f"{m['official'][name]['score']:.4f}" if name in m["official"] else ""
-                    for m in methods.values()
-                ]
-                for name in theirs
-            },
-        )
+        lines += _table(methods, official_rows)
     if stand_ins:
         lines += ["", "## Stand-ins", ""]
         lines += ["Other measures of the same thing, not VBench's and not on its scale.", ""]
         lines += _table(methods, stand_ins)
+    facts = protocol.rows({name: m["protocol"] for name, m in methods.items()})
     lines += ["", "## Protocol", "", *_table(methods, dict(facts))]
-    if found := warnings(methods):
-        lines += ["", *_items(found)[:-1]]
+    if departures := warnings(methods):
+        lines += ["", *_items(departures)[:-1]]
     if skipped:
         lines += ["", "## Not scored", "", *_items(skipped)[:-1]]
     return "\n".join(lines) + "\n"
@@ -226,7 +207,7 @@ def _table(methods: Mapping[str, Any], rows: Mapping[str, Sequence[str]]) -> lis
 
 def _part(entry: Mapping[str, Any]) -> str:
     """`37/360` where a dimension or a stand-in lacks clips, else empty."""
-    found, expected = entry["found"], entry["expected"]
+    found, expected = entry.get("found"), entry.get("expected")
     return f"{found}/{expected}" if expected is not None and found < expected else ""
 
 

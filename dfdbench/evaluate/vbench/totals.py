@@ -1,13 +1,13 @@
 """VBench's totals: from values of clips to a score a dimension, from those to Quality and Total.
 
 Huang et al., "VBench" (2311.17982) and "VBench++" (2411.13503); minima, maxima and weights are
-those of the leaderboard's scripts. Pure functions over what scores.Store.values(suite, COLUMNS)
-gives. Used by the report, the leaderboard and export.py. A missing dimension is left out of a
+those of the leaderboard's scripts. Pure functions over what Store.values(suite, COLUMNS) gives.
+Used by summary.py, export.py and the report. A missing dimension is left out of a
 total, which then says of how many it is; VBench's scripts count it as a raw 0.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -23,11 +23,6 @@ COLUMNS = (
     STATIC,
 )
 """The metrics and readings that `dimension_scores` may use."""
-
-
-SCORE_COLUMNS = [
-    "method", "dimension", "score", "video_mean", "frame_mean", "videos", "prompts", "expected",
-]  # fmt: skip
 
 
 class Protocol(NamedTuple):
@@ -114,11 +109,11 @@ def totals(scores: Mapping[str, float | None], protocol: str) -> dict[str, Total
 
 
 def _mean(values: Mapping[str, float], weights: Mapping[str, float]) -> Total:
-    found = [name for name in weights if name in values]
-    if not found:
+    names = [name for name in weights if name in values]
+    if not names:
         return Total(None, 0, len(weights))
-    weighted = sum(weights[name] * values[name] for name in found)
-    return Total(weighted / sum(weights[name] for name in found), len(found), len(weights))
+    weighted = sum(weights[name] * values[name] for name in names)
+    return Total(weighted / sum(weights[name] for name in names), len(names), len(weights))
 
 
 def asks(prompts: Mapping[str, Collection[str]] | None, prompt_id: str, dimension: str) -> bool:
@@ -165,39 +160,24 @@ def dimension_scores(
             not count.
 
     Returns:
-        Columns method, dimension, score (VBench's: frame_mean where it weighs by frames, else
-        video_mean), video_mean, frame_mean (NaN where frames do not count), videos, prompts and
-        expected (prompts with a counted clip, and those that should have one).
+        Columns method, dimension, score (a mean over frames where VBench weighs by frames, NaN
+        without their number; else over clips), videos and prompts (with a counted clip).
     """
     rows = []
     for method, own in values.groupby("method"):
-        for name, dimension in DIMENSIONS.items():
+        for name in DIMENSIONS:
             clips = counted(own, name, prompts, static_filter)
-            if clips.empty:
-                continue
-            video_mean, frame_mean = float(clips[name].mean()), math.nan
-            if dimension.by_frame and f"{name}_frames" in clips:
-                known = clips[clips[f"{name}_frames"].notna()]
-                if len(known):
-                    frame_mean = frame_weighted(
-                        known[name].tolist(), known[f"{name}_frames"].tolist()
-                    )
-            rows.append(
-                {
-                    "method": method,
-                    "dimension": name,
-                    "score": frame_mean if dimension.by_frame else video_mean,
-                    "video_mean": video_mean,
-                    "frame_mean": frame_mean,
-                    "videos": len(clips),
-                    "prompts": clips["prompt_id"].nunique(),
-                    "expected": _expected(name, values["prompt_id"], prompts),
-                }
-            )
-    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
+            if len(clips):
+                count = len(clips), clips["prompt_id"].nunique()
+                rows.append((method, name, _score(clips, name), *count))
+    return pd.DataFrame(rows, columns=["method", "dimension", "score", "videos", "prompts"])
 
 
-def _expected(
-    dimension: str, seen: Iterable[str], prompts: Mapping[str, Collection[str]] | None
-) -> int:
-    return sum(asks(prompts, p, dimension) for p in (set(seen) if prompts is None else prompts))
+def _score(clips: pd.DataFrame, dimension: str) -> float:
+    if not DIMENSIONS[dimension].by_frame:
+        return float(clips[dimension].mean())
+    frames = f"{dimension}_frames"
+    if frames not in clips or clips[frames].isna().all():
+        return math.nan
+    weighed = clips[clips[frames].notna()]
+    return frame_weighted(weighed[dimension].tolist(), weighed[frames].tolist())

@@ -1,7 +1,7 @@
 """A package that looks like the official vbench and torch, for tests of the bridge to it.
 
 Each dimension's value of a clip is made of the clip's bytes, and each call is written to a log.
-What it does is set by a JSON file: {"fail", "hang", "drop", "odd", "wget", "connect": dimensions}.
+What it does is set by a JSON file: {"fail", "hang", "drop", "odd", "download": dimensions}.
 """
 
 import json
@@ -13,8 +13,7 @@ from typing import Any
 from dfdbench.evaluate.metrics.vbench.bridge import BRIDGED, NATIVE
 
 DIMENSION = """
-import json, os, socket, subprocess, time
-import clip
+import json, os, time, urllib.request
 from vbench.utils import behaves, log
 
 NAME = __name__.split(".")[-1]
@@ -24,15 +23,13 @@ def compute(listing, device, submodules):
     paths = [path for entry in entries for path in entry["video_list"]]
     log(call="compute", dimension=NAME, entries=entries, device=str(device), modules=submodules,
         cache=os.environ["VBENCH_CACHE_DIR"], offline=os.environ["HF_HUB_OFFLINE"],
-        clip=clip.__file__, pid=os.getpid())
+        pid=os.getpid())
     if behaves("hang", NAME):
         time.sleep(600)
     if behaves("fail", NAME):
         raise ValueError("the detector\\nfell over")
-    if behaves("wget", NAME):
-        subprocess.run(["wget", "somewhere"])
-    if behaves("connect", NAME):
-        socket.create_connection(("192.0.2.1", 80), timeout=5)
+    if behaves("download", NAME):
+        urllib.request.urlopen("http://192.0.2.1/weights.pth", timeout=5)
     scale = 100 if NAME == "imaging_quality" else 1
     values = {path: sum(open(path, "rb").read()) % 1000 / 1000 * scale for path in paths}
     if behaves("drop", NAME):
@@ -43,6 +40,27 @@ def compute(listing, device, submodules):
     return score, [{"video_path": p, "video_results": v} for p, v in reversed(values.items())]
 
 globals()["compute_" + NAME] = compute
+"""
+PACKAGE = """
+import importlib, json, os
+from .utils import init_submodules
+
+class VBench:
+    def __init__(self, device, full_info_dir, output_path):
+        self.device, self.output_path = device, output_path
+
+    def build_full_info_json(self, *args, **kwargs):
+        raise AssertionError("the package is not to choose the clips")
+
+    def evaluate(self, videos_path, name, prompt_list=[], dimension_list=None, local=False):
+        results, submodules = {}, init_submodules(dimension_list, local=local)
+        listing = self.build_full_info_json(videos_path, name, dimension_list, prompt_list)
+        for dimension in dimension_list:
+            module = importlib.import_module("vbench." + dimension)
+            compute = getattr(module, "compute_" + dimension)
+            results[dimension] = compute(listing, self.device, submodules[dimension])
+        with open(os.path.join(self.output_path, name + "_eval_results.json"), "w") as file:
+            json.dump(results, file)
 """
 UTILS = """
 import json, os
@@ -77,10 +95,9 @@ class Fake:
         for made in (package, info):
             made.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vbench\nVersion: {version}\n")
-        (package / "__init__.py").touch()
+        (package / "__init__.py").write_text(PACKAGE)
         (package / "utils.py").write_text(UTILS)
         (self.site / "torch.py").write_text(TORCH)
-        (self.site / "clip.py").touch()
         for dimension in (*BRIDGED, *NATIVE):
             (package / f"{dimension}.py").write_text(DIMENSION)
         self.behave()

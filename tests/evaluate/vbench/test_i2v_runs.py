@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from vbench_suites import I2V, LAKE, T2V, image_suite, install, named_clips
 
 from dfdbench.cli.app import app
-from dfdbench.evaluate import engine as scoring
+from dfdbench.evaluate import clip_scores
 from dfdbench.evaluate.store import Store
 from dfdbench.generate.real import attribute_seed, real_clip, write_first_frame
 from dfdbench.generate.suites import get_suite
@@ -51,7 +51,7 @@ def test_a_toy_run_is_compared_with_toy_first_frames_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = [c for c in world.captions() if c.id in ("ball-desert", "box-snow")]
-    monkeypatch.setattr(world, "captions", lambda: two)  # for speed
+    monkeypatch.setattr("dfdbench.generate.suites.toy.captions", lambda: two)  # for speed
     code, _ = call("generate", "--arm", "real", "--suite", "vbench-i2v", "--seeds", "3",
                    "--out", tmp_path / "real")  # fmt: skip
     assert code == 0
@@ -172,7 +172,7 @@ def test_an_interrupt_keeps_what_was_scored_and_a_second_run_goes_on(
     images = image_suite(tmp_path / "i2v")
     folder = named_clips(tmp_path / "clips", [LAKE], clips=4)
     arguments = (folder, "--images", images, "--metrics", "flicker", "--workers", 1)
-    work, calls = scoring._work, []
+    work, calls = clip_scores._work, []
 
     def third_is_stopped(*given: object) -> object:
         calls.append(1)
@@ -180,11 +180,11 @@ def test_an_interrupt_keeps_what_was_scored_and_a_second_run_goes_on(
             raise KeyboardInterrupt
         return work(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scoring, "_work", third_is_stopped)
+    monkeypatch.setattr(clip_scores, "_work", third_is_stopped)
     code, lines = evaluate(*arguments, "--out", tmp_path / "out")
     assert code == 130 and "same command again" in lines[-1]
     assert not (tmp_path / "out" / "vbench.json").exists()
-    monkeypatch.setattr(scoring, "_work", work)
+    monkeypatch.setattr(clip_scores, "_work", work)
     code, lines = evaluate(*arguments, "--out", tmp_path / "out")
     assert code == 0 and "2 scored, 2 known" in "\n".join(lines)
     before = summary(tmp_path / "out")

@@ -1,35 +1,26 @@
-"""What the official package vbench computes, in its own interpreter (`eval --vbench-python`).
+"""What the official package vbench computes (`eval --vbench-python`, `--official-results`).
 
 Huang et al., "VBench" (2311.17982), vbench 0.1.5. Five dimensions have no other implementation
-here; its other text-to-video dimensions can be asked for with `--official` and then have columns of
-their own, official_<dimension>, beside ours. No clip goes through `load`: vbench/bridge.py runs the
-package after the other families and stores its values. Here they get a name and a meaning.
+here; those of its other dimensions have columns of their own, official_<dimension>, beside ours.
+No clip goes through `load`: vbench/bridge.py stores the values. Here they get name and meaning.
 """
 
 from typing import NoReturn
 
-from dfdbench.evaluate.metrics.base import MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.vbench.family import dimension, frames_of
+from dfdbench.generate.suites.dimensions import DIMENSIONS, T2V
 from dfdbench.utils.errors import MissingWeights
 
 NAME = "vbench_bridge"
 VERSION = "0.1.5"
 BRIDGED = ("object_class", "multiple_objects", "color", "spatial_relationship", "scene")
 """Dimensions that only the package computes."""
-COUNTED = ("subject_consistency", "background_consistency", "appearance_style")
-"""Dimensions whose score is the mean over frames."""
-NATIVE = (
-    *COUNTED,
-    "temporal_flickering",
-    "motion_smoothness",
-    "dynamic_degree",
-    "aesthetic_quality",
-    "imaging_quality",
-    "human_action",
-    "temporal_style",
-    "overall_consistency",
-)
+NATIVE = tuple(name for name in T2V if name not in BRIDGED)
 """Dimensions of the package that dfdbench computes too."""
+COUNTED = tuple(name for name in NATIVE if DIMENSIONS[name].by_frame)
+"""Those whose score is the mean over frames."""
+COSINES = ("temporal_style", "overall_consistency")  # from −1
 
 
 def official(dimension: str) -> str:
@@ -38,14 +29,10 @@ def official(dimension: str) -> str:
 
 
 def refuse(setting: Setting) -> NoReturn:
-    """The family's `find` and `load`: it can only say what must be given.
-
-    Raises:
-        MissingWeights: always.
-    """
+    """The family's `find` and `load`: a MissingWeights that says what must be given."""
     raise MissingWeights(
         f"{', '.join(BRIDGED)} are computed by the official package only; name the python that "
-        f"has vbench {VERSION} with --vbench-python"
+        f"has vbench {VERSION} with --vbench-python, or its result files with --official-results"
     )
 
 
@@ -60,24 +47,21 @@ _DEFINITIONS = {
 }
 
 
-def _definition(name: str) -> str:
+def _metric(name: str) -> Metric:
     text = f"VBench's {name} as the official package computes it: beside ours, in no total."
-    return _DEFINITIONS.get(name, text)
+    return dimension(
+        official(name),
+        f"official vbench {VERSION}, {name}",
+        _DEFINITIONS.get(name, text),
+        low=-1.0 if name in COSINES else 0.0,
+    )
 
 
 FAMILY = MetricFamily(
     NAME,
     policy="all",
     metrics=(
-        *(
-            dimension(
-                official(name),
-                f"official vbench {VERSION}, {name}",
-                _definition(name),
-                low=-1.0 if name in NATIVE[-2:] else 0.0,
-            )
-            for name in (*BRIDGED, *NATIVE)
-        ),
+        *map(_metric, (*BRIDGED, *NATIVE)),
         *(frames_of(official(name)) for name in COUNTED),
     ),
     load=refuse,
