@@ -21,7 +21,8 @@ GROUPS = {
     # Not the packages of which only code is used beside weights of another source.
     "offline": tuple(a.name for a in ASSETS.values() if a.packages and a.unlocks),
     "all": tuple(asset.name for asset in ASSETS.values() if not asset.shipped),
-    "vbench": download.NATIVE,
+    # The official package, which vbench_amt is of, brings VBench's info files.
+    "vbench": ("vbench_amt", *download.NATIVE),
 }
 
 

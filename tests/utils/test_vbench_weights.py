@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 from dfdbench.cli import doctor
 from dfdbench.cli.app import app
 from dfdbench.evaluate.metrics import FAMILY_NAMES, Setting, get_family
+from dfdbench.evaluate.metrics.vbench.bridge import VERSION
 from dfdbench.evaluate.vbench.totals import STATIC
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.utils import vbench_catalogue as catalogue
 from dfdbench.utils import vbench_download as download
+from dfdbench.utils.assets import ASSETS
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.fetch import expand
 from dfdbench.utils.vbench_weights import WEIGHTS, Weights, cotracker_folder
@@ -109,6 +111,11 @@ def test_files_of_a_name_come_from_one_source() -> None:
         assert len({w.source for w in WEIGHTS if "vbench/" + w.name == name}) == 1
     assert "vbench/grit" not in expand(["vbench"]) and "vbench/amt-s" in expand(["vbench"])
     assert not any(name.startswith("vbench/") for name in expand(["all", "offline"]))
+
+
+def test_the_group_installs_the_official_package_without_its_pins() -> None:
+    package = ASSETS[expand(["vbench"])[0]].packages[0]
+    assert package.requirement == f"vbench=={VERSION}" and len(package.sha256) == 64
 
 
 def sources(monkeypatch: pytest.MonkeyPatch, **of: Path) -> None:
