@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from dfdbench.evaluate.metrics.vbench.bridge import BRIDGED, VERSION
+from dfdbench.utils.assets import cache_folders
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.files import write_json
-from dfdbench.utils.vbench_weights import cache_folders, vbench_file
+from dfdbench.utils.vbench_weights import vbench_file
 
 WORKER = Path(__file__).with_name("official_worker.py")
 PROBE_SECONDS = 60
