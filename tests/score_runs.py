@@ -61,7 +61,7 @@ def add_run(folder: Path, arm: str, training_seed: int | None, suite: str = "toy
     rng = np.random.default_rng([len(arm), 99 if training_seed is None else training_seed])
     shift = rng.normal(0, 0.004)
     version = all_metrics()["saturation_mean"].version
-    with Store(run.scores_file) as store:
+    with Store(run.path / "scores.sqlite") as store:
         groups = {}
         for i, prompt in enumerate(PROMPTS):
             for seed in SEEDS:

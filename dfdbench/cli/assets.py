@@ -31,10 +31,8 @@ def list_assets(verify: Verify = False, as_json: Json = False) -> None:
     stock = doctor.take_stock(verify)
     rows = [doctor.asset_row(found) for found in stock]
     suites = doctor.suite_rows(doctor.family_faults(stock))
-    vbench = doctor.vbench_rows()
-    text = [*doctor.asset_table(rows), "", *doctor.vbench_table(vbench)]
-    text += ["", *doctor.suite_table(suites)]
-    show({"assets": rows, "vbench": vbench, "suites": suites}, as_json, "\n".join(text))
+    text = [*doctor.asset_table(rows), "", *doctor.suite_table(suites)]
+    show({"assets": rows, "suites": suites}, as_json, "\n".join(text))
 
 
 @app.command("get")
@@ -56,25 +54,20 @@ def get(
     Example: dfdbench assets get offline
     """
     from dfdbench.cli.doctor import asset_row
-    from dfdbench.utils import vbench_download as download
     from dfdbench.utils.assets import ASSETS, inspect
     from dfdbench.utils.errors import UserError
     from dfdbench.utils.fetch import expand, fetch
     from dfdbench.utils.progress import Bar
 
     chosen, rows, failed = expand(names), list[dict[str, Any]](), list[str]()
-    lacking = [a for n in chosen if (a := ASSETS.get(n)) and inspect(a).state != "present"]
-    # the hub and VBench's weights show bars of their own
-    quiet = not lacking or any(asset.repository for asset in lacking)
+    lacking = [ASSETS[n] for n in chosen if inspect(ASSETS[n]).state != "present"]
+    # the hub and URLs show bars of their own
+    quiet = not lacking or any(asset.repository or asset.url for asset in lacking)
     with Bar(len(chosen), "assets", quiet=quiet) as bar:
         for name in chosen:
             try:
-                if name in download.NAMES:
-                    paths, new = download.fetch(name)
-                    rows.append({"name": name, "path": str(paths[0].parent), "new": new})
-                else:
-                    status, new = fetch(name)
-                    rows.append(asset_row(status) | {"new": new})
+                status, new = fetch(name)
+                rows.append(asset_row(status) | {"new": new})
             except UserError as error:
                 failed.append(f"error: {error}")
             bar.step(note=name)

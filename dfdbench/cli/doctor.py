@@ -14,10 +14,9 @@ from typing import Any
 from dfdbench import __version__
 from dfdbench.evaluate.metrics import FAMILY_NAMES, Setting, families_of, get_family
 from dfdbench.generate.suites import find_suites
-from dfdbench.utils.assets import ASSETS, Status, assets_folder, inspect, mend
+from dfdbench.utils.assets import ASSETS, Status, assets_folder, inspect, mend, readable
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.progress import track
-from dfdbench.utils.vbench_catalogue import rows as vbench_rows
 
 LIBRARIES = (
     "torch", "torchvision", "diffusers", "transformers", "open-clip-torch", "huggingface-hub",
@@ -25,6 +24,7 @@ LIBRARIES = (
 )  # fmt: skip
 
 Row = dict[str, Any]
+BRIDGE_NOTE = "* read by the official package vbench only (eval --vbench-python)"
 
 
 def take_stock(verify: bool = False) -> list[Status]:
@@ -44,7 +44,8 @@ def asset_row(found: Status) -> Row:
         "path": str(found.folder) if found.folder else None,
         "size": asset.size,
         "licence": asset.licence,
-        "unlocks": list(asset.unlocks) or [asset.use],
+        "unlocks": list(asset.unlocks or asset.dimensions) or [asset.use],
+        "bridge": asset.bridge,
         "source": asset.source,
         "get": remedy,
         "detail": found.detail,
@@ -111,7 +112,6 @@ def examine(verify: bool = False) -> Row:
         "recipes": shipped_recipes(),
         "caches": [_cache(assets_folder()), _cache(Path(HF_HUB_CACHE))],
         "assets": [asset_row(found) for found in stock],
-        "vbench": vbench_rows(),
         "suites": suite_rows(faults),
         "missing": {name: fault for name, fault in faults.items() if fault},
     }
@@ -145,12 +145,11 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         *table(
             ("asset", "state", "size", "what to do"),
             [
-                (r["name"], r["state"], readable(r["size"]), _to_do(r))
+                (r["name"] + " *" * r["bridge"], r["state"], readable(r["size"]), _to_do(r))
                 for r in found["assets"]
             ],
         ),
-        "",
-        *vbench_table(found["vbench"]),
+        BRIDGE_NOTE,
         "",
         *suite_table(found["suites"]),
         "",
@@ -165,28 +164,18 @@ def asset_table(rows: Iterable[Row]) -> list[str]:
     facts = table(
         ("asset", "state", "size", "licence", "unlocks"),
         [
-            (r["name"], r["state"], readable(r["size"]), r["licence"], ", ".join(r["unlocks"]))
+            (
+                r["name"] + " *" * r["bridge"], r["state"], readable(r["size"]), r["licence"],
+                ", ".join(r["unlocks"]),
+            )
             for r in rows
         ],
-    )
+    )  # fmt: skip
     under = [[r["source"], r["path"], _to_do(r), r["note"]] for r in rows]
     text = [facts[0]]
     for line, others in zip(facts[1:], under, strict=True):
         text += [line, *(f"    {other}" for other in others if other)]
-    return text
-
-
-def vbench_table(rows: Iterable[Row]) -> list[str]:
-    """Rows of VBench's weights for people; * marks what only --vbench-python needs."""
-    facts = [
-        (
-            r["file"] + " *" * r["bridge"], r["state"], r["size"], r["licence"],
-            ", ".join(r["unlocks"]), r["path"] or r["get"],
-        )
-        for r in rows
-    ]  # fmt: skip
-    head = ("VBench weights", "state", "size", "licence", "dimensions", "where, or how to get it")
-    return [*table(head, facts), "* read by the official package only (eval --vbench-python)"]
+    return [*text, BRIDGE_NOTE]
 
 
 def suite_table(rows: Iterable[Row]) -> list[str]:
@@ -216,11 +205,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (head, *rows)
     ]
-
-
-def readable(size: int) -> str:
-    """Bytes in kB, MB or GB."""
-    for unit, name in ((10**9, "GB"), (10**6, "MB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size / 1e3:.1f} kB"

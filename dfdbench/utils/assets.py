@@ -3,15 +3,16 @@
 Used by the metric families (`locate`, `digest`), by fetch (which gets what is absent) and by the
 commands doctor and assets. Nothing is downloaded here. An asset is looked for, in this order, in
 $DFDBENCH_ASSETS/<name>/ (default ~/.cache/dfdbench/assets/<name>/), where files may be put by hand,
-then where its package or the hub's cache keeps it. A file whose sha256 is known and differs, or
-that is cut short, is refused: it would score clips with something else under the same name.
+then where its package or the hub's cache keeps it; VBench's weights in `cache_folders`. A file
+whose sha256 is known and differs, or that is cut short, is refused: it would score clips with
+something else under the same name.
 """
 
 import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -40,13 +41,16 @@ class Package(NamedTuple):
 
 @dataclass(frozen=True)
 class Asset:
-    """One external thing: files of a package, of a repository of the hub, or of dfdbench itself.
+    """One external thing: files of a package, a repository of the hub, a URL, or dfdbench itself.
 
     files: paths inside the package, repository or folder -> sha256, "" where it is not known here.
     size: bytes of all files, rounded unless all have a sha256. unlocks: metric families; use: what
     else works with it. packages: the first holds the files, the others code that reads them.
     repository: hub id; patterns: what is downloaded of it, if more than the files. shipped: folder
-    inside dfdbench. note: what is not verified, or must be done first.
+    inside dfdbench. url: of the one file, of a zip archive that holds the files, or with `clone` of
+    a git repository; the files lie in VBench's cache. also: file -> another path of the same.
+    dimensions: of VBench that need it; bridge: only the official package reads it. note: what is
+    not verified, or must be done first.
     """
 
     name: str
@@ -59,6 +63,11 @@ class Asset:
     repository: str = ""
     patterns: tuple[str, ...] = ()
     shipped: str = ""
+    url: str = ""
+    clone: bool = False
+    also: Mapping[str, str] = field(default_factory=dict)
+    dimensions: tuple[str, ...] = ()
+    bridge: bool = False
     note: str = ""
 
     @property
@@ -68,11 +77,15 @@ class Asset:
             return "shipped with dfdbench"
         if self.repository:
             return f"hub {self.repository}"
+        if self.url:
+            return self.url
         return "package " + ", ".join(package.requirement for package in self.packages)
 
     @property
     def remedy(self) -> str:
         """How to get it, in words."""
+        if self.clone:
+            return f"git clone {self.url} {home_of(next(iter(self.files))).parent}"
         return "dfdbench toy train" if self.shipped else f"dfdbench assets get {self.name}"
 
 
@@ -97,7 +110,7 @@ def _read() -> dict[str, Asset]:
     assets = {}
     for name, entry in tomllib.loads(listing).items():
         entry["packages"] = tuple(Package(**package) for package in entry.get("packages", ()))
-        entry |= {key: tuple(entry.get(key, ())) for key in ("unlocks", "patterns")}
+        entry |= {key: tuple(entry.get(key, ())) for key in ("unlocks", "patterns", "dimensions")}
         assets[name] = Asset(name=name, **entry)
     return assets
 
@@ -124,6 +137,8 @@ def inspect(asset: Asset, look: Look = "quick") -> Status:
     look: "quick" hashes no large file that was not hashed before (safetensors show by themselves
     that they are complete), "cached" hashes every file not hashed before, "full" hashes all anew.
     """
+    if asset.url:
+        return _inspect_cached(asset)
     detail = ""
     for folder in _folders(asset):
         missing = [file for file in asset.files if not (folder / file).is_file()]
@@ -142,6 +157,61 @@ def inspect(asset: Asset, look: Look = "quick") -> Status:
     if wrong:
         return Status(asset, "wrong", folder, wrong, f"{folder / wrong[0]}: {faults[wrong[0]]}")
     return Status(asset, "present", folder)
+
+
+def _inspect_cached(asset: Asset) -> Status:
+    """The same for files of VBench's cache, which may lie in several folders; none has a sha256."""
+    places = {file: find_cached(asset, file) for file in asset.files}
+    absent = [Path(file).name for file, path in places.items() if path is None]
+    if absent:
+        some = f"no {' and no '.join(absent)}" if len(absent) < len(places) else ""
+        return Status(asset, "absent", detail=some)
+    first = next(path for path in places.values() if path)
+    return Status(asset, "present", first.parent)
+
+
+def cache_folders() -> list[Path]:
+    """Folders that may hold VBench's weights, the preferred first; they need not exist."""
+    torch_home = os.environ.get("TORCH_HOME")
+    if not torch_home:
+        torch_home = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch")
+    return [
+        Path(os.environ.get("VBENCH_CACHE_DIR") or "~/.cache/vbench").expanduser(),
+        Path(torch_home).expanduser() / "hub" / "checkpoints",
+        Path("~/.cache/clip").expanduser(),
+        Path("models").absolute(),
+    ]
+
+
+def find_file(*paths: str) -> Path | None:
+    """The first of some paths, in VBench's cache or, without its folder there, in the others."""
+    for folder in cache_folders():
+        for path in paths:
+            for name in (path, path.split("/", 1)[-1]):
+                if (folder / name).is_file():
+                    return folder / name
+    return None
+
+
+def find_cached(asset: Asset, file: str) -> Path | None:
+    """Where a file of an asset with a URL lies; None if nowhere."""
+    if asset.clone:
+        return path if (path := home_of(file)).is_file() else None
+    return find_file(file, *filter(None, [asset.also.get(file)]))
+
+
+def home_of(file: str) -> Path:
+    """Where a file belongs: in VBench's cache; a repository's in torch hub's, which clones it."""
+    vbench, checkpoints = cache_folders()[:2]
+    return (checkpoints.parent if file.endswith("/hubconf.py") else vbench) / file
+
+
+def readable(size: int) -> str:
+    """Bytes in kB, MB or GB; 0 is not known."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size / 1e3:.1f} kB" if size else "size not known"
 
 
 def locate(name: str) -> Path:

@@ -6,6 +6,7 @@ a GPU may be, so that a command that needs no network starts at once.
 
 import os
 import platform
+import re
 import resource
 import statistics
 import sys
@@ -30,7 +31,7 @@ def choose_device(name: str = "auto") -> str:
     Raises:
         UserError: another name than auto, cpu, cuda or cuda:N, or cuda where torch finds no GPU.
     """
-    if name != "auto" and name.split(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise UserError(f"--device {name}: unknown; write cpu, cuda or auto")
     if name == "cpu" or (name == "auto" and not _may_have_gpu()):
         return "cpu"

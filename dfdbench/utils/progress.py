@@ -1,30 +1,36 @@
-"""One progress bar for everything: live with rate and ETA on a terminal, plain lines otherwise."""
+"""One progress display a terminal: live with rate and ETA there, plain lines otherwise."""
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from threading import RLock
 from typing import TypeVar
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 T = TypeVar("T")
 PLAIN_EVERY_SECONDS = 10.0
+FIELDS = ("{task.description}", "{task.fields[rate]}", "{task.fields[note]}")
+
+_lock = RLock()
+_shown: list["Bar"] = []  # bars that share the one display
 
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def _display() -> Progress:
+    label, rate, note = map(progress.TextColumn, FIELDS)
+    passed, left = progress.TimeElapsedColumn(), progress.TimeRemainingColumn()
+    columns = (label, progress.BarColumn(), progress.MofNCompleteColumn(), rate, passed, left, note)
+    return Progress(*columns, console=Console(stderr=True))
+
+
 class Bar:
-    """A counter of finished items; use as a context manager and call `step`.
+    """A counter of finished items; use as a context manager and call `step`, from any thread.
 
     Args:
         total: number of items; `done` of them were finished by an earlier run.
@@ -34,48 +40,46 @@ class Bar:
 
     def __init__(self, total: int, label: str, done: int = 0, quiet: bool = False) -> None:
         self.total, self.label, self.count, self.first = total, label, done, done
-        self.start = self.printed = time.monotonic()
-        self.live: Progress | None = None
         self.note, self.quiet = "", quiet
+        self.start = self.printed = time.monotonic()
 
     def __enter__(self) -> "Bar":
-        console = Console(stderr=True)
-        if console.is_terminal and not self.quiet:
-            self.live = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=console,
-            )
-            self.live.start()
-            self.task = self.live.add_task(
+        with _lock:
+            self.display = _shown[0].display if _shown and not self.quiet else _display()
+            if not self.quiet:
+                _shown.append(self)
+                if self.display.console.is_terminal:
+                    self.display.start()
+            self.task = self.display.add_task(
                 self.label, total=self.total, completed=self.count, rate="", note=""
             )
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self.live:
-            self.live.stop()
-        elif self.count > self.first and not self.quiet:
-            self._plain(final=True)
+        if self.quiet:
+            return
+        with _lock:
+            _shown.remove(self)
+            if not self.display.console.is_terminal:
+                if self.count > self.first:
+                    self._plain(final=True)
+            elif _shown:
+                self.display.remove_task(self.task)
+            else:
+                self.display.stop()
 
     def step(self, items: int = 1, note: str = "") -> None:
         """Count `items` more as finished; `note` is a short figure to show, such as a loss."""
-        self.count += items
-        self.note = note or self.note
-        now = time.monotonic()
-        if self.live:
-            rate = (self.count - self.first) / max(now - self.start, 1e-9)
-            self.live.update(self.task, completed=self.count, rate=f"{rate:.2f}/s", note=self.note)
-        elif self.quiet:
-            return
-        elif now - self.printed > PLAIN_EVERY_SECONDS and self.count < self.total:
-            self.printed = now
-            self._plain()
+        with _lock:
+            self.count += items
+            self.note = note or self.note
+            now = time.monotonic()
+            rate = f"{(self.count - self.first) / max(now - self.start, 1e-9):.2f}/s"
+            self.display.update(self.task, completed=self.count, rate=rate, note=self.note)
+            due = now - self.printed > PLAIN_EVERY_SECONDS and self.count < self.total
+            if due and not self.quiet and not self.display.console.is_terminal:
+                self.printed = now
+                self._plain()
 
     def _plain(self, final: bool = False) -> None:
         seconds = time.monotonic() - self.start

@@ -148,9 +148,11 @@ def read_toml(path: str | Path, kind: type[T], remedy: str) -> T:
     return validate(kind, table, path, remedy)
 
 
-def read_jsonl(path: str | Path, kind: type[T], remedy: str) -> Iterator[tuple[int, T]]:
+def read_jsonl(
+    path: str | Path, kind: type[T], remedy: str, what: str = "JSON, one object a line"
+) -> Iterator[tuple[int, T]]:
     """Line number and value of each line that is not empty; see `validate`."""
-    for number, line in numbered_lines(read_text(path, "JSON, one object a line")):
+    for number, line in numbered_lines(read_text(path, what)):
         if line.strip():
             where = f"{path}:{number}"
             yield number, validate(kind, parse_json(line, where, remedy), where, remedy)

@@ -11,22 +11,38 @@ Written by training (and by generation, for the teacher and real arms); read by 
 
 import datetime
 import hashlib
-import json
 import platform
 import subprocess
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dfdbench
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file, write_json
+from dfdbench.utils.reading import Open, numbered_lines, parse_json, read_text, validate
 
 RUN_FILE = "run.json"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "numpy")
+
+
+class RunInfo(Open):
+    """What every reader of run.json relies on; the rest is kept as it is."""
+
+    arm: str
+    method: str
+    format: Literal[1] = FORMAT
+    training_seed: int | None = None
+    status: str | None = None
+
+
+class MetricsLine(Open):
+    """What every line of metrics.jsonl has."""
+
+    kind: str
 
 
 class Run:
@@ -40,7 +56,7 @@ class Run:
         """Open an existing run folder.
 
         Raises:
-            UserError: `path` has no readable run.json.
+            UserError: `path` has no run.json, or one that this version cannot read.
         """
         path = Path(path)
         file = path / RUN_FILE
@@ -48,10 +64,9 @@ class Run:
             raise UserError(
                 f"{path} is not a run folder (no {RUN_FILE}); make one: dfdbench distill"
             )
-        try:
-            info = json.loads(file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file} is not valid JSON ({error}); delete the run folder") from None
+        remedy = f"restore {RUN_FILE} from a copy, or read it with the version that wrote it"
+        info = parse_json(read_text(file, "JSON"), file, remedy)
+        validate(RunInfo, info, file, remedy)
         return cls(path, info)
 
     @classmethod
@@ -118,19 +133,20 @@ class Run:
         """Where clips of each suite lie."""
         return self.path / "videos"
 
-    @property
-    def scores_file(self) -> Path:
-        """The store of scores."""
-        return self.path / "scores.sqlite"
-
     def metrics(self, kind: str | None = None) -> Iterator[dict[str, Any]]:
-        """Lines of metrics.jsonl of a kind: "update" (losses), "bins" (over t), "probe"."""
+        """Lines of metrics.jsonl of a kind: "update" (losses), "bins" (over t), "probe".
+
+        A last line without its end is still being written, or was cut by a kill: it is left out.
+        """
         if not self.metrics_file.is_file():
             return
-        with open(self.metrics_file, encoding="utf-8") as file:
-            for text in file:
-                line = json.loads(text)
-                if kind is None or line["kind"] == kind:
+        remedy = "correct that line"
+        whole, _, _ = read_text(self.metrics_file, "JSON, one object a line").rpartition("\n")
+        for number, text in numbered_lines(whole):
+            where = f"{self.metrics_file}:{number}"
+            if text:
+                line = parse_json(text, where, remedy)
+                if kind in (None, validate(MetricsLine, line, where, remedy).kind):
                     yield line
 
 

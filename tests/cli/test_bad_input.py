@@ -139,12 +139,12 @@ def test_a_folder_without_videos_is_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("m.csv", "file,method\na.mp4,dfd\n", "m.csv:2: no 'path'; known columns are"),
-        ("m.jsonl", '{"file": "a.mp4", "method": "dfd"}\n', "m.jsonl:1: no 'path'"),
+        ("m.csv", "file,method\na.mp4,dfd\n", "m.csv:2: lacks 'path'; correct that line"),
+        ("m.jsonl", '{"file": "a.mp4", "method": "dfd"}\n', "m.jsonl:1: lacks 'path'"),
         ("m.csv", "path,prompt\na.mp4,cat\n", "no 'method'; add the column or pass --method-name"),
-        ("m.csv", "path,method,seed\na.mp4,dfd,one\n", "seed 'one' is no whole number"),
+        ("m.csv", "path,method,seed\na.mp4,dfd,one\n", "m.csv:2: seed: not a valid integer"),
         ("m.jsonl", "{\n", "m.jsonl:1: not JSON"),
-        ("m.jsonl", '["a.mp4"]\n', "m.jsonl:1: not a JSON object"),
+        ("m.jsonl", '["a.mp4"]\n', "m.jsonl:1: not a valid dictionary"),
     ],
 )
 def test_a_wrong_manifest_is_refused_with_its_line(tmp_path, name, content, message) -> None:

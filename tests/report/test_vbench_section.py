@@ -29,7 +29,7 @@ def add_run(
 ) -> None:
     """A run with a clip per dict of values; `frames` of a dict are what consistencies count."""
     run = Run.create(folder, {"arm": arm, "method": arm, "training_seed": seed, "model": "x"})
-    with Store(run.scores_file) as store:
+    with Store(run.path / "scores.sqlite") as store:
         for i, values in enumerate(clips):
             sha = f"{arm}{seed}{i}"
             found = {k: v for k, v in values.items() if k != "frames"}

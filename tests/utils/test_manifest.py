@@ -36,6 +36,11 @@ def test_csv_and_jsonl_name_the_same_clips(tmp_path: Path) -> None:
     assert collect(table, "s").store.parent.name == "scores-list"
 
 
+def test_an_empty_cell_is_none_and_a_number_may_be_a_name(tmp_path: Path) -> None:
+    path = manifest(tmp_path, row(prompt_id=7, seed="", image=None, prompt=""))
+    assert collect(path, "s").samples == [(tmp_path / "a.mp4", "7", None, None, "dfd", None)]
+
+
 def test_a_folder_is_its_manifest_if_it_has_one(tmp_path: Path) -> None:
     path = manifest(tmp_path, row(seed=1))
     (tmp_path / "other.mp4").write_bytes(b"")
@@ -72,10 +77,11 @@ def test_a_run_is_read_by_suite(tmp_path: Path) -> None:
     ("line", "says"),
     [
         ("{", "manifest.jsonl:2: not JSON"),
-        ("[1]", "not a JSON object"),
-        (json.dumps({"file": "a.mp4"}), "no 'path'.*found file"),
+        ("[1]", "manifest.jsonl:2: not a valid dictionary"),
+        (json.dumps({"file": "a.mp4"}), "manifest.jsonl:2: lacks 'path'"),
         (json.dumps({"path": "b.mp4"}), "--method-name"),
-        (row(path="b.mp4", seed="one"), "seed 'one'"),
+        (row(path="b.mp4", seed="one"), "seed: not a valid integer.*'one'"),
+        (row(path="b.mp4", seed=1.9), "seed: not a valid integer.*1.9"),
         (row(path="b.mp4", prompt_id="p", seed=1), "second clip"),
         (row(), "second clip"),
     ],

@@ -30,8 +30,39 @@ def test_a_run_folder_is_not_overwritten_or_guessed(tmp_path):
     with pytest.raises(UserError, match="already holds a run"):
         Run.create(tmp_path, {"arm": "a", "method": "a"})
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
+    with pytest.raises(UserError, match="not JSON"):
         Run.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"null", b"[]", b"{}", '{"arm": "a", "method": "a"}'.encode("utf-16"),
+     b'{"arm": "a", "method": "a", "format": 99}', b'{"arm": 1, "method": "a"}'],
+)  # fmt: skip
+def test_a_run_file_that_cannot_be_read_is_one_line_that_does_no_harm(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        Run.open(tmp_path)
+    says = str(caught.value)
+    assert says.startswith(f"{tmp_path / 'run.json'}: ") and "\n" not in says
+    assert "delete" not in says
+    assert (tmp_path / "run.json").read_bytes() == content
+
+
+def test_fields_that_others_add_to_a_run_file_are_kept(tmp_path):
+    (tmp_path / "run.json").write_text('{"arm": "a", "method": "a", "mine": {"x": 1}}')
+    run = Run.open(tmp_path)
+    run.update(status="finished")
+    assert Run.open(tmp_path).info["mine"] == {"x": 1} and Run.open(tmp_path).finished
+
+
+def test_a_line_that_is_still_being_written_is_left_out(tmp_path):
+    run = Run.create(tmp_path, {"arm": "a", "method": "a"})
+    run.metrics_file.write_text('{"kind": "update", "update": 1}\n{"kind": "upd')
+    assert [line["update"] for line in run.metrics()] == [1]
+    run.metrics_file.write_text('{"kind": "update"}\n{"update": 2}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2: lacks 'kind'"):
+        list(run.metrics())
 
 
 def test_metrics_lines_filter_by_kind(tmp_path):

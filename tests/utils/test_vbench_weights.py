@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,15 +15,17 @@ from typer.testing import CliRunner
 from dfdbench.cli import doctor
 from dfdbench.cli.app import app
 from dfdbench.evaluate.metrics import FAMILY_NAMES, Setting, get_family
+from dfdbench.evaluate.metrics.vbench.bridge import VERSION
 from dfdbench.evaluate.vbench.totals import STATIC
 from dfdbench.generate.suites.dimensions import DIMENSIONS
-from dfdbench.utils import vbench_catalogue as catalogue
-from dfdbench.utils import vbench_download as download
+from dfdbench.utils import fetch
+from dfdbench.utils.assets import ASSETS, Asset
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.fetch import expand
-from dfdbench.utils.vbench_weights import WEIGHTS, Weights, cotracker_folder
+from dfdbench.utils.vbench_weights import cotracker_folder
 
-NATIVE = [w for w in WEIGHTS if not w.bridge]
+WEIGHTS = [asset for asset in ASSETS.values() if asset.dimensions]
+NATIVE = [(a, f) for a in WEIGHTS if a.url and not (a.bridge or a.clone) for f in a.files]
 BRIDGE = "vbench_bridge"  # its files are the official package's to find
 FAMILIES = [name for name in FAMILY_NAMES if name.startswith("vbench_") and name != BRIDGE]
 
@@ -57,18 +60,18 @@ def lacking() -> set[str]:
     return lost
 
 
-@pytest.mark.parametrize("lost", NATIVE, ids=lambda w: Path(w.path).name)
+@pytest.mark.parametrize("lost", NATIVE, ids=lambda lost: Path(lost[1]).name)
 def test_without_a_file_go_the_dimensions_that_it_unlocks_and_no_others(
-    lost: Weights, cache: Path, monkeypatch: pytest.MonkeyPatch
+    lost: tuple[Asset, str], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("vbench_motion_smoothness", "vbench_imaging_quality"):  # code of packages
-        monkeypatch.setattr(f"dfdbench.evaluate.metrics.{module}.digest", lambda *names: "")
+    for module in ("motion_smoothness", "imaging_quality"):  # code of packages
+        monkeypatch.setattr(f"dfdbench.evaluate.metrics.vbench.{module}.digest", lambda *names: "")
     put(cotracker_folder() / "hubconf.py")
-    for w in NATIVE:
-        put(cache / w.path)
+    for _, file in NATIVE:
+        put(cache / file)
     assert lacking() == set()
-    (cache / lost.path).unlink()
-    assert lacking() == set(lost.dimensions)
+    (cache / lost[1]).unlink()
+    assert lacking() == set(lost[0].dimensions)
 
 
 def test_every_dimension_but_flickering_is_unlocked_by_some_file() -> None:
@@ -76,47 +79,55 @@ def test_every_dimension_but_flickering_is_unlocked_by_some_file() -> None:
     assert unlocked == {*DIMENSIONS, STATIC} - {"temporal_flickering"}
 
 
-def test_rows_say_where_a_file_lies_or_how_to_get_it(cache: Path, tmp_path: Path) -> None:
-    rows = {row["file"]: row for row in catalogue.rows()}
-    assert all(row["state"] == "absent" and row["get"] for row in rows.values())
-    assert len(rows) == len(WEIGHTS) + 2
-    assert rows["amt-s.pth"]["get"] == "dfdbench assets get vbench/amt-s"
-    assert rows["bert-base-uncased"]["get"] == "hf download bert-base-uncased"
-    clone = rows["facebookresearch_co-tracker_main"]["get"].split()
+def rows() -> dict[str, doctor.Row]:
+    stock = doctor.take_stock()
+    return {r["name"]: r for r in map(doctor.asset_row, stock) if r["name"].startswith("vbench/")}
+
+
+def test_rows_say_where_files_lie_or_how_to_get_them(cache: Path, tmp_path: Path) -> None:
+    absent = rows()
+    assert all(row["state"] == "absent" and row["get"] for row in absent.values())
+    assert len(absent) == len(WEIGHTS) == 16
+    assert absent["vbench/amt-s"]["get"] == "dfdbench assets get vbench/amt-s"
+    clone = absent["vbench/cotracker2-code"]["get"].split()
     assert clone[:2] == ["git", "clone"] and clone[3] == str(cotracker_folder())
     amt = put(cache / "amt_model/amt-s.pth")
     clip = put(tmp_path / ".cache/clip/ViT-B-32.pt")
-    lora = put(cache / "dreamsim/ensemble_lora/adapter_model.bin")
-    code = put(cotracker_folder() / "hubconf.py").parent
-    rows = {row["file"]: row for row in catalogue.rows()}
-    here = {row["path"]: row["get"] for row in rows.values() if row["state"] == "present"}
-    assert here == {str(path): "" for path in (amt, clip, lora, code)}
+    code = put(cotracker_folder() / "hubconf.py")
+    put(cache / "dreamsim/ensemble_lora/adapter_model.bin")
+    here = {row["path"]: row["get"] for row in rows().values() if row["state"] == "present"}
+    assert here == {str(path.parent): "" for path in (amt, clip, code)}
+    assert "no adapter_model" not in rows()["vbench/dreamsim"]["detail"]
+    assert "no adapter_config.json" in rows()["vbench/dreamsim"]["detail"]
 
 
-def test_doctor_and_assets_show_the_table() -> None:
+def test_doctor_and_assets_show_them_in_the_one_table() -> None:
     runner = CliRunner()
     for command in (["assets", "list"], ["doctor"]):
-        text = runner.invoke(app, command).stdout
-        line = next(line for line in text.splitlines() if line.startswith("amt-s.pth"))
-        assert "absent" in line and "motion_smoothness" in line and "vbench/amt-s" in line
-        assert any(line.startswith("tag2text_swin_14m.pth *") for line in text.splitlines())
-        found = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
-        assert found["vbench"] == doctor.vbench_rows()
+        lines = runner.invoke(app, command).stdout.splitlines()
+        start = next(i for i, line in enumerate(lines) if line.startswith("vbench/amt-s"))
+        assert "absent" in lines[start] and "12.0 MB" in lines[start]
+        assert "assets get vbench/amt-s" in "".join(lines[start : start + 3])
+        assert any(line.startswith("vbench/tag2text *") for line in lines)
+        listed = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
+        assert {row["name"] for row in listed["assets"]} == set(ASSETS)
 
 
-def test_files_of_a_name_come_from_one_source() -> None:
-    for name in download.NAMES:
-        assert len({w.source for w in WEIGHTS if "vbench/" + w.name == name}) == 1
+def test_groups_hold_what_our_own_dimensions_read() -> None:
     assert "vbench/grit" not in expand(["vbench"]) and "vbench/amt-s" in expand(["vbench"])
     assert not any(name.startswith("vbench/") for name in expand(["all", "offline"]))
 
 
+def test_the_group_installs_the_official_package_without_its_pins() -> None:
+    package = ASSETS[expand(["vbench"])[0]].packages[0]
+    assert package.requirement == f"vbench=={VERSION}" and len(package.sha256) == 64
+
+
 def sources(monkeypatch: pytest.MonkeyPatch, **of: Path) -> None:
     """Let the weights of these names come from files on this machine."""
-    changed = tuple(
-        w._replace(source=of[w.name].as_uri()) if w.name in of else w for w in WEIGHTS
-    )  # fmt: skip
-    monkeypatch.setattr(download, "WEIGHTS", changed)
+    for name, path in of.items():
+        asset = replace(ASSETS[f"vbench/{name}"], url=path.as_uri())
+        monkeypatch.setitem(ASSETS, asset.name, asset)
 
 
 def get(*names: str) -> tuple[int, str]:
@@ -167,10 +178,10 @@ def test_what_cannot_be_had_is_said_in_one_line(
     with zipfile.ZipFile(tmp_path / "no.zip", "w") as opened:
         opened.writestr("readme", "")
     with pytest.raises(UserError, match=r"not the archive that holds raft-things\.pth; put it at"):
-        download.fetch("vbench/raft-things")
+        fetch.fetch("vbench/raft-things")
     put(tmp_path / "no.zip", b"no archive")
     with pytest.raises(UserError, match=r"not the archive"):
-        download.fetch("vbench/raft-things")
+        fetch.fetch("vbench/raft-things")
     assert not [p for p in cache.rglob("*") if p.is_file()]
 
 
@@ -181,9 +192,9 @@ def test_a_download_that_breaks_off_leaves_nothing(
     def short(url: str, timeout: float) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(headers={"Content-Length": "10"}, read=io.BytesIO(b"1234").read)
 
-    monkeypatch.setattr(download, "urlopen", short)
+    monkeypatch.setattr(fetch, "urlopen", short)
     with pytest.raises(UserError, match="broke off after 4 of 10 bytes"):
-        download.fetch("vbench/amt-s")
+        fetch.fetch("vbench/amt-s")
     assert not [p for p in cache.rglob("*") if p.is_file()]
 
 

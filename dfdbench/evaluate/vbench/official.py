@@ -15,9 +15,10 @@ from typing import Any
 
 from dfdbench.evaluate.metrics.vbench.bridge import VERSION
 from dfdbench.evaluate.vbench.results import read_results
+from dfdbench.utils.assets import ASSETS, cache_folders, find_file
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.files import write_json
-from dfdbench.utils.vbench_weights import WEIGHTS, cache_folders, find_file, vbench_file
+from dfdbench.utils.vbench_weights import vbench_file
 
 WORKER = Path(__file__).with_name("official_worker.py")
 PROBE = "from importlib.metadata import version; print(version('vbench'))"
@@ -46,7 +47,8 @@ def check_python(python: Path) -> Path:
 
 def find_files(dimension: str) -> dict[str, Path]:
     """Where weights are to lie in the worker's folder, and where they are, or MissingWeights."""
-    paths = [weights.path for weights in WEIGHTS if dimension in weights.dimensions]
+    needed = [a for a in ASSETS.values() if a.url and not a.clone and dimension in a.dimensions]
+    paths = [path for asset in needed for path in asset.files]
     files = {f"cache/{path}": vbench_file(path, Path(path).name, what=dimension) for path in paths}
     if dimension == "subject_consistency":
         code = find_file(f"{DINO}/hubconf.py", f"../{Path(DINO).name}/hubconf.py")

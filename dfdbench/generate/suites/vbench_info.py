@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dfdbench.generate.suites.base import Prompt
+from dfdbench.utils.assets import cache_folders
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.vbench_weights import cache_folders
 
 T2V_NAME, I2V_NAME = "VBench_full_info.json", "vbench2_i2v_full_info.json"
 IMAGE_KEYS = ("image_type", "image_name")

@@ -26,12 +26,12 @@ from dfdbench.evaluate.vbench.official import find_files
 from dfdbench.evaluate.vbench.totals import COLUMNS
 from dfdbench.generate.suites import get_suite
 from dfdbench.generate.suites.base import Prompt, Suite
+from dfdbench.utils.assets import ASSETS
 from dfdbench.utils.errors import MissingWeights, UserError
-from dfdbench.utils.vbench_weights import WEIGHTS
 from dfdbench.utils.video import write_video
 
 PYTHON = Path(sys.executable)
-GRIT = next(weights.path for weights in WEIGHTS if weights.name == "grit")
+(GRIT,) = ASSETS["vbench/grit"].files
 PROMPTS = (
     Prompt("cat", "a cat", dimensions=("object_class", "dynamic_degree"),
            auxiliary={"object_class": {"object": "cat"}}),
@@ -60,9 +60,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("DFDBENCH_CACHE", str(tmp_path / "hashes"))
-    for weights in WEIGHTS:
-        (tmp_path / "cache" / weights.path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "cache" / weights.path).write_text(weights.path)
+    for path in (p for a in ASSETS.values() if a.url and a.dimensions for p in a.files):
+        (tmp_path / "cache" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cache" / path).write_text(path)
     code = tmp_path / "cache" / "dino_model" / "facebookresearch_dino_main"
     code.mkdir()
     (code / "hubconf.py").touch()

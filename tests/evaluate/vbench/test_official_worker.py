@@ -10,8 +10,8 @@ from fake_vbench import Fake
 from dfdbench.evaluate.metrics.vbench.bridge import BRIDGED, NATIVE
 from dfdbench.evaluate.vbench.official import WORKER, check_python, last_line
 from dfdbench.generate.suites.dimensions import T2V
+from dfdbench.utils.assets import ASSETS
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.vbench_weights import WEIGHTS
 
 PYTHON = Path(sys.executable)
 
@@ -53,5 +53,5 @@ def test_the_worker_needs_no_newer_python_and_nothing_of_dfdbench() -> None:
 
 def test_every_dimension_of_the_package_is_known_with_its_weights() -> None:
     assert {*BRIDGED, *NATIVE} == set(T2V)
-    weighed = {dimension for weights in WEIGHTS for dimension in weights.dimensions}
+    weighed = {dimension for asset in ASSETS.values() for dimension in asset.dimensions}
     assert set(T2V) - weighed == {"temporal_flickering"}

@@ -24,9 +24,9 @@ from dfdbench.evaluate.metrics import Setting, get_family
 from dfdbench.evaluate.metrics.vbench.nets import clip as openai_clip
 from dfdbench.evaluate.metrics.vbench.nets import dino, dreamsim
 from dfdbench.evaluate.metrics.vbench.nets.weights import DREAMSIM_CLIP
+from dfdbench.utils.assets import ASSETS
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.vbench_weights import (
-    WEIGHTS,
     read_state,
     vbench_digest,
     vbench_file,
@@ -254,7 +254,7 @@ def test_a_missing_file_is_named_with_its_source_and_place(cache: Path, name: st
     before = family.find(Setting())  # type: ignore[misc]
     assert len(before) == 64
     file.unlink()
-    (source,) = {w.source for w in WEIGHTS if w.path == FILES[name]}
+    (source,) = {a.url for a in ASSETS.values() if FILES[name] in a.files}
     for call in (family.find, family.load):
         with pytest.raises(MissingWeights) as caught:
             call(Setting())  # type: ignore[misc]
