@@ -30,13 +30,12 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
         "report": report,
     },
     "Publish": {"leaderboard": leaderboard.app, "vbench": vbench.app},
-    "Plan and measure": {"plan": plan, "bench": bench.app},
+    "Plan and measure": {"plan": plan, "bench": bench.app, "toy": toy.app},
     "What there is": {
         "list": catalogue.list_names,
         "explain": catalogue.explain,
         "doctor": catalogue.doctor,
         "assets": assets.app,
-        "toy": toy.app,
     },
 }
 

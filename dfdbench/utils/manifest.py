@@ -53,7 +53,7 @@ def names_of(
         return (names or [None]) * len(inputs)
     if len(names) != len(inputs):
         raise UserError(
-            f"--method-name: {len(names)} names for {len(inputs)} inputs; give one, or one for each"
+            f"--arm: {len(names)} names for {len(inputs)} inputs; give one, or one for each"
         )
     return list(names)
 
@@ -147,7 +147,7 @@ def _sample(manifest: Path, line: int, row: Mapping[str, Any], method_name: str 
     prompt = row.get("prompt") or None
     method = row.get("method") or method_name
     if not method:
-        raise UserError(f"{where}: no 'method'; add the column or pass --method-name")
+        raise UserError(f"{where}: no 'method'; add the column or pass --arm")
     prompt_id = str(row.get("prompt_id") or prompt or path.stem)
     image = manifest.parent / str(row["image"]) if row.get("image") else None
     return Sample(path, prompt_id, prompt, seed, str(method), image)

@@ -74,7 +74,7 @@ def test_a_run_is_read_by_suite(tmp_path: Path) -> None:
         ("{", "manifest.jsonl:2: not JSON"),
         ("[1]", "not a JSON object"),
         (json.dumps({"file": "a.mp4"}), "no 'path'.*found file"),
-        (json.dumps({"path": "b.mp4"}), "--method-name"),
+        (json.dumps({"path": "b.mp4"}), "--arm"),
         (row(path="b.mp4", seed="one"), "seed 'one'"),
         (row(path="b.mp4", prompt_id="p", seed=1), "second clip"),
         (row(), "second clip"),
