@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class CallableModule(ModuleType):
@@ -38,3 +40,23 @@ def make_callable(package: str, module: str, function: str) -> None:
     room = sys.modules[package]
     room.__class__ = CallableModule
     room.__dict__["_home"] = (f"{package}.{module}", function)
+
+
+def takes_fields_of(model: type[Any]) -> Callable[[F], F]:
+    """For a function with `**options`: its signature names the fields of `model` in their place.
+
+    Args:
+        model: a class of keywords with a signature, such as a pydantic model or a dataclass.
+    """
+
+    def decorate(function: F) -> F:
+        own = inspect.signature(function)
+        named = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        fields = [
+            p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(model).parameters.values()
+        ]
+        whole = own.replace(parameters=[*named, *fields])
+        function.__signature__ = whole  # type: ignore[attr-defined]
+        return function
+
+    return decorate
