@@ -55,7 +55,9 @@ def validate(kind: type[T], value: Any, where: object, remedy: str) -> T:
     try:
         checked: T = _adapter(kind).validate_python(value)  # type: ignore[arg-type]
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
+        faults = error.errors(include_url=False)
+        unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+        fault = (unknown or faults)[0]  # a misspelt field says more than the one it leaves missing
         raise UserError(f"{where}: {_in_words(fault, kind)}; {remedy}") from None
     return checked
 

@@ -115,7 +115,7 @@ def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
         ("[arms.a]\n", "arm a: lacks 'recipe'"),
         ("seeds=3\n", "lacks 'arms'"),
         ("[arms]\n", "arms: Dictionary should have at least 1 item"),
-        ("sed=3\n[arms.a]\nrecipe='toy/dmd2'\n", "did you mean set or seeds"),
+        ("sed=3\n[arms.a]\nrecipe='toy/dmd2'\n", "did you mean seeds or set"),
         ("seeds='3'\n[arms.a]\nrecipe='toy/dmd2'\n", "seeds: not a valid integer"),
         ("[arms", "not valid TOML"),
     ],
