@@ -30,7 +30,7 @@ wan=wan2.1-t2v-1.3b
 cosmos=cosmos-predict2.5-2b
 if [ -n "$PLAN" ]; then
     for recipe in $wan/dmd2 $wan/dfd $wan/dp_dmd $cosmos/dmd2 $cosmos/dfd; do
-        "$python" -m dfdbench distill --recipe "$recipe" --plan || failed=$((failed + 1))
+        "$python" -m dfdbench plan --recipe "$recipe" || failed=$((failed + 1))
     done
     exit $((failed > 0))
 fi

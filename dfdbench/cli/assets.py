@@ -6,7 +6,7 @@ import typer
 
 from dfdbench.cli.options import Json, show
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer()
 Verify = Annotated[bool, typer.Option("--verify", help="Hash every file anew.")]
 
 

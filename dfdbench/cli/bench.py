@@ -1,28 +1,31 @@
-"""`dfdbench bench`: times and memory with random weights. Registered by cli."""
+"""`dfdbench bench`: times and memory with random weights."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dfdbench.cli.options import Device, Json, show
+from dfdbench.cli.options import Changes, Device, Json, Method, NamesMethods, RecipeName, show
 
-app = typer.Typer(help="Times and memory, with random weights.", rich_markup_mode=None)
-Model = Annotated[
+app = typer.Typer(help="Times and memory, with random weights.")
+SHAPE, TIMING = "Shape", "Timing"  # panels of the help
+BenchModel = Annotated[
     str | None,
-    typer.Option(help="wan2.1-t2v-1.3b, cosmos-predict2.5-2b, or a folder; else the recipe's."),
+    typer.Option(
+        "--model", help="wan2.1-t2v-1.3b, cosmos-predict2.5-2b, or a folder; else the recipe's."
+    ),
 ]
-RecipeName = Annotated[
-    str | None, typer.Option("--recipe", help="Shipped name or TOML file; else toy/METHOD.")
+Frames = Annotated[
+    int | None, typer.Option(min=1, help="Of a clip; else the recipe's.", rich_help_panel=SHAPE)
 ]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="Recipe value, such as student.steps=2.")
+Side = Annotated[
+    int | None, typer.Option(min=1, help="Pixels; else the recipe's.", rich_help_panel=SHAPE)
 ]
-Frames = Annotated[int | None, typer.Option(min=1, help="Of a clip; else the recipe's.")]
-Side = Annotated[int | None, typer.Option(min=1, help="Pixels; else the recipe's.")]
-Steps = Annotated[int, typer.Option(min=1, help="Timed ones.")]
-Warmup = Annotated[int, typer.Option(min=1, help="Untimed ones before.")]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the blocks.")]
+Steps = Annotated[int, typer.Option(min=1, help="Timed ones.", rich_help_panel=TIMING)]
+Warmup = Annotated[int, typer.Option(min=1, help="Untimed ones before.", rich_help_panel=TIMING)]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="torch.compile the blocks.", rich_help_panel=TIMING)
+]
 Out = Annotated[Path, typer.Option(help="JSON file to write.")]
 
 
@@ -31,24 +34,20 @@ def bench() -> None:
     """Times and memory of any model and shape, with random weights: nothing is downloaded."""
 
 
-def overrides(
-    model: str | None,
-    frames: int | None,
-    height: int | None,
-    width: int | None,
-    changes: list[str] | None,
+def shaped(
+    frames: int | None, height: int | None, width: int | None, changes: list[str] | None
 ) -> list[str]:
-    """The `--set` values with the options that are short for one."""
+    """The `--set` values, after those that the options of the shape are short for."""
     given = {"data.frames": frames, "data.height": height, "data.width": width}
     short = [f"{key}={value}" for key, value in given.items() if value is not None]
-    return [*([f'model="{model}"'] if model else []), *short, *(changes or [])]
+    return [*short, *(changes or [])]
 
 
-@app.command("train")
+@app.command("train", cls=NamesMethods)
 def train(
     out: Out,
-    model: Model = None,
-    method: Annotated[str | None, typer.Option(help="dmd2, dp_dmd or dfd.")] = None,
+    model: BenchModel = None,
+    method: Method = None,
     recipe: RecipeName = None,
     gan: Annotated[
         str | None, typer.Option(help="teacher, fake_score or none; else as the recipe says.")
@@ -72,14 +71,13 @@ def train(
     """
     import torch
 
-    from dfdbench.cli.distill import recipe_name
     from dfdbench.distill.bench.train import bench_train
-    from dfdbench.distill.recipe import load_recipe
+    from dfdbench.distill.distillation import asked_recipe
     from dfdbench.utils.device import choose_device
     from dfdbench.utils.errors import unknown_name
     from dfdbench.utils.files import write_json
 
-    values = overrides(model, frames, height, width, changes)
+    values = shaped(frames, height, width, changes)
     if batch:
         values += [f"optim.batch={batch}", "optim.accumulate=1"]
     if gan not in (None, "teacher", "fake_score", "none"):
@@ -88,25 +86,25 @@ def train(
         values += ["gan.weight=0.0"]
     elif gan:
         values += ["gan.weight=0.03", f"gan.features={gan}"]
-    loaded = load_recipe(recipe_name(method, recipe), values)
-    found = bench_train(loaded, torch.device(choose_device(device)), steps, warmup, compiled)
-    write_json(out, found)
-    rows = [f"{out}: {loaded.arm} on {loaded.model}, {found['device']['name']}"]
+    loaded = asked_recipe(method, recipe, model, changes=values)
+    times = bench_train(loaded, torch.device(choose_device(device)), steps, warmup, compiled)
+    write_json(out, times)
+    rows = [f"{out}: {loaded.arm} on {loaded.model}, {times['device']['name']}"]
     for name in ("student_step", "fake_score_step"):
-        row = found[name]
+        row = times[name]
         share = "" if row["mfu"] is None else f", MFU {row['mfu']:.1%}"
         rows.append(
             f"  {name}: {row['median_seconds']:.3f} s, {row['tflops_a_second']:.3g} TFLOP/s{share}"
         )
-    memory = ", ".join(f"{k} {v / 2**30:.2f} GiB" for k, v in found["peak_memory"].items())
-    rows.append(f"  {found['samples_a_second']:.3g} samples/s; {memory}")
-    show(found, as_json, "\n".join(rows))
+    memory = ", ".join(f"{k} {v / 2**30:.2f} GiB" for k, v in times["peak_memory"].items())
+    rows.append(f"  {times['samples_a_second']:.3g} samples/s; {memory}")
+    show(times, as_json, "\n".join(rows))
 
 
 @app.command("sample")
 def sample(
     out: Out,
-    model: Model = None,
+    model: BenchModel = None,
     recipe: RecipeName = None,
     student_steps: Annotated[
         int | None, typer.Option(min=1, help="Of the student; else the recipe's.")
@@ -132,23 +130,23 @@ def sample(
     import torch
 
     from dfdbench.distill.bench.sample import bench_sample
-    from dfdbench.distill.recipe import load_recipe
+    from dfdbench.distill.distillation import asked_recipe
     from dfdbench.utils.device import choose_device
     from dfdbench.utils.files import write_json
 
-    values = overrides(model, frames, height, width, changes)
+    values = shaped(frames, height, width, changes)
     if student_steps:
         values.append(f"student.steps={student_steps}")
-    loaded = load_recipe(recipe or "toy/dmd2", values)
-    found = bench_sample(
+    loaded = asked_recipe(None, recipe or "toy/dmd2", model, changes=values)
+    times = bench_sample(
         loaded, torch.device(choose_device(device)), batch, steps, warmup, compiled, decode
     )
-    write_json(out, found)
-    whole = f", {found['fps_with_vae']:.2f} with autoencoder" if decode else ""
+    write_json(out, times)
+    whole = f", {times['fps_with_vae']:.2f} with autoencoder" if decode else ""
     show(
-        found,
+        times,
         as_json,
         f"{out}: {loaded.student.steps} steps of {batch} clip(s) in "
-        f"{found['sampling']['median_seconds']:.3f} s on {found['device']['name']}: "
-        f"{found['fps']:.2f} frames/s{whole}",
+        f"{times['sampling']['median_seconds']:.3f} s on {times['device']['name']}: "
+        f"{times['fps']:.2f} frames/s{whole}",
     )

@@ -1,7 +1,7 @@
 """`dfdbench check`: repeats a fixed small experiment and compares it with committed numbers.
 
 The experiment: a short DMD2 on the shipped toy, then DFD and the DMD2 control from it, clips of the
-three, scores. Two kinds of numbers lie in results/toy/reference.json:
+three, scores. Two kinds of numbers lie in results/toy/reference.json, and a wheel has a copy:
 
 golden  losses of the first updates of DMD2, DP-DMD and DFD, compared within a relative tolerance
         that rounding on another CPU stays under: a silent numerical change shows here.
@@ -9,7 +9,6 @@ bands   scores after training, as intervals that a new run with another training
         with 99 % probability: a change of behaviour shows here.
 """
 
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -19,9 +18,11 @@ from typing import Any
 
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import write_json
+from dfdbench.utils.reading import Open, read_json
 from dfdbench.utils.run import Run
 
 FORMAT = 1
+BANDS = Path("results/toy/reference.json")
 # Relative. One and two threads differed by at most 1e-6 in three updates of each method; another
 # CPU's instructions may move more, a changed formula moves far more.
 GOLDEN_TOLERANCE = 2e-4
@@ -143,15 +144,15 @@ def train(
 
 def golden_losses(size: Size, work: Path) -> dict[str, list[dict[str, float]]]:
     """Method → the logged numbers of its first updates from the teacher, at training seed 0."""
-    found = {}
+    losses = {}
     for method in ("dmd2", "dp_dmd", "dfd"):
         settings = ("init.recipe=''", "log.every=1", "log.probe_every=0", "log.decode_every=0")
         run = train(f"toy/{method}", work / f"golden-{method}", size.golden, size, settings)
-        found[method] = [
+        losses[method] = [
             {key: value for key, value in line.items() if key not in ("kind", "update")}
             for line in run.metrics("update")
         ]
-    return found
+    return losses
 
 
 def measure(size: Size, work: Path, seed: int) -> dict[str, float]:
@@ -172,15 +173,15 @@ def measure(size: Size, work: Path, seed: int) -> dict[str, float]:
     for run in runs:
         generate(run, suite, range(1, size.seeds + 1), family=family)
     score([run.path for run in runs], suite)
-    values = collect([run.path for run in runs]).values
-    means = values.groupby(["arm", "metric", "prompt_id"])["value"].mean()
+    scores = collect([run.path for run in runs]).values
+    means = scores.groupby(["arm", "metric", "prompt_id"])["value"].mean()
     by_arm = means.groupby(["arm", "metric"]).mean()
-    found = {f"{a} {m}": float(by_arm[a, m]) for a in ARMS for m in METRICS if (a, m) in by_arm}
+    values = {f"{a} {m}": float(by_arm[a, m]) for a in ARMS for m in METRICS if (a, m) in by_arm}
     for metric in METRICS:
-        a, b = found.get(f"dfd {metric}"), found.get(f"dmd2_control {metric}")
+        a, b = values.get(f"dfd {metric}"), values.get(f"dmd2_control {metric}")
         if a is not None and b is not None:
-            found[f"dfd - dmd2_control {metric}"] = a - b
-    return found
+            values[f"dfd - dmd2_control {metric}"] = a - b
+    return values
 
 
 def teacher_sha256(size: Size) -> str:
@@ -202,21 +203,52 @@ def band(values: Sequence[float]) -> dict[str, Any]:
     return {"low": mean - half, "high": mean + half, "mean": mean, "values": list(values)}
 
 
-def _read(reference: Path, size: Size) -> dict[str, Any]:
+class Provenance(Open):
+    """What made the numbers, as far as the check reads it."""
 
-    remedy = f"make it: dfdbench check --update{' --quick' if size.name == 'quick' else ''}"
-    if not reference.is_file():
-        raise UserError(f"{reference}: no such reference; give --reference, or {remedy}")
-    try:
-        known = json.loads(reference.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{reference}: not valid JSON ({error.msg}); {remedy}") from None
-    if size.name not in known:
-        raise UserError(f"{reference}: holds no {size.name} experiment; {remedy}")
-    part: dict[str, Any] = known[size.name]
-    if part["size"] != _plain(size):
-        raise UserError(f"{reference}: made by another {size.name} experiment; {remedy}")
-    return part
+    teacher_sha256: str
+
+
+class Band(Open):
+    """The least and the largest value that is no regression."""
+
+    low: float
+    high: float
+
+
+class Experiment(Open):
+    """The numbers of one size."""
+
+    size: dict[str, Any]
+    provenance: Provenance
+    golden: dict[str, list[dict[str, float]]]
+    bands: dict[str, Band]
+
+
+class Reference(Open):
+    """The file of bands."""
+
+    quick: Experiment | None = None
+    full: Experiment | None = None
+
+
+def find_bands() -> Path:
+    """The committed bands: of the working folder, else of the repository or the wheel."""
+    package = Path(__file__).parents[1]
+    places = (BANDS, package / "_results" / BANDS.name, package.parent / BANDS)
+    return next((path for path in places if path.is_file()), BANDS)
+
+
+def _read(bands: Path, size: Size) -> Experiment:
+    remedy = f"make it: dfdbench check update{' --quick' if size.name == 'quick' else ''}"
+    if not bands.is_file():
+        raise UserError(f"{bands}: no such file of bands; give --bands, or {remedy}")
+    experiment: Experiment | None = getattr(read_json(bands, Reference, remedy), size.name)
+    if experiment is None:
+        raise UserError(f"{bands}: holds no {size.name} experiment; {remedy}")
+    if experiment.size != _plain(size):
+        raise UserError(f"{bands}: made by another {size.name} experiment; {remedy}")
+    return experiment
 
 
 def _plain(size: Size) -> dict[str, Any]:
@@ -224,61 +256,72 @@ def _plain(size: Size) -> dict[str, Any]:
 
 
 def compare_golden(
-    found: dict[str, list[dict[str, float]]], known: dict[str, list[dict[str, float]]]
+    now: dict[str, list[dict[str, float]]], pinned: dict[str, list[dict[str, float]]]
 ) -> list[Line]:
     """A line for each pinned number of each update; one that is no longer logged fails."""
     lines = []
-    for method, updates in known.items():
+    for method, updates in pinned.items():
         for i, numbers in enumerate(updates):
             for key, value in numbers.items():
-                now = found[method][i].get(key) if i < len(found.get(method, [])) else None
+                logged = now[method][i].get(key) if i < len(now.get(method, [])) else None
                 room = GOLDEN_TOLERANCE * abs(value)
                 what = f"golden {method} update {i + 1} {key}"
-                lines.append(Line(what, now, value - room, value + room))
+                lines.append(Line(what, logged, value - room, value + room))
     return lines
 
 
-def check(size: Size, reference: Path) -> Result:
+def check(size: Size, bands: Path | None = None) -> Result:
     """Repeat the experiment in a temporary folder at training seed 0 and compare.
 
+    Args:
+        bands: file of the committed numbers; that of `find_bands` if None.
+
     Raises:
-        UserError: no reference for this size, this experiment or this teacher.
+        UserError: no bands of this size, this experiment or this teacher.
     """
-    known = _read(reference, size)
-    if teacher_sha256(size) != known["provenance"]["teacher_sha256"]:
+    bands = bands or find_bands()
+    committed = _read(bands, size)
+    if teacher_sha256(size) != committed.provenance.teacher_sha256:
         raise UserError(
-            f"{reference}: made with other weights of {size.model}; "
-            "make it anew with dfdbench check --update"
+            f"{bands}: made with other weights of {size.model}; "
+            "make it anew with dfdbench check update"
         )
     result = Result(size.name)
     with tempfile.TemporaryDirectory(prefix="dfdbench-check-") as folder:
-        result.lines += compare_golden(golden_losses(size, Path(folder)), known["golden"])
-        found = measure(size, Path(folder), seed=0)
-    for what, allowed in known["bands"].items():
-        result.lines.append(Line(what, found.get(what), allowed["low"], allowed["high"]))
+        result.lines += compare_golden(golden_losses(size, Path(folder)), committed.golden)
+        values = measure(size, Path(folder), seed=0)
+    for what, allowed in committed.bands.items():
+        result.lines.append(Line(what, values.get(what), allowed.low, allowed.high))
     return result
 
 
-def update(size: Size, reference: Path, repeats: int, work: Path = Path("runs/check")) -> Path:
+def update(
+    size: Size, bands: Path | None = None, repeats: int = 5, work: Path = Path("runs/check")
+) -> Path:
     """Measure golden losses and bands anew and write them beside the other size's.
 
     Runs lie under `work`, in a folder of their own for each state of the code, so that a stopped
     update goes on.
+
+    Args:
+        bands: file to write; that of the working folder if None.
     """
     from dfdbench.utils.run import code_sha256, provenance
 
+    bands = bands or BANDS
+    remedy = "mend it, or delete it to begin anew"
+    content = read_json(bands, dict[str, Any], remedy) if bands.is_file() else {}
     folder = work / f"{size.name}-{code_sha256()[:8]}"
     golden = golden_losses(size, folder)
     values = [measure(size, folder / f"seed{seed}", seed) for seed in range(repeats)]
-    shared = [what for what in values[0] if all(what in found for found in values)]
-    known = json.loads(reference.read_text(encoding="utf-8")) if reference.is_file() else {}
-    known |= {"format": FORMAT, "method": METHOD}
-    known[size.name] = {
+    shared = [what for what in values[0] if all(what in one for one in values)]
+    content |= {"format": FORMAT, "method": METHOD}
+    content[size.name] = {
         "provenance": {**provenance(), "teacher_sha256": teacher_sha256(size), "repeats": repeats},
         "size": _plain(size),
         "golden_tolerance": GOLDEN_TOLERANCE,
         "golden": golden,
-        "bands": {what: band([found[what] for found in values]) for what in shared},
+        "bands": {what: band([one[what] for one in values]) for what in shared},
     }
-    write_json(reference, known)
-    return reference
+    write_json(bands, content)
+    return bands

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from dfdbench.cli.options import MODEL_HELP, Device, Json, show
+from dfdbench.cli.options import MACHINE, Device, Json, Model, ShardPart, show
 
-app = typer.Typer(help="Latent sets to train on.", rich_markup_mode=None)
+app = typer.Typer(help="Latent sets to train on.")
 
 
 @app.callback()
@@ -21,7 +21,7 @@ def encode(
         list[Path], typer.Argument(help="Folders of mp4 + txt, manifests, WebDataset tars.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the set.")],
-    model: Annotated[str, typer.Option(help=f"{MODEL_HELP}.")] = "toy-t2v",
+    model: Model = "toy-t2v",
     frames: Annotated[int, typer.Option(min=0, help="A clip; 0: the model's own.")] = 0,
     height: Annotated[int, typer.Option(min=0, help="Pixels; 0: the model's own.")] = 0,
     width: Annotated[int, typer.Option(min=0, help="Pixels; 0: the model's own.")] = 0,
@@ -30,10 +30,11 @@ def encode(
         str | None, typer.Option(help="Negative prompt; else the model's own.")
     ] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Clips a shard.")] = 100,
-    workers: Annotated[int | None, typer.Option(min=1, help="Decoders; else one a core.")] = None,
-    shard: Annotated[
-        str | None, typer.Option(help="Part such as 1/4 of the shards, or auto.")
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Decoders; else one a core.", rich_help_panel=MACHINE),
     ] = None,
+    shard: ShardPart = None,
     text: Annotated[
         bool,
         typer.Option(

@@ -1,45 +1,38 @@
-"""`dfdbench distill`: train a student, or say with `--plan` what that takes. Registered by cli."""
+"""`dfdbench distill`: train a student; `dfdbench plan`: what that takes."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dfdbench.cli.options import MODEL_HELP, Device, Json, show
-from dfdbench.distill.methods import method_names
-from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.cli.group import is_first_process
+from dfdbench.cli.options import (
+    Changes,
+    Device,
+    Init,
+    Json,
+    Method,
+    ModelOrElse,
+    RecipeName,
+    TrainingSeed,
+    show,
+)
 
-METHODS = ", ".join(method_names())
+GPU = "GPU"  # panel of the help
+Unused = Annotated[str | None, typer.Option(hidden=True)]
 
 
 def distill(
-    method: Annotated[str | None, typer.Option(help=f"One of {METHODS}.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Shipped name or TOML file; else toy/METHOD.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}; else the recipe's.")] = None,
-    init: Annotated[Path | None, typer.Option(help="Finished DMD2 run to start from.")] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="Recipe value, such as dfd.p=0.3.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Training seed; else the recipe's.")] = None,
+    method: Method = None,
+    recipe: RecipeName = None,
+    model: ModelOrElse = None,
+    init: Init = None,
+    changes: Changes = None,
+    seed: TrainingSeed = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; else runs/ARM-seedN.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Say what it takes instead; downloads nothing.")
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
     ] = False,
-    gpus: Annotated[int, typer.Option(min=1, help="Of the plan.")] = 1,
-    gpu: Annotated[
-        str, typer.Option(help="Of the plan: h100, h200, b200, a100-80g, a100-40g, …")
-    ] = "h100",
-    gpu_memory: Annotated[
-        float | None, typer.Option(min=1, help="GiB of a GPU that has no name here.")
-    ] = None,
-    tflops: Annotated[float | None, typer.Option(min=0.1, help="Its peak in bfloat16.")] = None,
-    mfu: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Share of the peak that the plan assumes.")
-    ] = 0.4,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -49,48 +42,64 @@ def distill(
 
     Example: dfdbench distill --method dfd --set dfd.p=0.3 --seed 1 --out runs/dfd-seed1
     """
-    from dfdbench.distill.parallel import joined
-    from dfdbench.distill.recipe import load_recipe
+    from dfdbench.distill.distillation import distill as work
 
-    if plan:
-        from dfdbench.distill.plan import choose_gpu, make_plan, text
-
-        loaded = load_recipe(recipe_name(method, recipe), overrides(method, model, seed, changes))
-        made = make_plan(loaded, gpus, choose_gpu(gpu, gpu_memory, tflops), mfu, init is None)
-        show(made, as_json, text(made))
-        return
-
-    from dfdbench.distill.loop import distill as work
-    from dfdbench.distill.stages import run_name
-
-    with joined(None if device == "auto" else device) as group:
-        loaded = load_recipe(recipe_name(method, recipe), overrides(method, model, seed, changes))
-        folder = out or Path("runs") / run_name(loaded.arm, loaded.seed)
-        run = work(loaded, folder, resume, init, group.device.type)
-    if not group.is_main:
-        return
-    show(
-        {"run": str(run.path), "arm": run.arm, "student": str(run.student)},
-        as_json,
-        f"run: {run.path}\nnext: dfdbench eval {run.path}",
+    run = work(
+        method,
+        recipe=recipe,
+        model=model,
+        init=init,
+        changes=changes or (),
+        seed=seed,
+        out=out,
+        resume=resume,
+        device=device,
     )
+    if is_first_process():
+        show(
+            {"run": str(run.path), "arm": run.arm, "student": str(run.student)},
+            as_json,
+            f"run: {run.path}\nnext: dfdbench eval {run.path}",
+        )
 
 
-def recipe_name(method: str | None, recipe: str | None) -> str:
-    """The recipe asked for; without one, the toy's of the method."""
-    if recipe:
-        return recipe
-    if method is None:
-        raise UserError(f"name what to train: --method, one of {METHODS}, or --recipe")
-    if method not in method_names():
-        raise unknown_name("--method", method, method_names())
-    return f"toy/{method}"
+def plan(
+    method: Method = None,
+    recipe: RecipeName = None,
+    model: ModelOrElse = None,
+    init: Init = None,
+    changes: Changes = None,
+    seed: TrainingSeed = None,
+    gpus: Annotated[int, typer.Option(min=1, help="How many.", rich_help_panel=GPU)] = 1,
+    gpu: Annotated[
+        str, typer.Option(help="h100, h200, b200, a100-80g, a100-40g, …", rich_help_panel=GPU)
+    ] = "h100",
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(min=1, help="GiB of a GPU that has no name here.", rich_help_panel=GPU),
+    ] = None,
+    tflops: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Its peak in bfloat16.", rich_help_panel=GPU),
+    ] = None,
+    mfu: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="Share of the peak to assume.", rich_help_panel=GPU),
+    ] = 0.4,
+    out: Unused = None,
+    device: Unused = None,
+    resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a training takes: memory, FLOPs, hours. Downloads nothing.
 
+    It takes the options of distill, so that one word of a line can be exchanged.
 
-def overrides(
-    method: str | None, model: str | None, seed: int | None, changes: list[str] | None
-) -> list[str]:
-    """The `--set` values with the options that are short for one."""
-    given = {"method": method, "model": model, "seed": seed}
-    short = [f"{k}={json.dumps(v)}" for k, v in given.items() if v is not None]
-    return short + (changes or [])
+    Example: dfdbench plan --recipe wan2.1-t2v-1.3b/dfd --gpus 8
+    """
+    from dfdbench.distill.distillation import asked_recipe
+    from dfdbench.distill.plan import choose_gpu, make_plan, text
+
+    chosen = asked_recipe(method, recipe, model, seed, changes or ())
+    planned = make_plan(chosen, gpus, choose_gpu(gpu, gpu_memory, tflops), mfu, init is None)
+    show(planned, as_json, text(planned))

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from dfdbench.cli.options import Json, show
+from dfdbench.cli.options import Arms, Json, StoredSuite, show
 
-app = typer.Typer(help="Boards of entries with provenance and evidence.", rich_markup_mode=None)
+app = typer.Typer(help="Boards of entries with provenance and evidence.")
 
 Folder = Annotated[Path, typer.Option("--folder", help="Folder of the leaderboards.")]
 DEFAULT = Path("leaderboards")
@@ -20,10 +20,8 @@ def add(
     ] = None,
     board: Annotated[str | None, typer.Option(help="Such as toy-t2v.")] = None,
     name: Annotated[str | None, typer.Option(help="Shown name of a single entry.")] = None,
-    methods: Annotated[
-        list[str] | None, typer.Option("--method", help="Only this arm; may be repeated.")
-    ] = None,
-    suite: Annotated[str | None, typer.Option(help="Where the sources hold several.")] = None,
+    arms: Arms = None,
+    suite: StoredSuite = None,
     published: Annotated[
         bool, typer.Option("--published", help="The paper's printed numbers instead of sources.")
     ] = False,
@@ -42,14 +40,14 @@ def add(
     from dfdbench.utils.errors import UserError
 
     if published:
-        if sources or name or methods or suite:
-            raise UserError("--published takes no source, --name, --method or --suite; drop them")
+        if sources or name or arms or suite:
+            raise UserError("--published takes no source, --name, --arm or --suite; drop them")
         made = [entries.write_entry(folder, entry) for entry in work.published_entries(board)]
     elif not sources or not board:
         raise UserError("name runs or stores and a --board; or --published")
     else:
         entries.check_board(board)
-        found = work.measured_entries(sources, board, name, methods or (), suite)
+        found = work.measured_entries(sources, board, name, arms or (), suite)
         made = [entries.write_entry(folder, entry, evidence) for entry, evidence in found]
     text = "".join(f"entry: {path}\n" for path in made) + "next: dfdbench leaderboard render"
     show({"entries": [str(path) for path in made]}, as_json, text)

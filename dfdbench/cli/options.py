@@ -1,64 +1,129 @@
-"""What every command shares: faults in one line, options, output for people or for scripts.
-
-Used by cli.py and the files of its groups of commands.
-"""
+"""What commands share: options, completion of names, output for people or for scripts."""
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
-from dfdbench.utils.errors import UserError
-
-UsageError: Any = typer.BadParameter.__base__  # typer brings its own copy of click, or click itself
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn faults of the user into one line on stderr and the right exit code."""
-    try:
-        yield
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except UsageError as error:
-        command = error.ctx.command_path if error.ctx else "dfdbench"
-        text = " ".join(error.format_message().split()).rstrip(".")
-        if os.environ.get("RANK", "0") == "0":  # torchrun gives all its processes the same line
-            typer.echo(f"error: {text}; see {command} --help", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo(
-            "stopped; give the same command again to go on (distill: with --resume)", err=True
-        )
-        raise typer.Exit(130) from None
+MODELS = "toy-t2v, toy-i2v, a diffusers folder, or a hub id"
+MACHINE = "Machine"  # panel of the help
 
 
-class Commands(TyperGroup):
-    """A command group that reports faults in one line."""
+def show(value: Any, as_json: bool, text: str) -> None:
+    """Print `value` as JSON, or `text` for people."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
 
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with one_line_errors():
-            return super().make_context(*args, **kwargs)
 
-    def invoke(self, ctx: Any) -> Any:
-        with one_line_errors():
-            return super().invoke(ctx)
+def methods() -> list[str]:
+    """Names of the registered methods; imports torch."""
+    from dfdbench.distill.methods import method_names
+
+    return method_names()
+
+
+def recipes() -> list[str]:
+    """Names of the shipped recipes."""
+    from dfdbench.distill.recipe import shipped_recipes
+
+    return shipped_recipes()
+
+
+def studies() -> list[str]:
+    """Names of the shipped studies."""
+    from dfdbench.cli.study import shipped_studies
+
+    return shipped_studies()
+
+
+def suites() -> list[str]:
+    """Names of the suites; imports torch."""
+    from dfdbench.generate.suites import SUITES
+
+    return list(SUITES)
+
+
+def families() -> list[str]:
+    """Names of the families of metrics."""
+    from dfdbench.evaluate.metrics import FAMILY_NAMES
+
+    return list(FAMILY_NAMES)
+
+
+def metrics() -> list[str]:
+    """Names of the metrics."""
+    from dfdbench.evaluate.metrics import all_metrics
+
+    return list(all_metrics())
+
+
+def models() -> list[str]:
+    """Names of the packaged models; imports torch."""
+    from dfdbench.models.registry import PACKAGED
+
+    return list(PACKAGED)
+
+
+def completed(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+    """Completion of a word to one of `names`, which are asked for only then."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+class NamesMethods(TyperCommand):
+    """A command whose help of --method lists the registry, which is imported only then."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for option in self.params:
+            if option.name == "method":
+                setattr(option, "help", f"The loss: {', '.join(methods())}.")  # noqa: B010
+        super().format_help(ctx, formatter)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable output.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Clips sampled at once.")]
+Method = Annotated[
+    str | None, typer.Option("--method", help="The loss.", autocompletion=completed(methods))
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Shipped name or TOML file; else toy/METHOD.",
+        autocompletion=completed(recipes),
+    ),
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Recipe value, such as dfd.p=0.3; repeatable.")
+]
+Model = Annotated[str, typer.Option("--model", help=f"{MODELS}.", autocompletion=completed(models))]
+ModelOrElse = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help=f"{MODELS}; else what the recipe says.", autocompletion=completed(models)
+    ),
+]
+TrainingSeed = Annotated[
+    int | None, typer.Option("--seed", help="Training seed; else the recipe's.")
+]
+Init = Annotated[Path | None, typer.Option("--init", help="Finished DMD2 run to start from.")]
+Arms = Annotated[
+    list[str] | None, typer.Option("--arm", help="Only this arm; repeatable, else all.")
+]
 Seeds = Annotated[
     str | None, typer.Option("--seeds", help="Such as 1-8 or 1,2,5; else the suite's own.")
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
-Processes = Annotated[
-    int | None, typer.Option(min=1, help="Runs at a time; else one a core, at most 4.")
+SuiteName = Annotated[
+    str,
+    typer.Option(
+        help="Prompts and metrics; see dfdbench list suites.", autocompletion=completed(suites)
+    ),
+]
+StoredSuite = Annotated[
+    str | None,
+    typer.Option(
+        "--suite", help="Where the sources hold several.", autocompletion=completed(suites)
+    ),
 ]
 Prompts = Annotated[
     Path | None, typer.Option(help="Text file of prompts, one a line, instead of a suite.")
@@ -66,10 +131,19 @@ Prompts = Annotated[
 Images = Annotated[
     Path | None, typer.Option(help="First frames: VBench-I2V's folder, or pictures of your own.")
 ]
-SuiteName = Annotated[str, typer.Option("--suite", help="Prompts and metrics; see the README.")]
-MODEL_HELP = "toy-t2v, toy-i2v, a diffusers folder, or a hub id"
-
-
-def show(value: Any, as_json: bool, text: str) -> None:
-    """Print `value` as JSON, or `text` for people."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
+Batch = Annotated[
+    int, typer.Option("--batch", min=1, help="Clips sampled at once.", rich_help_panel=MACHINE)
+]
+Device = Annotated[
+    str, typer.Option("--device", help="cpu, cuda or auto.", rich_help_panel=MACHINE)
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Runs at a time; else one a core, at most 4.", rich_help_panel=MACHINE
+    ),
+]
+ShardPart = Annotated[
+    str | None,
+    typer.Option("--shard", help="Part of the work such as 1/8, or auto.", rich_help_panel=MACHINE),
+]

@@ -16,16 +16,18 @@ import multiprocessing
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from dfdbench.distill.recipe import STUDIES, baselines_folder
 from dfdbench.generate.clips import UNTRAINED
 from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.reading import Outside, read_toml, validate
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,25 @@ def shipped_studies() -> list[str]:
     )
 
 
+class ArmTable(Outside):
+    """A table [arms.NAME] of a study's file."""
+
+    recipe: str
+    init: str | None = None
+    against: str | None = None
+    set: tuple[str, ...] = ()
+
+
+class StudyFile(Outside):
+    """A study's file; its arms are read one by one, so that a fault names the arm."""
+
+    arms: dict[str, dict[str, Any]] = Field(min_length=1)
+    set: tuple[str, ...] = ()
+    seeds: int = Field(16, ge=1, strict=True)
+    suite: str = "toy-t2v"
+    model: str = "toy-t2v"
+
+
 def load_study(name: str | Path) -> Study:
     """Read a shipped study ("toy/quickstart") or a TOML file.
 
@@ -91,43 +112,24 @@ def load_study(name: str | Path) -> Study:
     if str(name) in shipped_studies():
         family, _, stem = str(name).rpartition("/")
         path = baselines_folder() / family / STUDIES / f"{stem}.toml"
-        known_as = stem if family == "toy" else f"{family}-{stem}"
+        study_name = stem if family == "toy" else f"{family}-{stem}"
     elif Path(name).is_file():
         path = Path(name)
-        known_as = path.stem
+        study_name = path.stem
     else:
         raise unknown_name("study", str(name), shipped_studies())
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"study {path} is not valid TOML: {error}") from None
-    _only_keys(table, ("arms", "set", "seeds", "suite", "model"), str(path))
+    file = read_toml(path, StudyFile, "a study has a table [arms.NAME] for each arm")
     arms: list[Arm] = []
-    for arm, values in table.get("arms", {}).items():
-        _only_keys(values, ("recipe", "init", "set", "against"), f"{path}, arm {arm}")
-        if "recipe" not in values:
-            raise UserError(f'{path}, arm {arm}: no recipe; add recipe = "toy/dmd2"')
-        init, against = values.get("init"), values.get("against")
+    for arm, values in file.arms.items():
+        where = f"{path}, arm {arm}"
+        table = validate(ArmTable, values, where, 'write it like recipe = "toy/dmd2"')
         above = [a.name for a in arms]
-        for key, other, known in (
-            ("init", init, above),
-            ("against", against, [*UNTRAINED, *above]),
-        ):
-            if other is not None and other not in known:
-                reason = f"{key} '{other}' is no arm above it; add it there"
-                raise UserError(f"{path}, arm {arm}: {reason}")
-        arms.append(Arm(arm, values["recipe"], init, tuple(values.get("set", ())), against))
-    if not arms:
-        raise UserError(f"study {path} has no arms; add a table [arms.NAME]")
-    changes = tuple(table.get("set", ()))
-    named = {key: table[key] for key in ("seeds", "suite", "model") if key in table}
-    return Study(known_as, tuple(arms), changes, **named)
-
-
-def _only_keys(table: dict[str, Any], known: Sequence[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise unknown_name(f"key in {where}:", key, known)
+        if table.init not in (None, *above):
+            raise UserError(f"{where}: init '{table.init}' is no arm above it; add it there")
+        if table.against not in (None, *UNTRAINED, *above):
+            raise UserError(f"{where}: against '{table.against}' is no arm above it; add it there")
+        arms.append(Arm(arm, table.recipe, table.init, table.set, table.against))
+    return Study(study_name, tuple(arms), file.set, file.seeds, file.suite, file.model)
 
 
 def jobs_of(

@@ -1,6 +1,6 @@
-"""`dfdbench export`: a store's scores as VBench's own result files and the leaderboard's zip.
+"""`dfdbench vbench export`: scores as VBench's own result files and the leaderboard's zip.
 
-Registered by cli.py; the files are export.py's.
+The files are those of evaluate/vbench/export.py.
 """
 
 import re
@@ -9,35 +9,39 @@ from typing import Annotated, Any
 
 import typer
 
-from dfdbench.cli.options import Json, show
+from dfdbench.cli.options import Arms, Json, StoredSuite, show
 from dfdbench.utils.errors import UserError, unknown_name
 
+app = typer.Typer(help="Files in VBench's own forms.")
 
+
+@app.callback()
+def vbench() -> None:
+    """Files in VBench's own forms."""
+
+
+@app.command("export")
 def export(
     store: Annotated[Path, typer.Argument(help="Run folder, folder of scores, or .sqlite file.")],
     out: Annotated[Path, typer.Option(help="Folder of the files.")],
-    suite: Annotated[
-        str | None, typer.Option(help="Where the store holds several: vbench, vbench-i2v …")
-    ] = None,
-    methods: Annotated[
-        list[str] | None, typer.Option("--method", help="Only this one; may be repeated.")
-    ] = None,
+    suite: StoredSuite = None,
+    arms: Arms = None,
     name: Annotated[
-        str | None, typer.Option(help="Begins the files of a single method; else its name.")
+        str | None, typer.Option(help="Begins the files of a single arm; else its name.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of VBench's image suite, as of eval.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write VBench's result files (eval_results, full_info, the zip), one set a method.
+    """Write VBench's result files (eval_results, full_info, the zip), one set an arm.
 
     Paths of clips are relative to the store's folder. The zip of incomplete results says how many
     dimensions it has, as in dfd_12of16.zip.
 
-    Example: dfdbench export scores --suite vbench --out submission
+    Example: dfdbench vbench export scores --suite vbench --out submission
     """
-    found = export_store(store, out, suite, methods, name, images)
+    found = export_store(store, out, suite, arms, name, images)
     lines = [path for made in found["methods"].values() for path in made["files"]]
     lines += [
         f"{method}: {made['dimensions']} of {found['expected']} dimensions"
@@ -57,7 +61,7 @@ def export_store(
     name: str | None = None,
     images: Path | None = None,
 ) -> dict[str, Any]:
-    """Write the files; the arguments are the options of `dfdbench export`.
+    """Write the files; the arguments are the options of the command.
 
     Returns:
         suite, protocol, conditions, expected (dimensions), paths_from, and methods: for each its
@@ -90,7 +94,7 @@ def export_store(
             raise unknown_name(f"method in {store}", method, known)
     wanted = list(dict.fromkeys(methods or known))
     if name and len(wanted) > 1:
-        raise UserError(f"--name {name}: {store} holds {', '.join(wanted)}; choose one by --method")
+        raise UserError(f"--name {name}: {store} holds {', '.join(wanted)}; choose one by --arm")
     # clips of other first frames than VBench's must not look like a submission
     apart = suite.conditions if suite.protocol == "i2v" and not suite.info_sha256 else ""
     entries = suite.entries()

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dfdbench.evaluate.match import asks
-from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting, Values
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.base import Values
 from dfdbench.evaluate.schema import Key, Row, Shape, condition_of
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.summary import Summary

@@ -15,6 +15,7 @@ from dfdbench.evaluate.summary import Summary
 from dfdbench.evaluate.vbench.bridge import open_bridge
 from dfdbench.generate.suites import choose_suite
 from dfdbench.generate.suites.base import Suite
+from dfdbench.utils.callable_module import takes_fields_of
 from dfdbench.utils.device import choose_device
 from dfdbench.utils.reading import Outside, validate
 from dfdbench.utils.shards import parse_shard
@@ -27,8 +28,8 @@ class EvalOptions(Outside):
     picture, and `clips` for anything else. prompts: a file of one's own prompts. images: first
     frames for suites of VBench. out: folder of scores.sqlite, or a .sqlite file; else a run's own
     folder, or ./scores-NAME. seeds: of the clips that a run lacks, "1-8" or numbers. batch: clips
-    made at once. device: auto, cpu, cuda or cuda:N. method_names: of clips for which no manifest
-    names one; once, or once an input. metrics: families, as a list or with commas between; else
+    made at once. device: auto, cpu, cuda or cuda:N. arm: name of clips for which no manifest has
+    one; once, or once an input. metrics: families, as a list or with commas between; else
     the suite's. reference: a method or an input that the others are compared with. poses: folder
     of ViPE's pose files. workers: clips scored at once; else one a core, at most 8. shard: a part
     such as "1/3", or "auto". vbench_python: an interpreter that has the official package vbench.
@@ -43,7 +44,7 @@ class EvalOptions(Outside):
     seeds: str | Sequence[int] | None = None
     batch: int = 16
     device: str = "auto"
-    method_names: str | Sequence[str] | None = None
+    arm: str | Sequence[str] | None = None
     metrics: str | Sequence[str] | None = None
     reference: str | Path | None = None
     poses: Path | None = None
@@ -54,6 +55,7 @@ class EvalOptions(Outside):
     official_results: Sequence[Path] = ()
 
 
+@takes_fields_of(EvalOptions)
 def evaluate(inputs: str | Path | Sequence[str | Path], **options: Any) -> Summary:
     """Generate what the runs among `inputs` lack of the suite, then score everything.
 
@@ -101,7 +103,7 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
         inputs,
         suite,
         options.out,
-        method_name=options.method_names,
+        method_name=options.arm,
         families=families,
         reference=options.reference,
         workers=options.workers,

@@ -73,7 +73,7 @@ def names_of(
         return (names or [None]) * len(inputs)
     if len(names) != len(inputs):
         raise UserError(
-            f"--method-name: {len(names)} names for {len(inputs)} inputs; give one, or one for each"
+            f"--arm: {len(names)} names for {len(inputs)} inputs; give one, or one for each"
         )
     return list(names)
 
@@ -136,7 +136,7 @@ def _manifest(path: Path, method_name: str | None) -> list[Sample]:
 def _sample(manifest: Path, line: int, row: Row, method_name: str | None) -> Sample:
     method = row.method or method_name
     if not method:
-        raise UserError(f"{manifest}:{line}: no 'method'; add the column or pass --method-name")
+        raise UserError(f"{manifest}:{line}: no 'method'; add the column or pass --arm")
     path = manifest.parent / row.path
     prompt_id = row.prompt_id or row.prompt or path.stem
     image = manifest.parent / row.image if row.image else None

@@ -45,7 +45,8 @@ class Bar:
 
     def __enter__(self) -> "Bar":
         with _lock:
-            self.display = _shown[0].display if _shown and not self.quiet else _display()
+            shared = bool(_shown) and not self.quiet
+            self.display: Progress = _shown[0].display if shared else _display()
             if not self.quiet:
                 _shown.append(self)
                 if self.display.console.is_terminal:

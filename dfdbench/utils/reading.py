@@ -69,7 +69,9 @@ def validate(kind: type[T], value: Any, where: object, remedy: str, strictly: bo
             else adapter.validate_python(value)
         )
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
+        faults = error.errors(include_url=False)
+        unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+        fault = (unknown or faults)[0]  # a misspelt field says more than the one it leaves missing
         raise UserError(f"{where}: {_in_words(fault, kind)}; {remedy}") from None
     return checked
 

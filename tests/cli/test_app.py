@@ -1,37 +1,47 @@
 import json
+import os
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
+from dfdbench.cli.old import SPELLINGS, modern
 from dfdbench.utils.video import write_video
 
 COMMANDS = [
-    "quickstart",
-    "distill",
-    "generate",
-    "eval",
-    "report",
-    "export",
-    "check",
-    "doctor",
-    "assets",
-    "assets list",
-    "assets get",
-    "bench train",
-    "bench sample",
-    "data encode",
-    "toy train",
-    "toy quality",
-    "leaderboard add",
-    "leaderboard render",
-    "leaderboard verify",
+    "quickstart", "study", "check", "check update", "data encode", "distill", "generate", "eval",
+    "merge", "report", "leaderboard add", "leaderboard render", "leaderboard verify",
+    "vbench export", "plan", "bench train", "bench sample", "toy train", "toy quality", "list",
+    "explain", "doctor", "assets", "assets list", "assets get",
+]  # fmt: skip
+OLD_SPELLINGS = [
+    ("export --help", "vbench export --help", "dfdbench export is now dfdbench vbench export"),
+    ("distill --method dfd --plan --gpus 2", "plan --method dfd --gpus 2", "is now dfdbench plan"),
+    ("check --quick --update", "check update --quick", "is now dfdbench check update"),
+    ("check --reference a.json", "check --bands a.json", "is now dfdbench check --bands"),
+    (
+        "check --update --reference=a.json --quick",
+        "check update --bands=a.json --quick",
+        "is now dfdbench check update",
+    ),
+    ("eval a --method-name x b", "eval a --arm x b", "is now dfdbench eval --arm"),
+    ("export s --method a --method b", "vbench export s --arm a --arm b", "vbench export --arm"),
+    ("leaderboard add r --method=a", "leaderboard add r --arm=a", "leaderboard add --arm"),
 ]
 runner = CliRunner()
+
+
+def leaves(command, path=()):
+    """(words, command) of every command that can be called, without its groups."""
+    if getattr(command, "invoke_without_command", not hasattr(command, "commands")) and path:
+        yield " ".join(path), command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from leaves(below, (*path, name))
 
 
 def run(*arguments: str):
@@ -43,6 +53,113 @@ def test_every_help_has_an_example(command):
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"Example: dfdbench {command}" in " ".join(result.stdout.split())
+
+
+def test_the_commands_are_those_of_this_table_and_each_prints_json():
+    commands = dict(leaves(get_command(app)))
+    assert set(commands) == set(COMMANDS)
+    for name, command in commands.items():
+        assert any("--json" in option.opts for option in command.params), name
+
+
+def test_every_option_that_may_be_repeated_says_so():
+    for name, command in leaves(get_command(app)):
+        for option in command.params:
+            if getattr(option, "multiple", False):
+                assert "repeatable" in option.help, f"{name} {option.name}"
+
+
+@pytest.mark.parametrize(("old", "new", "hint"), OLD_SPELLINGS)
+def test_an_old_spelling_is_taken_for_the_new_one_with_a_hint(old, new, hint):
+    words, hints = modern(old.split())
+    assert words == new.split()
+    assert hint in " ".join(hints) and all(line.startswith("hint: ") for line in hints)
+    assert modern(words) == (words, [])
+
+
+def test_every_old_spelling_is_tested_and_prints_its_hint_on_stderr():
+    assert len(SPELLINGS) == 7 <= len(OLD_SPELLINGS)
+    result = run("export", "nowhere", "--method", "a", "--out", "x")
+    assert result.exit_code == 2 and result.stdout == ""
+    hints = result.stderr.splitlines()
+    assert hints[0].startswith("hint: dfdbench export is now dfdbench vbench export")
+    assert hints[1].startswith("hint: dfdbench vbench export --method is now")
+    assert hints[2].startswith("error: nowhere: no scores here") and len(hints) == 3
+
+
+def test_a_plan_takes_the_line_of_a_training():
+    line = ("--method", "dfd", "--seed", "1", "--out", "runs/x", "--resume", "--device", "cpu")
+    plan = run("plan", *line, "--mfu", "0.5", "--json")
+    old = run("distill", *line, "--plan", "--mfu", "0.5", "--json")
+    assert plan.exit_code == old.exit_code == 0, plan.output
+    assert plan.stdout == old.stdout and json.loads(plan.stdout)["mfu"] == 0.5
+
+
+def test_methods_in_help_and_errors_are_those_of_the_registry(monkeypatch):
+    from dfdbench.distill import methods
+
+    monkeypatch.setitem(methods._registered, "mine", methods.get_method("dmd2"))
+    for command in ("distill", "plan", "bench train"):
+        assert "dmd2, dp_dmd, dfd, mine" in run(*command.split(), "--help").stdout
+    assert "dmd2, dp_dmd, dfd, mine" in run("distill").stderr
+    assert "did you mean mine" in run("distill", "--method", "mime").stderr
+    assert "mine" in [row["method"] for row in json.loads(run("list", "methods", "--json").stdout)]
+
+
+@pytest.mark.parametrize(
+    ("what", "key", "names"),
+    [
+        ("metrics", "metric", {"saturation_mean", "hue_entropy", "dynamic_degree"}),
+        ("suites", "suite", {"toy-t2v", "vbench", "clips"}),
+        ("recipes", "name", {"toy/dfd", "toy/main", "wan2.1-t2v-1.3b/dmd2"}),
+        ("methods", "method", {"dmd2", "dp_dmd", "dfd"}),
+        ("models", "model", {"toy-t2v", "toy-i2v", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"}),
+    ],
+)
+def test_list_prints_a_row_a_name(what, key, names):
+    rows = json.loads(run("list", what, "--json").stdout)
+    assert names <= {row[key] for row in rows}
+    lines = run("list", what).stdout.splitlines()
+    assert len(lines) == len(rows) + 1 and lines[0].split() == list(rows[0])
+
+
+def test_explain_says_what_a_metric_is_and_offers_near_names():
+    facts = json.loads(run("explain", "saturation_mean", "--json").stdout)
+    assert facts["direction"] == "nearest reference" and facts["range"] == "0 to 1"
+    assert "(max − min)/max" in facts["definition"] and facts["needs"] == "nothing"
+    assert facts["version"] == "1" and "toy-t2v" in facts["default"]
+    lines = run("explain", "clip_vit_l14_frechet").stdout.splitlines()
+    needs = next(line for line in lines if line.startswith("needs"))
+    assert "clips of a reference" in needs and "weights clip_vit_l14" in needs
+    assert any(line.split() == ["direction", "lower"] for line in lines)
+    wrong = run("explain", "saturation_men")
+    assert wrong.exit_code == 2 and "did you mean saturation_mean" in wrong.stderr
+
+
+def complete(words: str) -> list[str]:
+    """What bash is offered for the last word of a line."""
+    environment = {
+        "_DFDBENCH_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "dfdbench"],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+def test_the_shell_completes_commands_and_names():
+    script = subprocess.run(
+        [sys.executable, "-m", "dfdbench", "--show-completion", "bash"],
+        env=os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "_DFDBENCH_COMPLETE=complete_bash" in script.stdout
+    assert complete("dfdbench qui") == ["quickstart"]
+    assert complete("dfdbench distill --recipe toy/dm") == ["toy/dmd2", "toy/dmd2_control"]
+    assert complete("dfdbench distill --method df") == ["dfd"]
 
 
 def test_help_and_version_are_quick_and_import_nothing_heavy():
@@ -97,10 +214,12 @@ def test_a_fault_of_the_user_is_one_line_on_stderr_and_code_2(tmp_path):
         ("eval nowhere", "nowhere: no such run, manifest or folder"),
         ("eval nowhere --suite toy-t2w", "unknown suite 'toy-t2w'; did you mean toy-t2v"),
         ("report .", "holds no run"),
-        ("check --reference none.json", "none.json: no such reference"),
-        ("check --update --repeats 1", "Invalid value for '--repeats'"),
+        ("check --bands none.json", "none.json: no such file of bands"),
+        ("check update --repeats 1", "Invalid value for '--repeats'"),
         ("assets get", "Missing argument"),
         ("assets get brisk", "unknown asset or group 'brisk'; did you mean brisque"),
+        ("check --quick update", "put options after update"),
+        ("list metric", "Invalid value for 'what'"),
         ("toy", "Missing command"),
     ],
 )
@@ -123,7 +242,7 @@ def test_an_interrupt_is_one_line_and_code_130(monkeypatch):
 
 
 def test_no_command_shows_the_help_and_version_prints_one_line():
-    assert "Commands:" in run().stdout
+    assert "One step at a time" in run().stdout
     assert run("--version").stdout.startswith("dfdbench 0.")
 
 
@@ -184,7 +303,7 @@ def test_check_exits_1_on_a_regression_with_a_table(monkeypatch):
     from dfdbench.cli import check as regress
 
     bad = regress.Result("quick", [regress.Line("dfd hue_entropy", 0.1, 0.6, 0.9)])
-    monkeypatch.setattr(regress, "check", lambda size, reference: bad)
+    monkeypatch.setattr(regress, "check", lambda size, bands: bad)
     result = run("check", "--quick")
     assert result.exit_code == 1 and "FAIL dfd hue_entropy" in result.stdout
     assert json.loads(run("check", "--quick", "--json").stdout)["passed"] is False

@@ -141,7 +141,7 @@ def test_a_folder_without_videos_is_refused(tmp_path) -> None:
     [
         ("m.csv", "file,method\na.mp4,dfd\n", "m.csv:2: lacks 'path'; correct that line"),
         ("m.jsonl", '{"file": "a.mp4", "method": "dfd"}\n', "m.jsonl:1: lacks 'path'"),
-        ("m.csv", "path,prompt\na.mp4,cat\n", "no 'method'; add the column or pass --method-name"),
+        ("m.csv", "path,prompt\na.mp4,cat\n", "no 'method'; add the column or pass --arm"),
         ("m.csv", "path,method,seed\na.mp4,dfd,one\n", "m.csv:2: seed: not a valid integer"),
         ("m.jsonl", "{\n", "m.jsonl:1: not JSON"),
         ("m.jsonl", '["a.mp4"]\n', "m.jsonl:1: not a valid dictionary"),
@@ -153,10 +153,10 @@ def test_a_wrong_manifest_is_refused_with_its_line(tmp_path, name, content, mess
     assert not (tmp_path / "out").exists()
 
 
-def test_as_many_method_names_as_inputs_or_one(folder, tmp_path) -> None:
-    names = ["--method-name", "a", "--method-name", "b"]
+def test_as_many_arms_as_inputs_or_one(folder, tmp_path) -> None:
+    names = ["--arm", "a", "--arm", "b"]
     assert "2 names for 1 inputs" in refused(folder, *names, "--out", tmp_path / "out")
-    code, _ = evaluate(folder, "--method-name", "mine", "--out", tmp_path / "out")
+    code, _ = evaluate(folder, "--arm", "mine", "--out", tmp_path / "out")
     assert code == 0
     with Store(tmp_path / "out" / "scores.sqlite") as store:
         assert set(store.samples()["method"]) == {"mine"}

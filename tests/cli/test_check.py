@@ -1,5 +1,10 @@
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +86,53 @@ def test_golden_values_that_moved_or_vanished_fail():
     ]  # fmt: skip
 
 
+def test_bands_are_found_in_the_working_folder_then_beside_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = regress.find_bands()
+    assert shipped.is_file() and shipped.is_absolute()
+    assert regress._read(shipped, regress.QUICK).bands and regress._read(shipped, regress.FULL)
+    regress.BANDS.parent.mkdir(parents=True)
+    regress.BANDS.write_text("{}")
+    assert regress.find_bands() == regress.BANDS
+
+
+def test_a_wheel_brings_its_bands_and_recipes(tmp_path):
+    pytest.importorskip("hatchling", reason="needs dfdbench[dev]")
+    checkout = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=checkout, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "from dfdbench.cli.check import FULL, QUICK, _read, find_bands; "
+        "from dfdbench.distill.recipe import find_recipe; bands = find_bands(); "
+        "_read(bands, QUICK), _read(bands, FULL); print(bands); print(find_recipe('toy/dfd'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+    )  # fmt: skip
+    package = tmp_path / "site" / "dfdbench"
+    assert done.stdout.split() == [
+        str(package / "_results" / "reference.json"), str(package / "_baselines" / "toy/dfd.toml")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"quick": {"size": {}, "golden": {}, "bands": {}}}, "lacks 'quick.provenance'"),
+        ({"quick": []}, "quick: not a valid dictionary"),
+    ],
+)
+def test_a_broken_file_of_bands_names_the_field(tmp_path, size, content, says):
+    (tmp_path / "bands.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=says) as error:
+        check(size, tmp_path / "bands.json")
+    assert "bands.json" in str(error.value) and "dfdbench check update" in str(error.value)
+
+
 def test_the_table_puts_failures_first():
     result = Result("quick", [Line("a", 1.0, 0, 2), Line("b", None, 0, 2), Line("c", 3.0, 0, 2)])
     lines = result.table().splitlines()
@@ -92,7 +144,7 @@ def test_the_table_puts_failures_first():
 def test_a_reference_that_does_not_fit_is_refused_before_anything_is_trained(
     reference, size, tmp_path
 ):
-    with pytest.raises(UserError, match=r"no such reference.*check --update --quick"):
+    with pytest.raises(UserError, match=r"no such file of bands.*check update --quick"):
         check(size, tmp_path / "none.json")
     with pytest.raises(UserError, match="holds no full experiment"):
         check(dataclasses.replace(size, name="full"), reference)
@@ -104,5 +156,5 @@ def test_a_reference_that_does_not_fit_is_refused_before_anything_is_trained(
     with pytest.raises(UserError, match="other weights"):
         check(size, tmp_path / "other.json")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
+    with pytest.raises(UserError, match="not JSON"):
         check(size, tmp_path / "broken.json")

@@ -111,8 +111,11 @@ def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
         ("[arms.a]\nrecipe='toy/dmd2'\ninit='teacher'\n", "no arm above it"),
         ("[arms.a]\nrecipe='toy/dmd2'\nagainst='b'\n", "against 'b' is no arm above it"),
         ("[arms.a]\nrecip='toy/dmd2'\n", "did you mean recipe"),
-        ("[arms.a]\n", "no recipe"),
-        ("seeds=3\n", "no arms"),
+        ("[arms.a]\n", "arm a: lacks 'recipe'"),
+        ("seeds=3\n", "lacks 'arms'"),
+        ("[arms]\n", "arms: Dictionary should have at least 1 item"),
+        ("sed=3\n[arms.a]\nrecipe='toy/dmd2'\n", "did you mean seeds or set"),
+        ("seeds='3'\n[arms.a]\nrecipe='toy/dmd2'\n", "seeds: not a valid integer"),
         ("[arms", "not valid TOML"),
     ],
 )

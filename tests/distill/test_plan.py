@@ -343,7 +343,7 @@ def test_a_second_stage_plans_the_first_too():
 
 def test_the_command_prints_json_and_says_what_is_wrong():
     runner = CliRunner()
-    done = runner.invoke(app, ["distill", "--method", "dfd", "--plan", "--json"])
+    done = runner.invoke(app, ["plan", "--method", "dfd", "--json"])
     assert done.exit_code == 0 and json.loads(done.stdout)["method"] == "dfd"
     for arguments, says in [
         (["--gpu", "h10"], "did you mean h100"),
@@ -352,7 +352,7 @@ def test_the_command_prints_json_and_says_what_is_wrong():
         (["--gpus", "3"], "divides optim.batch = 8"),
         (["--model", "someone/model"], "unknown model without its weights"),
     ]:
-        failed = runner.invoke(app, ["distill", "--method", "dfd", "--plan", *arguments])
+        failed = runner.invoke(app, ["plan", "--method", "dfd", *arguments])
         assert failed.exit_code == 2 and says in failed.output
 
 

@@ -364,7 +364,7 @@ def test_a_store_gives_one_entry_a_method(runs, tmp_path):
         ("--board b", "name runs or stores and a --board"),
         ("RUNS", "name runs or stores and a --board"),
         ("RUNS --board B/../x", "--board B/../x: write it in small letters"),
-        ("RUNS --board b --method dfx", "unknown --method 'dfx'; did you mean dfd"),
+        ("RUNS --board b --arm dfx", "unknown --arm 'dfx'; did you mean dfd"),
         ("RUNS --board b --name x", "--name names one entry, the sources hold real, dmd2, dfd"),
         ("RUNS RUNS/dfd-seed0 --board b", "are both dfd with seed 0"),
         ("RUNS/dfd-seed0 --board b --name ...", "name '...' has no letter or digit"),

@@ -79,7 +79,7 @@ def test_a_run_is_read_by_suite(tmp_path: Path) -> None:
         ("{", "manifest.jsonl:2: not JSON"),
         ("[1]", "manifest.jsonl:2: not a valid dictionary"),
         (json.dumps({"file": "a.mp4"}), "manifest.jsonl:2: lacks 'path'"),
-        (json.dumps({"path": "b.mp4"}), "--method-name"),
+        (json.dumps({"path": "b.mp4"}), "--arm"),
         (row(path="b.mp4", seed="one"), "seed: not a valid integer.*'one'"),
         (row(path="b.mp4", seed=1.9), "seed: not a valid integer.*1.9"),
         (row(path="b.mp4", prompt_id="p", seed=1), "second clip"),

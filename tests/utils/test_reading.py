@@ -61,3 +61,8 @@ def test_long_values_are_cut():
     with pytest.raises(UserError) as error:
         validate(Row, {"path": "a", "seed": "x" * 10_000}, "here", "mend it")
     assert len(str(error.value)) < 200
+
+
+def test_a_misspelt_field_is_named_rather_than_the_one_it_leaves_missing():
+    with pytest.raises(UserError, match="unknown field 'paht' \\(did you mean path\\?\\)"):
+        validate(Row, {"paht": "a"}, "here", "mend it")

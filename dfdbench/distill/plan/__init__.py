@@ -1,4 +1,4 @@
-"""`dfdbench distill --plan`: memory, FLOPs and hours of a recipe before anything is downloaded.
+"""`dfdbench plan`: memory, FLOPs and hours of a recipe before anything is downloaded.
 
 Used by the command and by the benches, which take their FLOPs from here. Nothing is estimated but
 the share of the GPU's peak that is reached (`mfu`).

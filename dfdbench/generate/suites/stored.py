@@ -1,7 +1,7 @@
 """The suite that a score store was made with, from what scoring wrote into its meta.
 
-Used by the report, by `dfdbench export` and by merge. The name alone does not say it: `vbench-i2v`
-has toy prompts for a toy run and none for clips of any origin.
+Used by the report, by `dfdbench vbench export` and by merge. The name alone does not say it:
+`vbench-i2v` has toy prompts for a toy run and none for clips of any origin.
 """
 
 from collections.abc import Mapping

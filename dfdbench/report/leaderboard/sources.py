@@ -129,7 +129,7 @@ def measured_entries(
     arms = ordered(part.arm for part in parts)
     for method in methods:
         if method not in arms:
-            raise unknown_name("--method", method, arms)
+            raise unknown_name("--arm", method, arms)
     chosen = [arm for arm in arms if not methods or arm in methods]
     if name and len(chosen) > 1:
         raise UserError(f"--name names one entry, the sources hold {', '.join(chosen)}")

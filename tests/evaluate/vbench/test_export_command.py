@@ -1,4 +1,4 @@
-"""`dfdbench export`: a set of VBench's files a method, and what its own readers find in them."""
+"""`dfdbench vbench export`: a set of VBench's files an arm, and what its readers find in them."""
 
 import json
 import zipfile
@@ -80,7 +80,7 @@ def scores(tmp_path: Path, info: Path) -> Path:
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["export", *map(str, arguments)])
+    done = CliRunner().invoke(app, ["vbench", "export", *map(str, arguments)])
     return done.exit_code, done.output
 
 
@@ -155,7 +155,7 @@ def test_all_dimensions_give_a_whole_zip_with_our_totals(tmp_path: Path, info: P
 
 def test_a_single_method_may_be_chosen_and_named(scores: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run(scores, "--method", "dmd2", "--name", "A.1", "--out", out)[0] == 0
+    assert run(scores, "--arm", "dmd2", "--name", "A.1", "--out", out)[0] == 0
     assert {p.name for p in out.iterdir()} == {
         "A.1_3of16.zip", "A.1_eval_results.json", "A.1_full_info.json",
     }  # fmt: skip
@@ -189,9 +189,9 @@ def test_what_cannot_be_exported_is_said_in_one_line(
         ((scores, *out), "holds suites toy-t2v, vbench, vbench-custom; choose by --suite"),
         ((scores, "--suite", "vbnch", *out), "did you mean vbench"),
         ((scores, "--suite", "toy-t2v", *out), "suite toy-t2v: not VBench's"),
-        ((scores, *info_moved, "--method", "dmd"), "did you mean dmd2"),
-        ((scores, *info_moved, "--name", "mine"), "holds dfd, dmd2; choose one by --method"),
-        ((scores, *info_moved, "--method", "dfd", "--name", "_x"), "start with a letter"),
+        ((scores, *info_moved, "--arm", "dmd"), "did you mean dmd2"),
+        ((scores, *info_moved, "--name", "mine"), "holds dfd, dmd2; choose one by --arm"),
+        ((scores, *info_moved, "--arm", "dfd", "--name", "_x"), "start with a letter"),
     ):
         code, text = run(*arguments)
         assert code == 2 and says in text and len(text.splitlines()) == 1, text

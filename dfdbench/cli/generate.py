@@ -1,0 +1,82 @@
+"""`dfdbench generate`: clips of a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dfdbench.cli.options import (
+    MACHINE,
+    MODELS,
+    Batch,
+    Device,
+    Images,
+    Json,
+    Prompts,
+    Seeds,
+    ShardPart,
+    SuiteName,
+    show,
+)
+
+UNTRAINED = "Teacher or real clips"  # panel of the help
+
+
+def generate(
+    run: Annotated[Path | None, typer.Argument(help="Run folder with a student.")] = None,
+    suite: SuiteName = "toy-t2v",
+    prompts: Prompts = None,
+    images: Images = None,
+    seeds: Seeds = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(help="teacher or real, instead of a run.", rich_help_panel=UNTRAINED),
+    ] = None,
+    model: Annotated[str, typer.Option(help=f"{MODELS}.", rich_help_panel=UNTRAINED)] = "toy-t2v",
+    cfg: Annotated[
+        float | None,
+        typer.Option(help="Guidance of the teacher; else its own.", rich_help_panel=UNTRAINED),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Its run folder; else runs/ARM.", rich_help_panel=UNTRAINED),
+    ] = None,
+    batch: Batch = 16,
+    shard: ShardPart = None,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="torch.compile the network; worth it on a GPU.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Make the clips of a suite that a run lacks. With --shard, several processes share the work.
+
+    Example: dfdbench generate runs/dfd-seed1 --suite toy-t2v --seeds 1-8
+    """
+    from dfdbench.generate.clips import parse_seeds, rates
+    from dfdbench.generate.generation import generate as work
+    from dfdbench.utils.shards import parse_shard
+
+    samples = work(
+        run,
+        arm=arm,
+        suite=suite,
+        prompts=prompts,
+        images=images,
+        seeds=parse_seeds(seeds) if seeds else None,
+        batch=batch,
+        model=model,
+        cfg=cfg,
+        out=out,
+        shard=shard,
+        compiled=compiled,
+        device=device,
+    )
+    speed = rates(samples.parent, parse_shard(shard or "1/1"))
+    line = f"\n{speed['fps']:.3g} frames/s, {speed['fps_with_vae']:.3g} with VAE" if speed else ""
+    show({"samples": str(samples), "speed": speed}, as_json, f"clips: {samples}{line}")

@@ -1,0 +1,64 @@
+"""`dfdbench.generate`: from a run and the name of a suite to its clips.
+
+What `dfdbench generate` calls; clips.py makes the clips.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dfdbench.generate import clips
+from dfdbench.generate.suites import choose_suite
+from dfdbench.utils.device import local_device
+from dfdbench.utils.run import Run
+from dfdbench.utils.shards import parse_shard
+
+
+def generate(
+    run: Run | str | Path | None = None,
+    *,
+    arm: str | None = None,
+    suite: str = "toy-t2v",
+    prompts: str | Path | None = None,
+    images: str | Path | None = None,
+    seeds: Sequence[int] | None = None,
+    batch: int = 16,
+    model: str = "toy-t2v",
+    cfg: float | None = None,
+    out: str | Path | None = None,
+    shard: str | None = None,
+    compiled: bool = False,
+    device: str = "auto",
+) -> Path:
+    """Make the clips of a suite that a run lacks; returns the path of their samples.jsonl.
+
+    Args:
+        run: what `distill` gave, or the folder of a run.
+        arm: "teacher" or "real" instead of a run.
+        suite: which prompts and seeds; `prompts`, a text file of one a line, stands instead of it.
+        images: folder of first frames, for a suite that takes them.
+        seeds: of the noise; else the suite's own.
+        batch: clips sampled at once.
+        model, cfg, out: of `arm`: its model, the teacher's guidance, and the run folder to make.
+        shard: the part of the clips that is made here, such as "1/8", or "auto" under a launcher.
+        compiled: torch.compile the network's blocks.
+        device: "cpu", "cuda" or "auto".
+
+    Raises:
+        UserError: neither run nor arm, or both; a name or file that is not there; no student.
+    """
+    folder = run.path if isinstance(run, Run) else _path(run)
+    chosen = clips.open_run(folder, arm, _path(out), model, cfg)
+    wanted = choose_suite(suite, _path(prompts), _path(images), [clips.model_of(chosen)])
+    return clips.generate(
+        chosen,
+        wanted,
+        seeds,
+        batch,
+        local_device(device) if shard == "auto" else device,
+        shard=parse_shard(shard or "1/1"),
+        compiled=compiled,
+    )
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)
