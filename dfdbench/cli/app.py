@@ -333,11 +333,10 @@ def toy_quality(
     """
     from dfdbench.evaluate import toy_quality as quality
     from dfdbench.evaluate import toy_quality_i2v as quality_i2v
-    from dfdbench.models.registry import resolve_folder
+    from dfdbench.models.registry import resolve_folder, takes_first_frame
 
     folder = resolve_folder(model)
-    i2v = "Cosmos2_5" in (folder / "model_index.json").read_text(encoding="utf-8")
-    (quality_i2v if i2v else quality).measure(folder, out)
+    (quality_i2v if takes_first_frame(str(folder)) else quality).measure(folder, out)
     typer.echo(f"quality: {out}")
 
 

@@ -16,7 +16,8 @@ import torch
 from dfdbench.distill.data.clips import Clips
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.recipe import UNDECISIVE, Recipe, load_recipe, recipe_from_dict
-from dfdbench.models.family import Defaults, ModelFamily
+from dfdbench.models.defaults import Defaults
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import student_times
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run, weights_sha256

@@ -48,11 +48,11 @@ def evaluate(
         chosen = choose_suite(suite or "clips", prompts, images)
     else:
         from dfdbench.generate.clips import complete, model_of, parse_seeds
-        from dfdbench.models.registry import takes_image
+        from dfdbench.models.registry import takes_first_frame
         from dfdbench.utils.run import Run
 
         models = [model_of(Run.open(run)) for run in runs]
-        own = "toy-i2v" if all(takes_image(model) for model in models) else "toy-t2v"
+        own = "toy-i2v" if all(takes_first_frame(model) for model in models) else "toy-t2v"
         chosen = choose_suite(suite or own, prompts, images, models)
     placed = choose_device(device)
     bridge = open_bridge(vbench_python, official, chosen, placed)
