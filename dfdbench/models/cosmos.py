@@ -93,8 +93,8 @@ class Cosmos(ModelFamily):
         first = conditioning.image_latents
         if first is None:
             raise UserError(
-                f"{self.path.name} continues a first frame, and there is none; use a suite with first "
-                "frames, such as --suite toy-i2v for a toy or --suite vbench-i2v"
+                f"{self.path.name} continues a first frame, and there is none; use a suite with "
+                "first frames, such as --suite toy-i2v for a toy or --suite vbench-i2v"
             )
         dtype = self.weight_dtype(module)
         v = network_v(module, x_t.to(dtype), t, first, conditioning.prompt_embeds).float()

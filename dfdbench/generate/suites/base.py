@@ -55,7 +55,7 @@ FILTERED_SEEDS = tuple(range(25))  # of its prompts in VBench, whose static filt
 WITH_IMAGES = ("vbench-i2v", "vbench-custom")  # suites that first frames may be given to
 
 
-TOY_PICTURE = "toy-i2v-picture"  # conditions: one first frame a prompt, for all its clips
+TOY_FIRST_FRAME = "toy-i2v-picture"  # conditions: one first frame a prompt, for all its clips
 
 
 STAND_INS = ("rife39", "dis_flow", "brisque")  # beside them, in columns of their own
