@@ -1,8 +1,8 @@
 """samples.jsonl of a folder of clips, kept by one process or by many that make them together.
 
 Used by clips.py; utils/manifest.py reads the result. A process appends each batch to a journal of
-its own, which costs no more with thousands of clips, and at its end (or when it is stopped) joins all
-journals into samples.jsonl, atomically. What a killed process left is found in its journal.
+its own, which costs no more with thousands of clips, and at its end (or when it is stopped) joins
+all journals into samples.jsonl, atomically. What a killed process left is found in its journal.
 """
 
 import fcntl
