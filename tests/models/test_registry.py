@@ -141,5 +141,5 @@ def test_defaults_of_the_wrong_kind_are_one_line(folder):
 
 def test_an_index_without_a_pipeline_class_is_one_line(folder):
     (folder / "model_index.json").write_text("{}")
-    with pytest.raises(UserError, match="model_index.json: lacks '_class_name'"):
+    with pytest.raises(UserError, match=r"model_index.json: lacks '_class_name'"):
         load_family(folder)

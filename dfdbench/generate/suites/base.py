@@ -116,12 +116,12 @@ class Suite:
 
     def prompt(self, prompt_id: str) -> Prompt:
         """The prompt with this id; an unknown id is refused with near ones."""
-        found = self._by_name.get(prompt_id)
-        if found is None or found.id != prompt_id:
+        prompt = self._by_name.get(prompt_id)
+        if prompt is None or prompt.id != prompt_id:
             raise unknown_name(
                 f"prompt id of suite {self.name}", prompt_id, [p.id for p in self.prompts]
             )
-        return found
+        return prompt
 
     def check_prompt(self, prompt_id: str) -> None:
         """Refuse a prompt id that the suite lacks; a suite without prompts accepts any."""
