@@ -50,8 +50,8 @@ def quality(
     Example: dfdbench toy quality --model runs/toy-train/toy-t2v --out quality.json
     """
     from dfdbench.evaluate import toy_quality, toy_quality_i2v
-    from dfdbench.models.registry import resolve_folder, takes_image
+    from dfdbench.models.registry import resolve_folder, takes_first_frame
 
     folder = resolve_folder(model)
-    (toy_quality_i2v if takes_image(str(folder)) else toy_quality).measure(folder, out)
+    (toy_quality_i2v if takes_first_frame(str(folder)) else toy_quality).measure(folder, out)
     show({"quality": str(out)}, as_json, f"quality: {out}")

@@ -15,7 +15,7 @@ from dfdbench.utils.errors import UserError
 from dfdbench.utils.reading import plain
 
 if TYPE_CHECKING:
-    from dfdbench.models.family import Defaults
+    from dfdbench.models.defaults import Defaults
 
 
 @dataclass(frozen=True)

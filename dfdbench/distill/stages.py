@@ -18,7 +18,8 @@ from dfdbench.distill.data.clips import Clips
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.distill.sections import UNDECISIVE, Recipe
-from dfdbench.models.family import Defaults, ModelFamily
+from dfdbench.models.defaults import Defaults
+from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import student_times
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import RUN_FILE, Run, weights_sha256

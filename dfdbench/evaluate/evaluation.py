@@ -118,11 +118,11 @@ def _choose_suite(runs: Sequence[Path], options: EvalOptions) -> Suite:
     if not runs:
         return choose_suite(options.suite or "clips", options.prompts, options.images)
     from dfdbench.generate.clips import model_of
-    from dfdbench.models.registry import takes_image
+    from dfdbench.models.registry import takes_first_frame
     from dfdbench.utils.run import Run
 
     models = [model_of(Run.open(run)) for run in runs]
-    own = "toy-i2v" if all(takes_image(model) for model in models) else "toy-t2v"
+    own = "toy-i2v" if all(takes_first_frame(model) for model in models) else "toy-t2v"
     return choose_suite(options.suite or own, options.prompts, options.images, models)
 
 

@@ -17,7 +17,7 @@ from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.vbench.totals import STATIC
 from dfdbench.generate.suites.base import FLICKERING, Suite, text_key
 from dfdbench.generate.suites.dimensions import DIMENSIONS
-from dfdbench.generate.suites.images import RATIOS, crop, nearest_ratio, picture_of, pictures
+from dfdbench.generate.suites.images import RATIOS, crop, first_frame_of, images_in, nearest_ratio
 from dfdbench.generate.suites.vbench import CUSTOM, OWN
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.manifest import Collection, Sample, unique
@@ -147,8 +147,8 @@ def _with_crops(samples: list[Sample], suite: Suite, folder: Path) -> list[Sampl
 
 
 def _with_pictures(samples: list[Sample], suite: Suite, folder: Path) -> list[Sample]:
-    by_name = pictures(folder)
-    added = [s if s.image else s._replace(image=picture_of(by_name, s)) for s in samples]
+    by_name = images_in(folder)
+    added = [s if s.image else s._replace(image=first_frame_of(by_name, s)) for s in samples]
     if not any(sample.image for sample in added):
         raise UserError(
             f"--images {folder}: no picture is called after a clip, its prompt or prompt id; "

@@ -115,8 +115,8 @@ def fidelity_and_diversity(frames: np.ndarray, chosen: list[world.Caption]) -> d
     for caption in dict.fromkeys(chosen):
         rows = [row for row, c in zip(values, chosen, strict=True) if c == caption]
         fixed = {"shape": caption.shape, "scene": caption.scene}
-        for name, found in oracle_metrics.group(rows, fixed).items():
-            means.setdefault(name, []).append(found.value)
+        for name, group in oracle_metrics.group(rows, fixed).items():
+            means.setdefault(name, []).append(group.value)
     return {"samples": float(len(frames))} | {
         name: float(np.mean(numbers)) for name, numbers in means.items() if numbers
     }

@@ -1,6 +1,7 @@
 """Measures image-to-video on the toy: the frame is kept, its sprite goes on, the ways it can go.
 
-Used for the shipped toy-i2v (`measure`) and for what students of it make (`quality_of`).
+Used by `dfdbench toy quality` for the shipped toy-i2v (`measure`); `quality_of` scores what its
+students make.
 """
 
 import time
@@ -40,16 +41,16 @@ def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
         pan over clips that continue, in units of log 8 and log 3; frames with fewer than two such
         clips have none. `entropy_frames` counts the others.
     """
-    pictures = to_frames(world.render(given) * 2 - 1)[:, 0]
+    first_frames = to_frames(world.render(given) * 2 - 1)[:, 0]
     shapes, hues = given.shape.tolist(), given.hue_mode.tolist()
     rows: dict[str, list[float]] = {
         name: [] for name in ("psnr", "intact", "shape", "hue", "steady", "wobble", "continues")
     }
     entropies: dict[str, list[float]] = {name: [] for name in OPEN}
-    for clips, picture, shape, hue in zip(frames, pictures, shapes, hues, strict=True):
+    for clips, first, shape, hue in zip(frames, first_frames, shapes, hues, strict=True):
         readings = [oracle.read(clip) for clip in clips]
         going = [oracle.continues(r, shape, hue) for r in readings]
-        rows["psnr"] += [psnr(clip[0], picture) for clip in clips]
+        rows["psnr"] += [psnr(clip[0], first) for clip in clips]
         rows["intact"] += [r.intact for r in readings]
         rows["shape"] += [r.shape == shape for r in readings]
         rows["hue"] += [r.hue == hue for r in readings]
@@ -57,9 +58,9 @@ def quality_of(frames: np.ndarray, given: world.Attributes) -> dict[str, float]:
         rows["wobble"] += [r.wobble for r in readings]
         rows["continues"] += going
         if sum(going) >= oracle_metrics.MIN_CLIPS:
-            kept = [r for r, good in zip(readings, going, strict=True) if good]
+            continuing = [r for r, good in zip(readings, going, strict=True) if good]
             for name, classes in OPEN.items():
-                labels = np.array([getattr(r, name) for r in kept])
+                labels = np.array([getattr(r, name) for r in continuing])
                 entropies[name].append(oracle_metrics.normalised_entropy(labels, classes))
     means = {name: float(np.mean(values)) for name, values in rows.items()}
     means |= {f"{k}_entropy": float(np.mean(v)) for k, v in entropies.items() if v}

@@ -1,6 +1,6 @@
 """An arm's way from the clips that are wanted to their latents: student, teacher, or the real ones.
 
-Used by generate.py. Every clip starts from noise drawn from (prompt id, seed) alone, so neither
+Used by clips.py. Every clip starts from noise drawn from (prompt id, seed) alone, so neither
 batch size nor order nor a resume changes it (but for the last bit of batched matrix products, which
 moves few pixels by one grey level).
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from dfdbench.distill.recipe import recipe_from_dict
 from dfdbench.distill.stages import grid
 from dfdbench.generate.real import real_clip, real_continuation
-from dfdbench.generate.suites.base import TOY_PICTURE, Prompt, Suite
+from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Prompt, Suite
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.sampling import (
@@ -30,7 +30,7 @@ from dfdbench.models.sampling import (
 )
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run, weights_sha256
-from dfdbench.utils.video import read_image
+from dfdbench.utils.video import fit, read_image
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Item:
         return f"{self.prompt.id}/{self.seed}.mp4"
 
 
-Sampler = Callable[[Sequence[Item]], Tensor]
+Sample = Callable[[Sequence[Item]], Tensor]  # of a batch of clips: their latents (B C T H W)
 
 
-class Maker(NamedTuple):
+class ArmSampler(NamedTuple):
     """One arm's way from items to latents (B C T H W).
 
     settings: what the clips depend on beside prompt and seed; a clip made with other settings is
@@ -61,7 +61,7 @@ class Maker(NamedTuple):
     """
 
     settings: dict[str, Any]
-    prepare: Callable[[Sequence[Item]], Sampler]
+    prepare: Callable[[Sequence[Item]], Sample]
 
 
 def clip_shape(run: Run, family: ModelFamily) -> tuple[int, int, int]:
@@ -79,20 +79,20 @@ class Conditions:
 
     def __init__(self, family: ModelFamily, shape: tuple[int, int, int]) -> None:
         self.family, self.shape = family, shape
-        self.known: dict[str, Conditioning] = {}
+        self.embedded: dict[str, Conditioning] = {}
 
     def learn(self, texts: Iterable[str]) -> None:
         """Encode each distinct text once, then let go of the text encoder."""
-        new = sorted(set(texts) - set(self.known))
+        new = sorted(set(texts) - set(self.embedded))
         for text in new:
-            self.known[text] = self.family.encode_prompt([text]).to("cpu")
+            self.embedded[text] = self.family.encode_prompt([text]).to("cpu")
         if new:
             self.family.release("text_encoder")
 
     def __call__(self, items: Sequence[Item]) -> Conditioning:
         """Of a batch, on the family's device."""
         self.learn(item.prompt.text for item in items)
-        both = concatenate([self.known[item.prompt.text] for item in items])
+        both = concatenate([self.embedded[item.prompt.text] for item in items])
         both = both.to(self.family.device)
         if not self.family.conditioning_frames:
             return both
@@ -103,17 +103,15 @@ def _first_latents(
     family: ModelFamily, items: Sequence[Item], shape: tuple[int, int, int]
 ) -> Tensor | None:
     """Latents (B C 1 H W) of the items' first frames, each fitted to the clip's size."""
-    from dfdbench.utils.video import fit
-
-    pictures = [read_image(item.image) for item in items]
-    found = [fit(picture[None], *shape[1:]) for picture in pictures if picture is not None]
-    if len(found) < len(items):
+    images = [read_image(item.image) for item in items]
+    fitted = [fit(image[None], *shape[1:]) for image in images if image is not None]
+    if len(fitted) < len(items):
         return None
-    pixels = torch.from_numpy(np.stack(found)).permute(0, 4, 1, 2, 3)
+    pixels = torch.from_numpy(np.stack(fitted)).permute(0, 4, 1, 2, 3)
     return family.encode_video(pixels.float() / 127.5 - 1)
 
 
-def student_maker(run: Run, family: ModelFamily, compiled: bool) -> Maker:
+def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler:
     """The student of a finished run, sampled as its recipe says."""
     if not (run.student / "transformer").is_dir():
         raise UserError(f"{run.path}: no student in it; finish it: dfdbench distill --resume")
@@ -127,7 +125,7 @@ def student_maker(run: Run, family: ModelFamily, compiled: bool) -> Maker:
     clip = clip_shape(run, family)
     shape = family.latent_shape(*clip)
 
-    def prepare(wanted: Sequence[Item]) -> Sampler:
+    def prepare(wanted: Sequence[Item]) -> Sample:
         encode = Conditions(family, clip)
         encode.learn(item.prompt.text for item in wanted)
         module = family.load_student(run.student).eval().requires_grad_(False)
@@ -146,10 +144,10 @@ def student_maker(run: Run, family: ModelFamily, compiled: bool) -> Maker:
 
         return sample
 
-    return Maker(settings | _precision(family), prepare)
+    return ArmSampler(settings | _precision(family), prepare)
 
 
-def teacher_maker(run: Run, family: ModelFamily, compiled: bool) -> Maker:
+def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler:
     """The teacher at its recommended steps, shift, guidance and negative prompt."""
     d = family.defaults
     cfg = float(run.info.get("cfg", d.cfg))
@@ -162,10 +160,10 @@ def teacher_maker(run: Run, family: ModelFamily, compiled: bool) -> Maker:
     clip = clip_shape(run, family)
     shape = family.latent_shape(*clip)
 
-    def prepare(wanted: Sequence[Item]) -> Sampler:
+    def prepare(wanted: Sequence[Item]) -> Sample:
         encode = Conditions(family, clip)
         encode.learn([d.negative_prompt, *(item.prompt.text for item in wanted)])
-        negative = encode.known[d.negative_prompt].to(family.device)
+        negative = encode.embedded[d.negative_prompt].to(family.device)
         if compiled:
             compile_blocks(family, family.teacher)
 
@@ -179,18 +177,18 @@ def teacher_maker(run: Run, family: ModelFamily, compiled: bool) -> Maker:
 
         return sample
 
-    return Maker(settings | _precision(family), prepare)
+    return ArmSampler(settings | _precision(family), prepare)
 
 
-def real_maker(family: ModelFamily, suite: Suite) -> Maker:
+def real_sampler(family: ModelFamily, suite: Suite) -> ArmSampler:
     """Rendered toy clips through the family's autoencoder, as every other arm's pixels are."""
-    rendered = real_continuation if suite.conditions == TOY_PICTURE else real_clip
+    rendered = real_continuation if suite.conditions == TOY_FIRST_FRAME else real_clip
 
     def sample(items: Sequence[Item]) -> Tensor:
         clips = torch.cat([rendered(item.prompt, item.seed) for item in items])
         return family.encode_video(clips * 2 - 1)
 
-    return Maker({}, lambda wanted: sample)
+    return ArmSampler({}, lambda wanted: sample)
 
 
 def _precision(family: ModelFamily) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """`dfdbench generate`: a suite's prompts × seeds become clips under RUN/videos/<suite>/.
 
-Used by cli.py, study.py and regress.py; scoring reads what it writes. makers.py says how latents
-are made, listing.py how samples.jsonl is kept by one process or many.
+Used by the commands generate, eval, study and check; scoring reads what it writes. arms.py says how
+latents are made, sample_index.py how samples.jsonl is kept by one process or many.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,17 +15,17 @@ import torch
 from torch import Tensor
 
 from dfdbench.generate.arms import (
+    ArmSampler,
     Item,
-    Maker,
-    Sampler,
+    Sample,
     clip_shape,
-    real_maker,
-    student_maker,
-    teacher_maker,
+    real_sampler,
+    student_sampler,
+    teacher_sampler,
 )
 from dfdbench.generate.real import opening, real_clip, write_first_frame
-from dfdbench.generate.sample_index import Listing, Row
-from dfdbench.generate.suites.base import TOY_PICTURE, Suite
+from dfdbench.generate.sample_index import Row, SampleIndex
+from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Suite
 from dfdbench.generate.suites.images import crop, nearest_ratio
 from dfdbench.generate.suites.vbench import TOY
 from dfdbench.models.family import ModelFamily
@@ -36,6 +35,7 @@ from dfdbench.utils.device import choose_device, compute_dtype, describe, now
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import sha256_file, write_json
 from dfdbench.utils.progress import Bar
+from dfdbench.utils.reading import read_json
 from dfdbench.utils.run import Run, weights_sha256
 from dfdbench.utils.shards import WHOLE, Shard
 from dfdbench.utils.video import to_uint8, write_video
@@ -69,7 +69,7 @@ def _items(
         image = prompt.image
         if suite.images:
             image = crop(suite.images, prompt, nearest_ratio(width, height))
-        if suite.conditions == TOY_PICTURE:
+        if suite.conditions == TOY_FIRST_FRAME:
             image = folder / prompt.id / "first.png"
             write_first_frame(image, render(opening(prompt)))
         for seed in seeds or suite.seeds_of(prompt):
@@ -136,7 +136,7 @@ def complete(
                 families = {model: open_family(model, device)}  # one model in memory
             if shard is None:
                 generate(run, suite, seeds, batch_size, family=families[model])
-            elif todo := _wanted(run, suite, seeds, families[model]).todo:
+            elif todo := _clips_of(run, suite, seeds, families[model]).todo:
                 raise UserError(
                     f"{path} lacks {len(todo)} clips of suite {suite.name}; make them first: "
                     f"dfdbench generate {path} --suite {suite.name} "
@@ -183,8 +183,7 @@ def rates(folder: Path, shard: Shard) -> dict[str, Any] | None:
     path = speed_file(folder, shard)
     if not path.is_file():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return read_json(path, dict[str, Any], "delete it and generate again")
 
 
 def generate(
@@ -217,16 +216,16 @@ def generate(
     """
     if family is None:
         family = open_family(model_of(run), device)
-    wanted = _wanted(run, suite, seeds, family, shard, compiled)
-    todo, folder, speed = wanted.todo, wanted.listing.folder, Speed()
-    count = len(wanted.items)
+    asked = _clips_of(run, suite, seeds, family, shard, compiled)
+    todo, folder, speed = asked.todo, asked.sample_index.folder, Speed()
+    count = len(asked.items)
     with (
-        wanted.listing.kept(wanted.order, wanted.pictures),
+        asked.sample_index.kept(asked.order, asked.first_frames),
         Bar(count, f"generating {run.arm}", done=count - len(todo)) as bar,
         torch.no_grad(),
-        _Writer(wanted, run, family.defaults.fps) as writer,
+        _Writer(asked, run, family.defaults.fps) as writer,
     ):
-        sample = wanted.maker.prepare(todo) if todo else None
+        sample = asked.sampler.prepare(todo) if todo else None
         for start in range(0, len(todo), batch_size):
             assert sample is not None
             batch = todo[start : start + batch_size]
@@ -239,55 +238,55 @@ def generate(
     return folder / "samples.jsonl"
 
 
-class _Wanted(NamedTuple):
+class _Clips(NamedTuple):
     """A suite's clips of a run: order of all paths, the items of a shard, those still to make.
 
-    pictures: columns of each item's path that name its first frame, if it has one.
+    first_frames: columns of each item's path that name its first frame, if it has one.
     """
 
     order: list[str]
     items: list[Item]
     todo: list[Item]
-    pictures: dict[str, Row]
-    maker: Maker
-    listing: Listing
+    first_frames: dict[str, Row]
+    sampler: ArmSampler
+    sample_index: SampleIndex
 
 
-def _wanted(
+def _clips_of(
     run: Run,
     suite: Suite,
     seeds: Sequence[int] | None,
     family: ModelFamily,
     shard: Shard = WHOLE,
     compiled: bool = False,
-) -> _Wanted:
+) -> _Clips:
     if not suite.prompts:
         raise UserError(f"suite {suite.name} brings no prompts; its videos come from a manifest")
     if run.arm == "real":
-        maker = real_maker(family, suite)
+        sampler = real_sampler(family, suite)
     else:
-        make = teacher_maker if run.arm == "teacher" else student_maker
-        maker = make(run, family, compiled)
-    maker.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip
+        choose = teacher_sampler if run.arm == "teacher" else student_sampler
+        sampler = choose(run, family, compiled)
+    sampler.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip
     folder = run.path / "videos" / suite.name
     everything = _items(suite, seeds, folder, clip_shape(run, family))
     items = shard.of(everything)
-    listing = Listing(folder, shard, maker.settings)
+    index = SampleIndex(folder, shard, sampler.settings)
     hashes = {image: sha256_file(image) for image in {item.image for item in items} if image}
-    pictures = {item.path: _picture(folder, item.image, hashes) for item in items}
-    known = listing.intact(pictures)
-    todo = [item for item in items if item.path not in known]
-    return _Wanted([item.path for item in everything], items, todo, pictures, maker, listing)
+    first_frames = {item.path: _first_frame_columns(folder, item.image, hashes) for item in items}
+    intact = index.intact(first_frames)
+    todo = [item for item in items if item.path not in intact]
+    return _Clips([item.path for item in everything], items, todo, first_frames, sampler, index)
 
 
-def _picture(folder: Path, image: Path | None, hashes: Mapping[Path, str]) -> Row:
+def _first_frame_columns(folder: Path, image: Path | None, hashes: Mapping[Path, str]) -> Row:
     if image is None:
         return {}
     where = Path(os.path.relpath(image, folder)).as_posix()
     return {"image": where, "image_sha256": hashes[image]}
 
 
-def _make(sample: Sampler, family: ModelFamily, batch: Sequence[Item], speed: Speed) -> Tensor:
+def _make(sample: Sample, family: ModelFamily, batch: Sequence[Item], speed: Speed) -> Tensor:
     """Clips (B 3 T H W) in [-1, 1] of a batch."""
     start = now(family.device)
     latents = sample(batch)
@@ -300,9 +299,10 @@ def _make(sample: Sampler, family: ModelFamily, batch: Sequence[Item], speed: Sp
 class _Writer:
     """Encodes the clips of one batch in threads while the next is made, then notes them."""
 
-    def __init__(self, wanted: _Wanted, run: Run, fps: int) -> None:
-        self.listing, self.pictures, self.run, self.fps = wanted.listing, wanted.pictures, run, fps
-        self.settings = wanted.maker.settings
+    def __init__(self, asked: _Clips, run: Run, fps: int) -> None:
+        self.sample_index, self.first_frames = asked.sample_index, asked.first_frames
+        self.run, self.fps = run, fps
+        self.settings = asked.sampler.settings
         self.pool = ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1))
         self.pending: list[Future[Row]] = []
 
@@ -325,11 +325,11 @@ class _Writer:
         """Wait for the batch and note it."""
         rows, self.pending = [future.result() for future in self.pending], []
         if rows:
-            self.listing.append(rows)
+            self.sample_index.append(rows)
 
     def write(self, item: Item, frames: np.ndarray) -> Row:
         """One clip's file and its row of samples.jsonl."""
-        path = self.listing.folder / item.path
+        path = self.sample_index.folder / item.path
         write_video(path, frames, self.fps)
         return {
             "path": item.path,
@@ -343,7 +343,7 @@ class _Writer:
             "model": model_of(self.run),
             "student_sha256": self.settings.get("student_sha256"),
             "settings": self.settings,
-        } | self.pictures[item.path]
+        } | self.first_frames[item.path]
 
 
 def open_family(model: str, device: str = "auto") -> ModelFamily:

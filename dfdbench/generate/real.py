@@ -1,8 +1,8 @@
-"""Real toy clips and the pictures that toy image-to-video starts from, from prompt and seed alone.
+"""Real toy clips, and the first frames of toy image-to-video, from prompt and seed alone.
 
-Used by generate.py: the `real` arm's clips, and the first frames that condition the suites toy-i2v
-(one picture a prompt, so that its clips show what the picture leaves open) and, where a toy run is
-scored, vbench-i2v (one a clip).
+Used by arms.py and clips.py: the `real` arm's clips, and the first frames that condition the suites
+toy-i2v (one a prompt, so that its clips show what it leaves open) and, where a toy run is scored,
+vbench-i2v (one a clip).
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import atomic_path
 from dfdbench.utils.video import read_image
 
-DRAWN = 256  # clips of which a prompt's picture is chosen
+DRAWN = 256  # clips of which a prompt's first frame is chosen
 OPEN = 0.9  # least direction entropy of its continuations, in units of log 8
 YELLOW = 1  # a sprite of this hue is hard to tell from sand after the autoencoder
 
@@ -49,7 +49,7 @@ def real_clip(prompt: Prompt, seed: int) -> Tensor:
 
 
 def opening(prompt: Prompt) -> world.Attributes:
-    """The clip whose first frame is the prompt's picture.
+    """The clip that a prompt's first frame is taken from.
 
     Of the drawn ones that leave the direction open (a sprite at an edge can only go back) it is the
     one whose sprite stands out most: what the oracle misreads here, it misreads in all clips.
@@ -62,7 +62,7 @@ def opening(prompt: Prompt) -> world.Attributes:
 
 
 def real_continuation(prompt: Prompt, seed: int) -> Tensor:
-    """A clip (1 3 T H W) in [0, 1] that begins with the prompt's picture, of their distribution."""
+    """A clip (1 3 T H W) in [0, 1], drawn from those that continue the prompt's first frame."""
     return world.render(continuations(opening(prompt), 1, attribute_seed(prompt.id, seed)))
 
 
@@ -72,9 +72,9 @@ def write_first_frame(path: Path, clip: Tensor) -> None:
 
     frame = (clip[0, :, 0].permute(1, 2, 0) * 255).round().byte().numpy()
     try:
-        known = read_image(path)
+        there = read_image(path)
     except UserError:
-        known = None
-    if known is None or not np.array_equal(known, frame):
+        there = None
+    if there is None or not np.array_equal(there, frame):
         with atomic_path(path) as temporary:
             Image.fromarray(frame).save(temporary)

@@ -1,8 +1,8 @@
 """samples.jsonl of a folder of clips, kept by one process or by many that make them together.
 
-Used by generate.py; samples.py reads the result. A process appends each batch to a journal of its
-own, which costs no more with thousands of clips, and at its end (or when it is stopped) joins all
-journals into samples.jsonl, atomically. What a killed process left is found in its journal.
+Used by clips.py; utils/manifest.py reads the result. A process appends each batch to a journal of
+its own, which costs no more with thousands of clips, and at its end (or when it is stopped) joins
+all journals into samples.jsonl, atomically. What a killed process left is found in its journal.
 """
 
 import fcntl
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dfdbench.utils.files import sha256_file, write_text
+from dfdbench.utils.reading import Open, numbered_lines, parse_json, read_text, validate
 from dfdbench.utils.shards import Shard
 
 Row = dict[str, Any]
@@ -22,7 +23,16 @@ JOURNALS = "samples.shard-*.jsonl"
 READERS = 8  # threads that hash files
 
 
-class Listing:
+class Clip(Open):
+    """What is read of a row; its other columns are kept as they are."""
+
+    path: str
+    sha256: str = ""
+    settings: dict[str, Any] | None = None
+    image_sha256: str | None = None
+
+
+class SampleIndex:
     """The clips of one folder that were made with `settings`.
 
     shard: whose journal this process writes.
@@ -38,8 +48,8 @@ class Listing:
 
         Alone, a process looks after the clips of earlier calls too.
 
-        wanted: columns by path; a clip that continues another picture than the one there now
-            counts as none.
+        wanted: columns by path; a clip that continues another first frame than the one there
+            now counts as none.
         """
         with self._locked():
             rows = self._rows()
@@ -48,8 +58,9 @@ class Listing:
             paths = sorted(mine)
             fine = pool.map(lambda path: self._is_whole(rows[path]), paths)
             self.broken = {path for path, whole in zip(paths, fine, strict=True) if not whole}
-        known = mine & set(wanted)
-        self.broken |= {p for p in known if _picture(rows[p]) != _picture(wanted[p])}
+        self.broken |= {
+            p for p in mine & set(wanted) if _first_frame(rows[p]) != _first_frame(wanted[p])
+        }
         return mine - self.broken
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -83,17 +94,16 @@ class Listing:
 
     def _is_whole(self, row: Row) -> bool:
         path = self.folder / row["path"]
-        return path.is_file() and sha256_file(path) == row["sha256"]
+        return path.is_file() and sha256_file(path) == row.get("sha256")
 
     def _rows(self) -> dict[str, Row]:
         """All rows with these settings by path; journals are newer than what they will join."""
-        found: dict[str, Row] = {}
+        rows: dict[str, Row] = {}
         for path in (self.path, *sorted(self.folder.glob(JOURNALS))):
-            text = path.read_text(encoding="utf-8") if path.is_file() else ""
-            # A kill in the middle of a write leaves a broken last line.
-            rows = [json.loads(line) for line in text.splitlines(True) if line.endswith("\n")]
-            found |= {row["path"]: row for row in rows if row.get("settings") == self.settings}
-        return found
+            for row in _read(path) if path.is_file() else ():
+                if row.get("settings") == self.settings:
+                    rows[row["path"]] = row
+        return rows
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -103,5 +113,16 @@ class Listing:
             yield
 
 
-def _picture(row: Row) -> str | None:
+def _read(path: Path) -> Iterator[Row]:
+    """The rows of a file, as they are written, without the last where a kill cut it short."""
+    text = read_text(path)
+    for number, line in numbered_lines(text[: text.rfind("\n") + 1]):
+        if line:
+            where, remedy = f"{path}:{number}", "delete that line; its clip is made again"
+            row: Row = parse_json(line, where, remedy)
+            validate(Clip, row, where, remedy)
+            yield row
+
+
+def _first_frame(row: Row) -> str | None:
     return row.get("image_sha256")

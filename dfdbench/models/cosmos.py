@@ -1,18 +1,18 @@
 """The Cosmos-Predict2.5 image-to-video family over a diffusers folder: 2B, 14B and the toy alike.
 
-Behind `load_family`. Follows Cosmos2_5_PredictBasePipeline of diffusers with one given picture:
+Behind `load_family`. Follows Cosmos2_5_PredictBasePipeline of diffusers with one given frame:
 its latent is pasted into the input under a mask channel, its tokens have a time of their own, and
 the velocity there is the one that leads to it. Guidance is on the text alone.
 """
 
 import torch
-from diffusers import CosmosTransformer3DModel
+from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
 from torch import Tensor, nn
 
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.cosmos_text import chat_tokens, joined_states
-from dfdbench.models.family import Defaults
-from dfdbench.models.folder import FolderFamily
+from dfdbench.models.defaults import Defaults
+from dfdbench.models.family import ModelFamily
 from dfdbench.utils.errors import UserError
 
 # Negative prompt and steps are the pipeline's; guidance g = 3 and the clip are those of DFD
@@ -41,7 +41,7 @@ COSMOS_DEFAULTS = Defaults(
 # it was trained with. To the time embedding both are the same (cosines and sines of at most 0.0001
 # radian).
 CONDITION_TIME = 1e-4
-CLEAN_FRAMES = 1
+CONDITIONING_FRAMES = 1
 
 
 def network_v(
@@ -52,17 +52,17 @@ def network_v(
     Args:
         x_t: (B C T H W); its first frame is replaced by the given one.
         t: (B,) in (0, 1], the time of the other frames and, as it is, the transformer's.
-        first: (B C 1 H W), clean latent of the given frame.
+        first: (B C 1 H W), latent of the given frame.
         prompt_embeds: (B L D).
     """
     batch, _, frames, height, width = x_t.shape
     given = x_t.new_zeros(batch, 1, frames, height, width)
-    given[:, :, :CLEAN_FRAMES] = 1
+    given[:, :, :CONDITIONING_FRAMES] = 1
     # float32 whatever the weights, as the embedding of time wants it.
     times = t.float().view(-1, 1, 1, 1, 1).repeat(1, 1, frames, 1, 1)
-    times[:, :, :CLEAN_FRAMES] = CONDITION_TIME
+    times[:, :, :CONDITIONING_FRAMES] = CONDITION_TIME
     (v,) = module(
-        hidden_states=torch.cat([first.to(x_t.dtype), x_t[:, :, CLEAN_FRAMES:]], 2),
+        hidden_states=torch.cat([first.to(x_t.dtype), x_t[:, :, CONDITIONING_FRAMES:]], 2),
         timestep=times,
         encoder_hidden_states=prompt_embeds.to(x_t.dtype),
         condition_mask=given,
@@ -73,16 +73,19 @@ def network_v(
     return result
 
 
-class Cosmos(FolderFamily):
-    """Family adapter; see `dfdbench.models.family.ModelFamily` for the protocol."""
+class Cosmos(ModelFamily):
+    """Cosmos-Predict2.5, base model, with one given first frame."""
 
     name = "cosmos"
-    conditioning_frames = CLEAN_FRAMES
     own_defaults = COSMOS_DEFAULTS
     network = CosmosTransformer3DModel
+    autoencoder = AutoencoderKLWan
     encoder = "Qwen2_5_VLForConditionalGeneration"
     block_list = "transformer_blocks"
     first_layer = "patch_embed.proj.weight"
+    text_width_key = "crossattn_proj_in_channels"
+    conditioning_frames = CONDITIONING_FRAMES
+    hub_ids = ("nvidia/Cosmos-Predict2.5",)
 
     def predict(
         self, module: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning
@@ -90,13 +93,13 @@ class Cosmos(FolderFamily):
         first = conditioning.image_latents
         if first is None:
             raise UserError(
-                f"{self.path.name} continues a picture, and there is none; use a suite with first "
-                "frames, such as --suite toy-i2v for a toy or --suite vbench-i2v"
+                f"{self.path.name} continues a first frame, and there is none; use a suite with "
+                "first frames, such as --suite toy-i2v for a toy or --suite vbench-i2v"
             )
         dtype = self.weight_dtype(module)
         v = network_v(module, x_t.to(dtype), t, first, conditioning.prompt_embeds).float()
-        to_first = (x_t[:, :, :CLEAN_FRAMES] - first) / t.view(-1, 1, 1, 1, 1)
-        return torch.cat([to_first.float(), v[:, :, CLEAN_FRAMES:]], 2)
+        to_first = (x_t[:, :, :CONDITIONING_FRAMES] - first) / t.view(-1, 1, 1, 1, 1)
+        return torch.cat([to_first.float(), v[:, :, CONDITIONING_FRAMES:]], 2)
 
     @torch.no_grad()
     def encode_prompt(self, prompts: list[str]) -> Conditioning:

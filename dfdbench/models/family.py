@@ -1,74 +1,195 @@
-"""What a model family is: its recommended settings and what every room asks of it."""
+"""What every model family is: a diffusers folder with a denoiser, and what the rooms ask of it.
 
-import json
+Base of wan.py and cosmos.py, which state their classes and add the text encoder's and the
+denoiser's calls. Loading is strict, a saved student is a whole folder of the same layout, and
+latents are normalised by the statistics in the autoencoder's config. Latents are (B C T H W)
+float32, t is (B,) in (0, 1].
+"""
+
+import shutil
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.defaults import Defaults, read_defaults
+from dfdbench.models.loading import (
+    PartLoader,
+    load_part,
+    loading,
+    quiet_libraries,
+    read_config,
+    save_part,
+)
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.folders import atomic_folder, link_tree
 
-DEFAULTS_FILE = "dfdbench.json"
+SHARED_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 
 
-@dataclass(frozen=True)
-class Defaults:
-    """Recommended settings of a checkpoint; `dfdbench.json` in its folder overrides its family's.
+class ModelFamily(ABC):
+    """One kind of video model. A family states these attributes, `predict` and `encode_prompt`.
 
     Attributes:
-        negative_prompt: text of the CFG branch without the prompt.
-        cfg: standard guidance scale g; 1 is none.
-        steps, shift: the teacher's sampling grid.
-        frames, height, width, fps: native clip.
-        max_sequence_length: tokens the prompt is padded to.
+        name: as recipes and stores write it.
+        own_defaults: where the checkpoint's `dfdbench.json` says nothing else.
+        network, autoencoder: diffusers classes of the denoiser and the video autoencoder.
+        encoder: name of the text encoder's class in transformers.
+        block_list, first_layer: names of the blocks and of the first weight inside the denoiser.
+        text_width_key: key of the denoiser's config that holds the width of prompt embeddings.
+        conditioning_frames: first latent frames that `conditioning.image_latents` gives. `predict`
+            keeps them: its v̂ leads there to these latents, and losses leave them out. 0: none.
+        hub_ids: what the hub ids of its checkpoints begin with, to tell it without a download.
     """
 
-    negative_prompt: str
-    cfg: float
-    steps: int
-    shift: float
-    frames: int
-    height: int
-    width: int
-    fps: int
-    max_sequence_length: int = 512
+    name: ClassVar[str]
+    own_defaults: ClassVar[Defaults]
+    network: ClassVar[Any]
+    autoencoder: ClassVar[Any]
+    encoder: ClassVar[str]
+    block_list: ClassVar[str]
+    first_layer: ClassVar[str]
+    text_width_key: ClassVar[str]
+    conditioning_frames: ClassVar[int] = 0
+    hub_ids: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(
+        self, folder: Path, dtype: torch.dtype, device: torch.device, part: PartLoader = load_part
+    ) -> None:
+        """Nothing is loaded yet.
 
-class ModelFamily(Protocol):
-    """One kind of video model. Latents are normalised (B C T H W) float32, t is (B,) in (0, 1].
+        Args:
+            folder: the checkpoint.
+            dtype: of the teacher.
+            part: loads denoiser and autoencoder; see `loading.draw_part` for random weights.
 
-    conditioning_frames: first latent frames that conditioning.image_latents gives; `predict` keeps:
-    its v̂ leads there to these latents, and losses leave them out. 0: everything is generated.
-    """
+        Raises:
+            UserError: the folder lacks a part.
+        """
+        quiet_libraries()
+        self.path, self.dtype, self.device, self._load_part = folder, dtype, device, part
+        self.defaults = read_defaults(folder, self.own_defaults)
+        for name in ("transformer", *SHARED_PARTS):
+            if not (folder / name).is_dir():
+                raise UserError(
+                    f"{folder} lacks {name}/; give a complete {self.name.capitalize()} diffusers "
+                    "folder"
+                )
 
-    name: str
-    conditioning_frames: int
-    path: Path
-    device: torch.device
-    defaults: Defaults
-
-    @property
-    def teacher(self) -> nn.Module:
-        """The frozen network of the checkpoint, in the family's dtype."""
-        ...
-
-    def new_module(self) -> nn.Module:
-        """A trainable float32 copy of the teacher, for the student or the fake score."""
-        ...
-
-    def save_memory(self, module: nn.Module) -> None:
-        """Turn on gradient checkpointing: less memory for one more forward pass."""
-        ...
-
+    @abstractmethod
     def predict(
         self, module: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning
     ) -> Tensor:
         """v̂ (B C T H W) float32 of `module` at x_t."""
-        ...
+
+    @abstractmethod
+    def encode_prompt(self, prompts: list[str]) -> Conditioning:
+        """Conditioning of B prompts."""
+
+    @cached_property
+    def teacher(self) -> nn.Module:
+        """The frozen network of the checkpoint, in the family's dtype."""
+        module = self._load_part(self.network, self.path / "transformer", self.dtype)
+        return module.to(self.device).eval().requires_grad_(False)
+
+    @cached_property
+    def vae(self) -> Any:
+        """The frozen autoencoder, in float32."""
+        # The reference decodes in float32: bfloat16 shifts colours by more than a grey level.
+        vae = self._load_part(self.autoencoder, self.path / "vae", torch.float32)
+        return vae.to(self.device).eval().requires_grad_(False)
+
+    @cached_property
+    def _vae_config(self) -> dict[str, Any]:
+        return read_config(self.path / "vae", self.autoencoder)
+
+    @cached_property
+    def text_encoder(self) -> tuple[Any, Any]:
+        """Tokenizer and encoder."""
+        import transformers
+
+        with loading(self.path / "tokenizer"):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                self.path / "tokenizer", local_files_only=True
+            )
+        dtype = torch.float32 if self.device.type == "cpu" else self.dtype
+        encoder = load_part(getattr(transformers, self.encoder), self.path / "text_encoder", dtype)
+        return tokenizer, nn.Module.to(encoder, self.device).eval().requires_grad_(False)
+
+    def _warn_of_unknown_words(self, prompts: list[str], tokens: Tensor) -> None:
+        """Name each prompt whose tokens (B L) hold the tokenizer's <unk>; some have none."""
+        unknown = self.text_encoder[0].unk_token_id
+        if unknown is None:
+            return
+        bad = (tokens == unknown).any(dim=1).tolist()
+        for prompt in (p for p, unclear in zip(prompts, bad, strict=True) if unclear):
+            warnings.warn(f"{self.path.name} does not know every word of {prompt!r}", stacklevel=3)
+
+    def release(self, *parts: str) -> None:
+        """Free the text encoder ("text_encoder") or the autoencoder ("vae") until needed again."""
+        for part in parts:
+            self.__dict__.pop(part, None)
+
+    def new_module(self) -> nn.Module:
+        """A trainable float32 copy of the teacher, for the student or the fake score."""
+        return self.load_network(self.path / "transformer")
+
+    def save_memory(self, module: nn.Module) -> None:
+        """Turn on gradient checkpointing: less memory for one more forward pass."""
+        module.enable_gradient_checkpointing()  # type: ignore[operator]
+
+    def load_network(self, folder: Path) -> nn.Module:
+        """A lone denoiser from its own folder (a run's `critic/`), float32."""
+        if not (folder / "config.json").is_file():
+            raise UserError(f"no network in {folder}; give a finished run or a diffusers folder")
+        module = self._load_part(self.network, folder, torch.float32)
+        return module.to(self.device).train()
+
+    def save_network(self, module: nn.Module, folder: Path) -> None:
+        """Write a lone denoiser to its own folder."""
+        with atomic_folder(folder) as temporary:
+            save_part(module, temporary)
+
+    def save_student(self, module: nn.Module, folder: Path) -> None:
+        """Write a complete diffusers folder with `module` as its denoiser."""
+        with atomic_folder(folder) as temporary:
+            for part in SHARED_PARTS:
+                link_tree(self.path / part, temporary / part)
+            for file in self.path.glob("*.json"):
+                shutil.copyfile(file, temporary / file.name)
+            save_part(module, temporary / "transformer")
+
+    def load_student(self, folder: Path) -> nn.Module:
+        """The denoiser of a folder written by `save_student`, float32, ready to run or train."""
+        return self.load_network(Path(folder) / "transformer")
+
+    @property
+    def text_shape(self) -> tuple[int, int]:
+        """(L, D) of a prompt's embedding, by the configs alone."""
+        config = read_config(self.path / "transformer", self.network)
+        return self.defaults.max_sequence_length, int(config[self.text_width_key])
+
+    def weight_dtype(self, module: nn.Module) -> torch.dtype:
+        """Of the module's weights."""
+        return module.get_parameter(self.first_layer).dtype
+
+    def feature_width(self, module: nn.Module) -> int:
+        """D of the hidden states."""
+        return module.get_parameter(self.first_layer).shape[0]
+
+    def blocks(self, module: nn.Module) -> Sequence[nn.Module]:
+        """The transformer blocks in their order: what is cut, gathered and recomputed as one."""
+        return list(module.get_submodule(self.block_list))  # type: ignore[call-overload, no-any-return]
+
+    def block_count(self, module: nn.Module) -> int:
+        """How many blocks `features` can tap."""
+        return len(self.blocks(module))
 
     def predict_with_features(
         self,
@@ -79,7 +200,25 @@ class ModelFamily(Protocol):
         blocks: Sequence[int],
     ) -> tuple[Tensor, list[Tensor]]:
         """v̂ and the hidden states (B L D) after each of `blocks`, of one pass."""
-        ...
+        hidden: dict[int, Tensor] = {}
+        handles = [
+            module.get_submodule(f"{self.block_list}.{block}").register_forward_hook(
+                lambda _module, _inputs, output, block=block: hidden.__setitem__(block, output)
+            )
+            for block in blocks
+        ]
+        try:
+            v = self.predict(module, x_t, t, conditioning)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return v, [self._free_tokens(hidden[block], x_t.shape[2]) for block in blocks]
+
+    def _free_tokens(self, hidden: Tensor, frames: int) -> Tensor:
+        """Hidden states (B L D) without those of the given frames, which come first."""
+        if not self.conditioning_frames:
+            return hidden
+        return hidden.unflatten(1, (frames, -1))[:, self.conditioning_frames :].flatten(1, 2)
 
     def features(
         self,
@@ -89,66 +228,39 @@ class ModelFamily(Protocol):
         conditioning: Conditioning,
         blocks: Sequence[int],
     ) -> list[Tensor]:
-        """Hidden states (B L D) after each of `blocks`, without the tokens of clean frames."""
-        ...
+        """Hidden states (B L D) after each of `blocks`, without the tokens of given frames."""
+        return self.predict_with_features(module, x_t, t, conditioning, blocks)[1]
 
-    def feature_width(self, module: nn.Module) -> int:
-        """D of the hidden states."""
-        ...
+    def _latent_scale(self) -> tuple[Tensor, Tensor]:
+        shape = (1, -1, 1, 1, 1)
+        mean, std = self._vae_config["latents_mean"], self._vae_config["latents_std"]
+        return (
+            torch.tensor(mean, device=self.device).view(shape),
+            torch.tensor(std, device=self.device).view(shape),
+        )
 
-    def blocks(self, module: nn.Module) -> Sequence[nn.Module]:
-        """The transformer blocks in their order: what is cut, gathered and recomputed as one."""
-        ...
-
-    def block_count(self, module: nn.Module) -> int:
-        """How many blocks `features` can tap."""
-        ...
-
-    def encode_prompt(self, prompts: list[str]) -> Conditioning:
-        """Conditioning of B prompts."""
-        ...
-
+    @torch.no_grad()
     def encode_video(self, video: Tensor) -> Tensor:
         """Normalised latents (mode of the posterior) of (B 3 T H W) in [−1, 1]."""
-        ...
+        mean, std = self._latent_scale()
+        latents = self.vae.encode(video.to(self.device, torch.float32)).latent_dist.mode()
+        return (latents - mean) / std
 
+    @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B 3 T H W) in [−1, 1], clamped."""
-        ...
+        mean, std = self._latent_scale()
+        video = self.vae.decode(latents.to(self.device, torch.float32) * std + mean).sample
+        return video.clamp(-1, 1)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(C, T, H, W) of the latents of such a clip."""
-        ...
-
-    def release(self, *parts: str) -> None:
-        """Free the text encoder ("text_encoder") or the autoencoder ("vae") until needed again."""
-        ...
-
-    def save_student(self, module: nn.Module, folder: Path) -> None:
-        """Write a complete diffusers folder with `module` as its denoiser."""
-        ...
-
-    def load_student(self, folder: Path) -> nn.Module:
-        """The denoiser of a folder written by `save_student`, float32, ready to run or train."""
-        ...
-
-    def load_network(self, folder: Path) -> nn.Module:
-        """A lone denoiser from its own folder (a run's `critic/`), float32."""
-        ...
-
-    def save_network(self, module: nn.Module, folder: Path) -> None:
-        """Write a lone denoiser to its own folder."""
-        ...
-
-
-def read_defaults(folder: Path, family: Defaults) -> Defaults:
-    """The family's defaults with what the folder's `dfdbench.json` overrides."""
-    path = folder / DEFAULTS_FILE
-    if not path.is_file():
-        return family
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); correct or delete it") from None
-    known = {field.name for field in fields(Defaults)}
-    return Defaults(**{**vars(family), **{k: v for k, v in given.items() if k in known}})
+        """(C, T, H, W) of the latents of such a clip; UserError for one that does not fit."""
+        config = self._vae_config
+        spatial = config.get("scale_factor_spatial") or 8
+        temporal = config.get("scale_factor_temporal") or 4
+        if (frames - 1) % temporal or height % (2 * spatial) or width % (2 * spatial):
+            raise UserError(
+                f"a clip of {frames} frames at {height}x{width} does not fit {self.path.name}; "
+                f"frames must be 1 + a multiple of {temporal}, sides multiples of {2 * spatial}"
+            )
+        return config["z_dim"], 1 + (frames - 1) // temporal, height // spatial, width // spatial

@@ -39,29 +39,9 @@ def eps_from_v(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
     return x_t + _over(1 - t, x_t) * v
 
 
-def v_from_x0(x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-    """v̂ = (x_t − x̂0) / t."""
-    return (x_t - x0) / _over(t, x_t)
-
-
-def eps_from_x0(x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-    """ε̂ = (x_t − (1 − t) x̂0) / t."""
-    return (x_t - _over(1 - t, x_t) * x0) / _over(t, x_t)
-
-
-def score_from_x0(x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-    """s = −ε̂ / t = ((1 − t) x̂0 − x_t) / t²."""
-    return (_over(1 - t, x_t) * x0 - x_t) / _over(t * t, x_t)
-
-
 def score_from_v(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
     """s = −(x_t + (1 − t) v̂) / t."""
     return -eps_from_v(x_t, v, t) / _over(t, x_t)
-
-
-def x0_from_score(x_t: Tensor, score: Tensor, t: Tensor) -> Tensor:
-    """x̂0 = (x_t + t² s) / (1 − t); t < 1."""
-    return (x_t + _over(t * t, x_t) * score) / _over(1 - t, x_t)
 
 
 def shift_time(u: Tensor, shift: float) -> Tensor:

@@ -1,38 +1,25 @@
-"""Loads the parts of a diffusers folder strictly, with one clear line for what is wrong with them.
+"""Loads and saves the parts of a diffusers folder: strictly, with one clear line for what is wrong.
 
 Used by the families. The libraries fill weights that a file lacks with random numbers and only
 warn; here every weight comes from safetensors, or the part is refused.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from safetensors import SafetensorError
+from torch import nn
 
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.reading import read_json
 
 MEND = "copy or download it again"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        UserError: it is absent or broken.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({_first_line(error)}); {MEND}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds no JSON object; {MEND}")
-    return values
+PartLoader = Callable[[Any, Path, torch.dtype], Any]  # of class, folder and dtype: a network
 
 
 def read_config(folder: Path, cls: Any) -> dict[str, Any]:
@@ -41,7 +28,7 @@ def read_config(folder: Path, cls: Any) -> dict[str, Any]:
     Raises:
         UserError: it is absent, broken, or of another class.
     """
-    config = read_json(folder / "config.json")
+    config = read_json(folder / "config.json", dict[str, Any], MEND)
     kind = config.get("_class_name")
     if kind != cls.__name__:
         raise UserError(
@@ -62,30 +49,18 @@ def loading(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder} cannot be loaded ({_first_line(error)}); {MEND}") from None
 
 
-_random: ContextVar[torch.device | None] = ContextVar("random", default=None)
+def draw_part(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    """An untrained network of class `cls` on `device`, from the config.json in `folder` alone.
 
-
-@contextmanager
-def random_weights(device: torch.device | str) -> Iterator[None]:
-    """Within, `load_part` reads config.json only and draws the weights anew on `device`.
-
-    For networks whose size matters and whose values do not: plans and benches.
+    In the dtypes that loading its weights would give. For networks whose size matters and whose
+    values do not: plans and benches.
     """
-    token = _random.set(torch.device(device))
-    try:
-        yield
-    finally:
-        _random.reset(token)
-
-
-def _draw_part(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    """An untrained network of class `cls`, in the dtypes that loading its weights would give."""
     config = read_config(folder, cls)
     with device:
         module = cls.from_config(config)
-    kept = tuple(cls._keep_in_fp32_modules or ()) if dtype is not torch.float32 else ()
+    float32 = set(cls._keep_in_fp32_modules or ()) if dtype is not torch.float32 else set()
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_floating_point() and not set(kept) & set(name.split(".")):
+        if tensor.is_floating_point() and not float32 & set(name.split(".")):
             tensor.data = tensor.data.to(dtype)
     return module
 
@@ -102,21 +77,19 @@ def load_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
         UserError: the folder lacks its config or weights, is damaged or of another class.
     """
     native = issubclass(cls, ModelMixin)
-    if native and (device := _random.get()):
-        return _draw_part(cls, folder, dtype, device)
     if native:
         read_config(folder, cls)
         options = {"torch_dtype": dtype, "low_cpu_mem_usage": True}
     else:
-        read_json(folder / "config.json")
+        read_json(folder / "config.json", dict[str, Any], MEND)
         options = {"dtype": dtype}
     with loading(folder):
-        module, found = cls.from_pretrained(
+        module, faults = cls.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, local_files_only=True, **options
         )
     # A whole T5 in place of its encoder has weights to spare, which changes nothing.
     for fault in ("missing", "mismatched", *(["unexpected"] if native else [])):
-        if keys := sorted(map(str, found[f"{fault}_keys"])):
+        if keys := sorted(map(str, faults[f"{fault}_keys"])):
             raise UserError(
                 f"{folder}: weights and config.json disagree ({len(keys)} {fault}, such as "
                 f"{keys[0]}); {MEND}"
@@ -127,3 +100,25 @@ def load_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
 def _first_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:160]}"
+
+
+def save_part(module: nn.Module, folder: Path) -> None:
+    """Write a network and its config, without a trace of this machine."""
+    module.save_pretrained(folder)  # type: ignore[operator]
+    forget_origin(folder / "config.json")
+
+
+def forget_origin(path: Path) -> None:
+    """Leave out of a config what diffusers adds at load time: a local path, which would leak."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def quiet_libraries() -> None:
+    """Their bars for loading and writing files would run through ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""The real models' shapes without their weights: config keys as their repositories have them.
+"""Published models without their weights: config keys as their repositories have them.
 
 Used where a model is needed at its true size before, or without, a download: the training plan, the
 benches with random weights and the tests of the folder layouts. The files in configs/ hold facts
@@ -14,12 +14,12 @@ from dfdbench.utils.errors import unknown_name
 CONFIGS = Path(__file__).parent / "configs"
 
 
-def known_shapes() -> list[str]:
-    """Names that `real_config` takes."""
+def published_names() -> list[str]:
+    """Names that `published_config` takes."""
     return sorted(path.stem for path in CONFIGS.glob("*.json"))
 
 
-def real_config(name: str) -> dict[str, Any]:
+def published_config(name: str) -> dict[str, Any]:
     """Facts about a published checkpoint, such as "wan2.1-t2v-1.3b".
 
     Returns:
@@ -31,7 +31,16 @@ def real_config(name: str) -> dict[str, Any]:
     Raises:
         UserError: no such name; near ones are offered.
     """
-    if name not in known_shapes():
-        raise unknown_name("model shape", name, known_shapes())
+    if name not in published_names():
+        raise unknown_name("published model", name, published_names())
     config: dict[str, Any] = json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
     return config
+
+
+def published_name(model: str) -> str | None:
+    """The name of a model that is given by it or by its hub id, with or without a revision."""
+    for name in published_names():
+        repository = published_config(name)["repository"]
+        if model in (name, repository, repository.partition("@")[0]):
+            return name
+    return None

@@ -8,55 +8,35 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from dfdbench.models.family import DEFAULTS_FILE, ModelFamily
-from dfdbench.models.loading import random_weights, read_json
-from dfdbench.models.published_configs import known_shapes, real_config
+from dfdbench.models.defaults import DEFAULTS_FILE
+from dfdbench.models.family import ModelFamily
+from dfdbench.models.loading import MEND, draw_part
+from dfdbench.models.published_configs import published_config, published_name, published_names
 from dfdbench.models.registry import PACKAGED, load_family, resolve_folder
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import write_json
+from dfdbench.utils.reading import read_json
 
 COPIED = ("model_index.json", "transformer/config.json", "vae/config.json")
 EMPTY = ("text_encoder", "tokenizer", "scheduler")
 
 
-class Blank(NamedTuple):
-    """A family without weights of its own, and the (L, D) of its prompt embeddings."""
-
-    family: ModelFamily
-    text: tuple[int, int]
-
-
-def _text_width(transformer: dict[str, Any]) -> int:
-    """D of the prompt embeddings that a transformer takes (Wan, Cosmos-Predict2.5)."""
-    if transformer.get("use_crossattn_projection"):
-        return int(transformer["crossattn_proj_in_channels"])
-    return int(transformer.get("text_dim") or transformer["text_embed_dim"])
-
-
-def _shape_of(model: str) -> str | None:
-    """The name in models/configs of a shape or of a repository's id (with or without revision)."""
-    for name in known_shapes():
-        repository = real_config(name)["repository"]
-        if model in (name, repository, repository.partition("@")[0]):
-            return name
-    return None
-
-
-def _write_configs(model: str, folder: Path) -> tuple[int, int] | None:
-    """Write what a family reads of its configs; the text's (L, D) where the facts state it."""
-    if name := _shape_of(model):
-        facts = real_config(name)
-        write_json(folder / "model_index.json", {"_class_name": facts["pipeline"]})
+def _write_configs(model: str, folder: Path) -> None:
+    """Write what a family reads of the model's configs."""
+    if name := published_name(model):
+        config = published_config(name)
+        write_json(folder / "model_index.json", {"_class_name": config["pipeline"]})
         for part in ("transformer", "vae"):
-            write_json(folder / part / "config.json", facts[part])
-        return facts["text"]["tokens"], facts["text"]["width"]
+            write_json(folder / part / "config.json", config[part])
+        return
     if model not in PACKAGED and not Path(model).expanduser().exists():
-        raise unknown_name("model without its weights", model, [*known_shapes(), *PACKAGED])
+        raise unknown_name("model without its weights", model, [*published_names(), *PACKAGED])
     source = resolve_folder(model)
     for file in COPIED:
         if not (source / file).is_file():
@@ -65,37 +45,34 @@ def _write_configs(model: str, folder: Path) -> tuple[int, int] | None:
         shutil.copyfile(source / file, folder / file)
     if (source / DEFAULTS_FILE).is_file():
         shutil.copyfile(source / DEFAULTS_FILE, folder / DEFAULTS_FILE)
-    return None
 
 
 @contextmanager
-def blank_family(
+def random_init_family(
     model: str,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     layers: int | None = None,
-) -> Iterator[Blank]:
+) -> Iterator[ModelFamily]:
     """The family of a model whose networks get random weights when they are first asked for.
 
     Args:
         model: a name in models/configs, the hub id of one, a packaged name, or a folder that holds
             at least model_index.json, transformer/config.json and vae/config.json.
         dtype: of the teacher.
+        device: where the weights are drawn; "meta" gives networks without storage.
         layers: number of transformer blocks instead of the config's.
 
     Raises:
         UserError: nothing is known of `model`.
     """
-    with tempfile.TemporaryDirectory(prefix="dfdbench-blank-") as name:
+    with tempfile.TemporaryDirectory(prefix="dfdbench-random-init-") as name:
         folder = Path(name)
-        text = _write_configs(model, folder)
+        _write_configs(model, folder)
         for part in EMPTY:
             (folder / part).mkdir()
-        path = folder / "transformer" / "config.json"
-        config = read_json(path)
         if layers is not None:
-            path.write_text(json.dumps(config | {"num_layers": layers}), encoding="utf-8")
-        with random_weights(device):
-            family = load_family(folder, dtype, device)
-            length = text or (family.defaults.max_sequence_length, _text_width(config))
-            yield Blank(family, length)
+            path = folder / "transformer" / "config.json"
+            config = read_json(path, dict[str, Any], MEND) | {"num_layers": layers}
+            path.write_text(json.dumps(config), encoding="utf-8")
+        yield load_family(folder, dtype, device, partial(draw_part, device=torch.device(device)))

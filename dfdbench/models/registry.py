@@ -1,19 +1,52 @@
-"""Model families: adapters over diffusers folders behind one protocol, found by folder or name.
+"""Model families by the pipeline class of their checkpoints: adapters over diffusers folders.
 
-`load_family` is the only way in; training, generation and the toy use it and never name a family.
-A new family is one file with a class that keeps this protocol, plus one line in `FAMILIES`.
+`load_family` is the only way in; training, generation and scoring use it and never name a family.
+A new family is one file with a subclass of `ModelFamily`, plus one line of `register`.
 """
 
-import json
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import torch
+from pydantic import Field
 
 from dfdbench.models.family import ModelFamily
+from dfdbench.models.loading import MEND, PartLoader, load_part
 from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.reading import Open, read_json
 
 PACKAGED = ("toy-t2v", "toy-i2v")
+FAMILIES: dict[str, str] = {}  # pipeline class -> "module:class", imported when it is wanted
+
+
+class ModelIndex(Open):
+    """model_index.json of a checkpoint, as far as it is read here."""
+
+    pipeline: str = Field(alias="_class_name")
+
+
+def register(pipeline: str, place: str) -> None:
+    """Make `place` ("package.module:Class", a `ModelFamily`) the family of a pipeline class."""
+    FAMILIES[pipeline] = place
+
+
+register("WanPipeline", "dfdbench.models.wan:Wan")
+register("Cosmos2_5_PredictBasePipeline", "dfdbench.models.cosmos:Cosmos")
+
+
+def _family_at(place: str) -> type[ModelFamily]:
+    module, _, name = place.partition(":")
+    family: type[ModelFamily] = getattr(import_module(module), name)
+    return family
+
+
+def _family_in(folder: Path) -> type[ModelFamily]:
+    """The family of a checkpoint folder; UserError where it is broken or of an unknown one."""
+    path = folder / "model_index.json"
+    pipeline = read_json(path, ModelIndex, MEND).pipeline
+    if pipeline not in FAMILIES:
+        raise unknown_name(f"pipeline class in {path}", pipeline, FAMILIES)
+    return _family_at(FAMILIES[pipeline])
 
 
 def resolve_folder(name_or_path: str | Path) -> Path:
@@ -39,8 +72,8 @@ def resolve_folder(name_or_path: str | Path) -> Path:
     repository, _, revision = name.partition("@")
     if repository.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(
-            f"model folder {name} does not exist; give a diffusers folder, a hub id such as "
-            f"Wan-AI/Wan2.1-T2V-1.3B-Diffusers, or {', '.join(PACKAGED)}"
+            f"model folder {name} does not exist; give a diffusers folder, a hub id OWNER/NAME "
+            f"or {', '.join(PACKAGED)}"
         )
     from huggingface_hub import snapshot_download
 
@@ -60,56 +93,34 @@ def resolve_folder(name_or_path: str | Path) -> Path:
         ) from None
 
 
-def takes_image(model: str) -> bool:
-    """Whether a model continues a given picture: by its pipeline's class, or by its hub id alone.
+def takes_first_frame(model: str) -> bool:
+    """Whether a model continues a given first frame: asks its family, and no family says no.
 
     Args:
-        model: as in `load_family`; it need not be here.
+        model: as in `load_family`; one that is not here is told by its hub id alone.
     """
-    try:
-        index = Path(model) if model not in PACKAGED else resolve_folder(model)
-        kind = json.loads((index / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, KeyError, UserError):
-        return model == "toy-i2v" or model.startswith("nvidia/Cosmos-Predict2.5")
-    return bool(kind == "Cosmos2_5_PredictBasePipeline")
-
-
-def _wan(folder: Path, dtype: torch.dtype, device: torch.device) -> ModelFamily:
-    from dfdbench.models.wan import Wan
-
-    return Wan(folder, dtype, device)
-
-
-def _cosmos(folder: Path, dtype: torch.dtype, device: torch.device) -> ModelFamily:
-    from dfdbench.models.cosmos import Cosmos
-
-    return Cosmos(folder, dtype, device)
-
-
-FAMILIES: dict[str, Callable[[Path, torch.dtype, torch.device], ModelFamily]] = {
-    "WanPipeline": _wan,
-    "Cosmos2_5_PredictBasePipeline": _cosmos,
-}
+    folder = resolve_folder(model) if model in PACKAGED else Path(model)
+    if (folder / "model_index.json").is_file():
+        return _family_in(folder).conditioning_frames > 0
+    families = (_family_at(place) for place in FAMILIES.values())
+    return any(f.conditioning_frames > 0 and model.startswith(f.hub_ids) for f in families)
 
 
 def load_family(
     name_or_path: str | Path,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    part: PartLoader = load_part,
 ) -> ModelFamily:
     """The adapter for a checkpoint, chosen by `_class_name` of its model_index.json.
 
     Args:
         name_or_path: a packaged name ("toy-t2v"), a diffusers folder or a hub id.
         dtype: of the frozen teacher; trainable copies are always float32.
+        part: loads denoiser and autoencoder; their stored weights by default.
 
     Raises:
         UserError: the checkpoint is missing, unreachable or of an unknown family.
     """
-    from dfdbench.models.loading import read_json
-
     folder = resolve_folder(name_or_path)
-    kind = str(read_json(folder / "model_index.json").get("_class_name"))
-    if kind not in FAMILIES:
-        raise unknown_name(f"pipeline class in {folder}/model_index.json", kind, FAMILIES)
-    return FAMILIES[kind](folder, dtype, torch.device(device))
+    return _family_in(folder)(folder, dtype, torch.device(device), part)

@@ -5,13 +5,13 @@ a student saved here samples the same in the plain pipeline.
 """
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor, nn
 
 from dfdbench.models.conditioning import Conditioning
-from dfdbench.models.family import Defaults
-from dfdbench.models.folder import FolderFamily
+from dfdbench.models.defaults import Defaults
+from dfdbench.models.family import ModelFamily
 
 # Wan2.1's published sampling settings; its negative prompt is the official one, in Chinese.
 WAN_DEFAULTS = Defaults(
@@ -31,15 +31,18 @@ WAN_DEFAULTS = Defaults(
 TIMESTEPS = 1000.0  # the transformer counts time from 0 to 1000
 
 
-class Wan(FolderFamily):
-    """Family adapter; see `dfdbench.models.family.ModelFamily` for the protocol."""
+class Wan(ModelFamily):
+    """Wan2.1 text-to-video."""
 
     name = "wan"
     own_defaults = WAN_DEFAULTS
     network = WanTransformer3DModel
+    autoencoder = AutoencoderKLWan
     encoder = "UMT5EncoderModel"
     block_list = "blocks"
     first_layer = "patch_embedding.weight"
+    text_width_key = "text_dim"
+    hub_ids = ("Wan-AI/Wan2.1-T2V",)
 
     def predict(
         self, module: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning

@@ -20,7 +20,7 @@ from diffusers import (
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from dfdbench.models.folder import forget_origin
+from dfdbench.models.loading import forget_origin
 from dfdbench.toy import world
 from dfdbench.utils.files import write_json
 from dfdbench.utils.folders import atomic_folder

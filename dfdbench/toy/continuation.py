@@ -1,9 +1,10 @@
 """What can follow a toy clip's first frame: the exact reference of image-to-video diversity.
 
-Used by quality_i2v.py. The picture shows shape, scene, hue, size and where the sprite starts;
-direction, speed and camera pan are still free. The pan is independent of the picture, the
-direction is not: the sprite's path stays inside the picture, so one that starts at the left goes
-right. Its distribution given the start follows from how `world.sample_attributes` draws.
+Used by generate/real.py and evaluate/toy_quality_i2v.py. The frame shows shape, scene, hue, size
+and where the sprite starts; direction, speed and pan are still free. The pan is independent of
+the frame, the direction is not: the sprite's path stays inside the picture, so one that starts at
+the left goes right. Its distribution given the start follows from how `world.sample_attributes`
+draws.
 """
 
 from dataclasses import replace

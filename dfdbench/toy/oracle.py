@@ -1,6 +1,6 @@
 """The oracle: reads a toy clip's attributes back from its pixels, with no learned weights.
 
-Used by metrics/oracle.py. It segments the sprite by its chroma, fits the four known outlines to
+Used by evaluate/metrics/oracle.py. It segments the sprite by its chroma, fits the four outlines to
 the mask, follows its centroid, and slides the background to find the pan. Accuracy on real clips
 after the VAE is measured by `accuracy` and recorded in results/toy/teacher/.
 """

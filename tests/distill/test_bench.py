@@ -14,7 +14,7 @@ from dfdbench.distill.loop import Trainer
 from dfdbench.distill.plan import flops, setup_for
 from dfdbench.distill.plan.trace import Shape
 from dfdbench.distill.recipe import recipe_from_dict
-from dfdbench.models.random_init import blank_family
+from dfdbench.models.random_init import random_init_family
 from dfdbench.models.registry import load_family
 from dfdbench.utils.device import spread, times
 
@@ -98,16 +98,16 @@ def test_warmup_is_not_timed_and_the_spread_is_of_the_rest():
     assert (spread([3.0, 1.0])["min_seconds"], spread([3.0, 1.0])["max_seconds"]) == (1.0, 3.0)
 
 
-def test_a_blank_model_has_the_sizes_and_dtypes_of_the_loaded_one(tiny_checkpoint):
+def test_a_random_init_model_has_the_sizes_and_dtypes_of_the_loaded_one(tiny_checkpoint):
     real = load_family(tiny_checkpoint, torch.bfloat16)
-    with blank_family(str(tiny_checkpoint), torch.bfloat16) as blank:
+    with random_init_family(str(tiny_checkpoint), torch.bfloat16) as family:
         kinds = [
             {name: (p.shape, p.dtype) for name, p in module.named_parameters()}
-            for module in (blank.family.teacher, real.teacher)
+            for module in (family.teacher, real.teacher)
         ]
         assert kinds[0] == kinds[1] and len({dtype for _, dtype in kinds[1].values()}) == 2
-        assert blank.family.new_module().get_parameter("proj_out.weight").dtype is torch.float32
-    tokens, width = blank.text
+        assert family.new_module().get_parameter("proj_out.weight").dtype is torch.float32
+    tokens, width = family.text_shape
     assert real.encode_prompt(["a ball"]).prompt_embeds.shape == (1, tokens, width)
 
 

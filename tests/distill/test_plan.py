@@ -25,8 +25,8 @@ from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.distill.sections import MethodOptions
 from dfdbench.distill.stages import grid
 from dfdbench.distill.streams import Stream
-from dfdbench.models.published_configs import real_config
-from dfdbench.models.random_init import blank_family
+from dfdbench.models.published_configs import published_config
+from dfdbench.models.random_init import random_init_family
 from dfdbench.models.registry import load_family
 from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
 from dfdbench.utils.errors import UserError
@@ -56,8 +56,10 @@ def shape_of(model) -> Shape:
 def test_parameters_are_those_of_the_real_network(name):
     cls, known = CLASSES[name]
     with torch.device("meta"):
-        network = cls.from_config(real_config(name)["transformer"])
-    small = Shape((16, 2, 4, 4), (8, real_config(name)["text"]["width"]), int("cosmos" in name))
+        network = cls.from_config(published_config(name)["transformer"])
+    small = Shape(
+        (16, 2, 4, 4), (8, published_config(name)["text"]["width"]), int("cosmos" in name)
+    )
     found = trace(name, small, False, True)
     assert found.parameters == sum(p.numel() for p in network.parameters()) == known
     assert found.blocks * found.block_parameters < known < 2 * found.parameter_bytes
@@ -383,10 +385,10 @@ def test_a_step_holds_at_its_peak_what_the_plan_says(name):
         )
     )
     batch, rng = setup.shape.batch(2), Stream(0, 0, 0, torch.device("cpu"))
-    with blank_family("toy-t2v", torch.bfloat16) as blank:
+    with random_init_family("toy-t2v", torch.bfloat16) as family:
         nets = build_networks(
             recipe,
-            blank.family,
+            family,
             get_method(method),
             None,
             Group(),

@@ -9,7 +9,7 @@ from dfdbench.distill.methods import get_method
 from dfdbench.distill.methods.dp_dmd import anchor_steps
 from dfdbench.distill.recipe import baselines_folder, load_recipe, shipped_recipes
 from dfdbench.distill.stages import first_stage_recipe, grid
-from dfdbench.models.published_configs import real_config
+from dfdbench.models.published_configs import published_config
 
 FOLDER = "wan2.1-t2v-1.3b"
 DMD2_ITERATIONS, FIRST_STAGE, DFD_ITERATIONS = 30_000, 25_000, 100  # Table 4
@@ -42,7 +42,7 @@ def test_a_recipe_has_the_papers_values(name):
     recipe = load_recipe(f"{FOLDER}/{name}")
     o, s, d = recipe.optim, recipe.schedule, recipe.gan
     assert recipe.method == method and recipe.arm == name
-    assert (recipe.model, recipe.family) == (real_config(FOLDER)["repository"], "wan")
+    assert (recipe.model, recipe.family) == (published_config(FOLDER)["repository"], "wan")
     assert (o.lr, o.fake_lr, o.batch) == (1e-5, 1e-5, batch)
     assert (o.betas, o.weight_decay, o.clip, o.ema) == ((0.9, 0.999), 0.01, 10.0, 0.0)
     assert o.gradient_checkpointing and o.batch == o.accumulate, "one clip at a time fits one GPU"

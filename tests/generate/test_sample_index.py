@@ -15,7 +15,7 @@ from dfdbench.distill.bench import device
 from dfdbench.distill.sections import Recipe
 from dfdbench.generate import clips as module
 from dfdbench.generate.clips import Speed, complete, generate, rates
-from dfdbench.generate.sample_index import Listing
+from dfdbench.generate.sample_index import SampleIndex
 from dfdbench.generate.suites.base import Prompt, Suite
 from dfdbench.utils.device import local_device
 from dfdbench.utils.errors import UserError
@@ -102,7 +102,7 @@ def test_a_part_of_scoring_waits_until_all_clips_are_there(run, tiny_family, mon
 
 
 def append_forever(folder: Path, index: int) -> None:
-    listing = Listing(folder, Shard(index, 4), {"a": 1})
+    listing = SampleIndex(folder, Shard(index, 4), {"a": 1})
     with listing.kept([], {}):
         for i in range(20):
             listing.append([{"path": f"{index}-{i}", "settings": {"a": 1}}])
@@ -115,7 +115,7 @@ def test_processes_that_join_at_the_same_time_lose_no_clip(tmp_path):
         worker.start()
     for worker in workers:
         worker.join()
-    listing = Listing(tmp_path, WHOLE, {"a": 1})
+    listing = SampleIndex(tmp_path, WHOLE, {"a": 1})
     with listing.kept([], {}):
         pass
     assert len(rows(tmp_path / "samples.jsonl")) == 80
@@ -127,21 +127,21 @@ def clip(folder: Path, name: str, settings: dict) -> dict:
 
 
 def test_what_a_killed_process_noted_is_found_and_its_broken_line_is_not(tmp_path):
-    listing = Listing(tmp_path, Shard(1, 3), {"a": 1})
+    listing = SampleIndex(tmp_path, Shard(1, 3), {"a": 1})
     listing.append([clip(tmp_path, "x", {"a": 1}), clip(tmp_path, "old", {"a": 2})])
     with open(listing.journal, "a") as file:
         file.write('{"path": "y", "sha')
     assert not (tmp_path / "samples.jsonl").exists()
-    again = Listing(tmp_path, Shard(2, 3), {"a": 1})
+    again = SampleIndex(tmp_path, Shard(2, 3), {"a": 1})
     assert again.intact({"x": {}, "y": {}, "old": {}}) == {"x"}
     assert again.intact({"y": {}}) == set(), "of its own part only"
 
 
 def test_a_damaged_clip_is_left_out_until_it_is_made_again(tmp_path):
-    listing = Listing(tmp_path, WHOLE, {"a": 1})
+    listing = SampleIndex(tmp_path, WHOLE, {"a": 1})
     listing.append([clip(tmp_path, "x", {"a": 1}), clip(tmp_path, "y", {"a": 1})])
     (tmp_path / "x").write_bytes(b"half")
-    again = Listing(tmp_path, WHOLE, {"a": 1})
+    again = SampleIndex(tmp_path, WHOLE, {"a": 1})
     assert again.intact({}) == {"y"}
     with again.kept(["x", "y"], {"y": {"image": "y.png"}}):
         pass

@@ -16,9 +16,9 @@ from diffusers import (
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import UMT5Config, UMT5EncoderModel
 
-from dfdbench.models.published_configs import real_config
+from dfdbench.models.published_configs import published_config
 
-REAL = real_config("wan2.1-t2v-1.3b")
+REAL = published_config("wan2.1-t2v-1.3b")
 SMALLER = {
     "transformer": {
         "attention_head_dim": 16, "num_attention_heads": 2, "ffn_dim": 48, "text_dim": 32,

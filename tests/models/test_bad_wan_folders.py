@@ -135,7 +135,7 @@ def unknown_pipeline(folder: Path) -> None:
         (more_layers, "weights and config.json disagree"),
         (fewer_layers, "weights and config.json disagree"),
         (wider, "transformer cannot be loaded"),
-        (broken_index, "model_index.json cannot be read"),
+        (broken_index, "model_index.json: not JSON"),
         (no_index, "has no model_index.json; give a diffusers checkpoint folder"),
         (unknown_pipeline, "did you mean WanPipeline?"),
     ],

@@ -14,8 +14,8 @@ from dfdbench.distill.sections import Gan
 from dfdbench.distill.stages import first_stage_recipe, grid
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.loading import read_config
-from dfdbench.models.published_configs import real_config
-from dfdbench.models.registry import resolve_folder, takes_image
+from dfdbench.models.published_configs import published_config
+from dfdbench.models.registry import resolve_folder, takes_first_frame
 from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
 
 
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_real_config_is_the_class_at_two_billion_parameters():
-    config = real_config("cosmos-predict2.5-2b")
+    config = published_config("cosmos-predict2.5-2b")
     keys = {k: v for k, v in config["transformer"].items() if not k.startswith("_")}
     with torch.device("meta"):
         module = CosmosTransformer3DModel(**keys)
@@ -46,7 +46,7 @@ def test_the_real_config_is_the_class_at_two_billion_parameters():
 
 def test_the_tiny_checkpoint_has_the_real_config_keys(folder):
     real, tiny = (
-        real_config("cosmos-predict2.5-2b")["transformer"],
+        published_config("cosmos-predict2.5-2b")["transformer"],
         read_config(folder / "transformer", CosmosTransformer3DModel),
     )
     assert set(real) <= set(tiny)
@@ -64,9 +64,9 @@ def test_the_tiny_checkpoint_has_the_real_config_keys(folder):
 )  # fmt: skip
 def test_recipes_have_the_papers_values(name, iterations, gan):
     recipe = load_recipe(f"cosmos-predict2.5-2b/{name}")
-    config = real_config("cosmos-predict2.5-2b")
+    config = published_config("cosmos-predict2.5-2b")
     assert (recipe.method, recipe.model) == (name, config["repository"])
-    assert recipe.family == "cosmos" and takes_image(recipe.model)
+    assert recipe.family == "cosmos" and takes_first_frame(recipe.model)
     o, s = recipe.optim, recipe.schedule
     assert (o.lr, o.fake_lr, o.batch, recipe.teacher.cfg) == (1e-5, 1e-5, 16, 3.0)
     assert s.student_update_freq * s.student_updates == iterations
@@ -133,7 +133,7 @@ def test_a_hub_id_may_name_a_branch(monkeypatch, tmp_path):
 
 
 def test_which_models_take_an_image(folder, tiny_checkpoint):
-    assert takes_image(str(folder)) and takes_image("toy-i2v")
-    assert takes_image("nvidia/Cosmos-Predict2.5-2B@diffusers/base/post-trained")
-    assert not takes_image(str(tiny_checkpoint)) and not takes_image("toy-t2v")
-    assert not takes_image("Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
+    assert takes_first_frame(str(folder)) and takes_first_frame("toy-i2v")
+    assert takes_first_frame("nvidia/Cosmos-Predict2.5-2B@diffusers/base/post-trained")
+    assert not takes_first_frame(str(tiny_checkpoint)) and not takes_first_frame("toy-t2v")
+    assert not takes_first_frame("Wan-AI/Wan2.1-T2V-1.3B-Diffusers")

@@ -30,12 +30,7 @@ def test_every_conversion_recovers_its_quantity(path):
     close = torch.testing.assert_close
     close(schedule.x0_from_v(x_t, v, t), x0)
     close(schedule.eps_from_v(x_t, v, t), eps)
-    close(schedule.v_from_x0(x_t, x0, t), v)
-    close(schedule.eps_from_x0(x_t, x0, t), eps)
-    s = schedule.score_from_x0(x_t, x0, t)
-    close(s, -eps / t.reshape(-1, 1, 1, 1, 1))
-    close(schedule.score_from_v(x_t, v, t), s)
-    close(schedule.x0_from_score(x_t, s, t), x0)
+    close(schedule.score_from_v(x_t, v, t), -eps / t.reshape(-1, 1, 1, 1, 1))
 
 
 def test_score_is_the_gradient_of_the_log_density_of_a_gaussian():
@@ -43,8 +38,9 @@ def test_score_is_the_gradient_of_the_log_density_of_a_gaussian():
     m, t = torch.tensor([[0.7]], dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64)
     x_t = torch.tensor([[1.3]], dtype=torch.float64, requires_grad=True)
     log_p = torch.distributions.Normal((1 - t) * m, t).log_prob(x_t).sum()
+    v = (x_t.detach() - m) / t
     (expected,) = torch.autograd.grad(log_p, x_t)
-    torch.testing.assert_close(schedule.score_from_x0(x_t.detach(), m, t), expected)
+    torch.testing.assert_close(schedule.score_from_v(x_t.detach(), v, t), expected)
 
 
 def test_student_times_are_the_published_grids():

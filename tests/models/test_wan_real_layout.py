@@ -20,7 +20,7 @@ from dfdbench.distill.methods import get_method
 from dfdbench.distill.parallel import Group
 from dfdbench.distill.recipe import load_recipe
 from dfdbench.models.flow import student_times
-from dfdbench.models.published_configs import known_shapes, real_config
+from dfdbench.models.published_configs import published_config, published_names
 from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import guided_v, predictor, sample_student, start_at
 from dfdbench.utils.errors import UserError
@@ -136,9 +136,9 @@ def test_the_real_clip_has_the_stated_latents(family):
 
 
 def test_an_unknown_shape_offers_the_known_ones():
-    assert "wan2.1-t2v-1.3b" in known_shapes()
+    assert "wan2.1-t2v-1.3b" in published_names()
     with pytest.raises(UserError, match=r"did you mean wan2\.1-t2v-1\.3b"):
-        real_config("wan2.1-t2v-13b")
+        published_config("wan2.1-t2v-13b")
 
 
 def test_the_negative_prompt_is_wans_own(family):

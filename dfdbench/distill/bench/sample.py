@@ -10,7 +10,7 @@ import torch
 from dfdbench.distill.plan import setup_for
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.stages import grid
-from dfdbench.models.random_init import blank_family
+from dfdbench.models.random_init import random_init_family
 from dfdbench.models.sampling import compile_blocks, compute_precision, predictor, sample_student
 from dfdbench.utils.device import describe, peak_memory, reset_peak, spread, times
 
@@ -34,8 +34,7 @@ def bench_sample(
     recipe, setup = setup_for(recipe)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     torch.manual_seed(recipe.seed)
-    with blank_family(recipe.model, dtype, device) as blank:
-        family = blank.family
+    with random_init_family(recipe.model, dtype, device) as family:
         student = family.new_module().eval().requires_grad_(False)
         if compiled:
             compile_blocks(family, student)

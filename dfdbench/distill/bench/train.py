@@ -23,7 +23,7 @@ from dfdbench.distill.plan.memory import lines
 from dfdbench.distill.plan.trace import Shape
 from dfdbench.distill.sections import Recipe
 from dfdbench.models.conditioning import Conditioning
-from dfdbench.models.random_init import blank_family
+from dfdbench.models.random_init import random_init_family
 from dfdbench.models.sampling import compile_blocks
 from dfdbench.utils.device import describe, peak_memory, reset_peak, spread, times
 from dfdbench.utils.run import Run
@@ -69,7 +69,7 @@ def bench_train(
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     torch.manual_seed(recipe.seed)
     with ExitStack() as stack:
-        family = stack.enter_context(blank_family(recipe.model, dtype, device)).family
+        family = stack.enter_context(random_init_family(recipe.model, dtype, device))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         clips, group = RandomClips(setup.shape, setup.micro, device), Group(device=device)
         negative = clips.negative("").map(lambda value: value.clone())

@@ -16,7 +16,7 @@ from dfdbench.distill.plan.memory import Setup, lines
 from dfdbench.distill.plan.trace import Shape
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.stages import first_stage_recipe, resolve
-from dfdbench.models.random_init import blank_family
+from dfdbench.models.random_init import random_init_family
 from dfdbench.utils.errors import UserError, unknown_name
 
 GIB = 2**30
@@ -68,12 +68,12 @@ def setup_for(recipe: Recipe, gpus: int = 1) -> tuple[Recipe, Setup]:
     Raises:
         UserError: nothing is known of the model, clips that do not fit it, or too many GPUs.
     """
-    with blank_family(recipe.model, torch.bfloat16, "meta") as blank:
-        family, d, data = blank.family, blank.family.defaults, recipe.data
+    with random_init_family(recipe.model, torch.bfloat16, "meta") as family:
+        d, data = family.defaults, recipe.data
         recipe = resolve(recipe, d)
         get_method(recipe.method).record(recipe, family)
         size = (data.frames or d.frames, data.height or d.height, data.width or d.width)
-        shape = Shape(family.latent_shape(*size), blank.text, family.conditioning_frames)
+        shape = Shape(family.latent_shape(*size), family.text_shape, family.conditioning_frames)
         blocks = family.block_count(family.teacher)
     rounds_each(recipe.optim.accumulate, recipe.optim.batch, gpus)
     return recipe, Setup(recipe, recipe.model, shape, blocks, gpus)

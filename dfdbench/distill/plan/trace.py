@@ -19,7 +19,7 @@ from dfdbench.distill.discriminator import Heads
 from dfdbench.distill.plan.measure import Cost, Live, measure
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
-from dfdbench.models.random_init import blank_family
+from dfdbench.models.random_init import random_init_family
 
 
 @dataclass(frozen=True)
@@ -145,24 +145,22 @@ def trace(
     """The costs of a network of `model` for one clip on a GPU.
 
     Args:
-        model: as `blank_family` takes it.
+        model: as `random_init_family` takes it.
         trained: held in float32 and computing in bfloat16, else held in bfloat16 as the teacher.
         frozen, tapped: see `run_network`.
     """
     parts = []
     for layers in (None, 1, 2):
-        with blank_family(model, torch.bfloat16, "meta", layers) as blank:
-            module = blank.family.new_module() if trained else blank.family.teacher
+        with random_init_family(model, torch.bfloat16, "meta", layers) as family:
+            module = family.new_module() if trained else family.teacher
         held = [*module.parameters()]
         counts = [sum(p.numel() for p in held), sum(p.nbytes for p in held)]
         if layers is None:
-            whole, blocks = counts, blank.family.block_count(module)
+            whole, blocks = counts, family.block_count(module)
         else:
             with FakeTensorMode():
                 _leave_meta(module)
-                ran = run_network(
-                    blank.family, module, shape.batch(1), frozen, tapped, torch.bfloat16
-                )
+                ran = run_network(family, module, shape.batch(1), frozen, tapped, torch.bfloat16)
             parts.append((counts, ran))
     (few, one), (more, two) = parts
     block = two.cost - one.cost

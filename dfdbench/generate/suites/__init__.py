@@ -1,8 +1,8 @@
 """Suites: which prompts and seeds are generated, and which metric families score the clips.
 
 Used by generate (prompts, seeds), scoring (families, attributes) and report. A suite's version is
-raised whenever its prompts change. To add one, write a function here or
-a file beside this one and name it in SUITES. toy.py holds the toy's, vbench.py VBench's.
+raised whenever its prompts change. To add one, write a function here or in a file beside this one
+and name it in SUITES. toy.py holds the toy's, vbench.py VBench's.
 """
 
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 from dfdbench.generate.suites import toy, vbench
 from dfdbench.generate.suites.base import EIGHT_SEEDS, GENERAL, WITH_IMAGES, Prompt, Suite
 from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.reading import numbered_lines, read_text
 
 HERE = Path(__file__).parent
 
@@ -47,12 +48,8 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     Raises:
         UserError: the file cannot be read, names no prompt, or names one twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as prompts, one a line in UTF-8") from error
     prompts, counts, seen = list[Prompt](), dict[str, int](), dict[str, int]()
-    for number, line in enumerate(lines, start=1):
+    for number, line in numbered_lines(read_text(path, "prompts, one a line")):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -138,10 +135,10 @@ def choose_suite(
 
 def find_suites() -> tuple[list[Suite], dict[str, str]]:
     """All suites, and those that lack a file of VBench: name -> what, and how to get it."""
-    found, absent = list[Suite](), dict[str, str]()
+    suites, absent = list[Suite](), dict[str, str]()
     for name in SUITES:
         try:
-            found.append(get_suite(name))
+            suites.append(get_suite(name))
         except UserError as error:
             absent[name] = str(error)
-    return found, absent
+    return suites, absent

@@ -41,7 +41,7 @@ FILTERED_SEEDS = tuple(range(25))  # of its prompts in VBench, whose static filt
 WITH_IMAGES = ("vbench-i2v", "vbench-custom")  # suites that first frames may be given to
 
 
-TOY_PICTURE = "toy-i2v-picture"  # conditions: one first frame a prompt, for all its clips
+TOY_FIRST_FRAME = "toy-i2v-picture"  # conditions: one first frame a prompt, for all its clips
 
 
 STAND_INS = ("rife39", "dis_flow", "brisque")  # beside them, in columns of their own
@@ -103,12 +103,12 @@ class Suite:
 
     def prompt(self, prompt_id: str) -> Prompt:
         """The prompt with this id; an unknown id is refused with near ones."""
-        found = self._by_name.get(prompt_id)
-        if found is None or found.id != prompt_id:
+        prompt = self._by_name.get(prompt_id)
+        if prompt is None or prompt.id != prompt_id:
             raise unknown_name(
                 f"prompt id of suite {self.name}", prompt_id, [p.id for p in self.prompts]
             )
-        return found
+        return prompt
 
     def check_prompt(self, prompt_id: str) -> None:
         """Refuse a prompt id that the suite lacks; a suite without prompts accepts any."""

@@ -1,6 +1,6 @@
-"""First frames: which crop of VBench's image suite, or which picture of a folder, a clip continues.
+"""First frames: which crop of VBench's image suite, or which image of a folder, a clip continues.
 
-Used by match.py and generate.py. VBench-I2V keeps each image in four ratios,
+Used by generate/clips.py and evaluate/match.py. VBench-I2V keeps each image in four ratios,
 crop/16-9/<image name> and so on, and compares a clip with the crop of its own ratio.
 """
 
@@ -44,24 +44,24 @@ def crop(folder: Path, prompt: Prompt, ratio: str) -> Path | None:
     return crops / name
 
 
-def pictures(folder: Path) -> dict[str, Path]:
-    """The pictures of a folder by their name without suffix.
+def images_in(folder: Path) -> dict[str, Path]:
+    """The images of a folder by their name without suffix.
 
     Raises:
         UserError: there are none, or two of one name.
     """
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
         stem = text_key(path.stem)
-        if stem in found:
-            raise UserError(f"--images {folder}: {found[stem].name} and {path.name}; remove one")
-        found[stem] = path
-    if not found:
-        raise UserError(f"--images {folder}: no picture in it ({', '.join(SUFFIXES)})")
-    return found
+        if stem in images:
+            raise UserError(f"--images {folder}: {images[stem].name} and {path.name}; remove one")
+        images[stem] = path
+    if not images:
+        raise UserError(f"--images {folder}: no image in it ({', '.join(SUFFIXES)})")
+    return images
 
 
-def picture_of(found: dict[str, Path], sample: Sample) -> Path | None:
-    """The picture called after a clip's file, its prompt id or its prompt, in this order."""
+def first_frame_of(images: dict[str, Path], sample: Sample) -> Path | None:
+    """The image called after a clip's file, its prompt id or its prompt, in this order."""
     names = (sample.path.stem, sample.prompt_id, sample.prompt or "")
-    return next((found[key] for name in names if (key := text_key(name)) in found), None)
+    return next((images[key] for name in names if (key := text_key(name)) in images), None)

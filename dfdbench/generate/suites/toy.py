@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from dfdbench.generate.suites.base import TOY_PICTURE, Prompt, Suite
+from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Prompt, Suite
 from dfdbench.toy.world import captions
 
 
@@ -27,5 +27,5 @@ def toy_i2v() -> Suite:
         name="toy-i2v",
         description="toy-t2v's captions, each with one first frame; direction and pan are free",
         metrics=("oracle_i2v", "first_frame", "colour", "flicker"),
-        conditions=TOY_PICTURE,
+        conditions=TOY_FIRST_FRAME,
     )

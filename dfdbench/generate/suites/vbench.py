@@ -101,7 +101,7 @@ def with_images(name: str, images: Path | None, models: Sequence[str]) -> Suite:
     Raises:
         UserError: a folder or info file that is not there, images for a toy, or toys beside others.
     """
-    from dfdbench.models.registry import takes_image
+    from dfdbench.models.registry import takes_first_frame
 
     if name == "vbench-custom":
         if images and not images.is_dir():
@@ -111,7 +111,7 @@ def with_images(name: str, images: Path | None, models: Sequence[str]) -> Suite:
     unseen = tuple(
         f"{model} takes no image: i2v_* compare its clips with a first frame that it never saw."
         for model in dict.fromkeys(models)
-        if not takes_image(model)
+        if not takes_first_frame(model)
     )
     if toys := [model for model in models if _is_toy(model)]:
         if len(toys) < len(models):

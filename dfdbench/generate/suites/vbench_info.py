@@ -6,24 +6,51 @@ is imported.
 """
 
 import hashlib
-import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, StringConstraints
 
 from dfdbench.generate.suites.base import Prompt
+from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.utils.assets import cache_folders
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.reading import Open, read_json
 
 T2V_NAME, I2V_NAME = "VBench_full_info.json", "vbench2_i2v_full_info.json"
-IMAGE_KEYS = ("image_type", "image_name")
 LONGEST = 60  # characters of an id that are read from the prompt
 
 Key = tuple[str, str]  # text and image name
+
+
+def _file_name(name: str) -> str:
+    if Path(name).name != name:
+        raise ValueError("not a file name")
+    return name
+
+
+def _dimension(name: str) -> str:
+    if name not in DIMENSIONS:
+        raise ValueError("not one of VBench's dimensions")
+    return name
+
+
+class Entry(Open):
+    """One prompt of an info file; image_type and image_name are an image-to-video file's."""
+
+    prompt_en: Annotated[str, StringConstraints(pattern=r"\S")]
+    dimension: Annotated[list[Annotated[str, AfterValidator(_dimension)]], Field(min_length=1)]
+    auxiliary_info: dict[str, Any] = Field(default_factory=dict)
+    image_type: str | None = None
+    image_name: Annotated[str, AfterValidator(_file_name)] | None = None
+
+
+Entries = Annotated[list[Entry], Field(min_length=1)]
 
 
 def find_info() -> Path:
@@ -54,52 +81,23 @@ def read_info(path: Path) -> tuple[Prompt, ...]:
     Raises:
         UserError: no such file, or an entry that is not VBench's; the message names it.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as VBench's info file in JSON") from error
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: not a list of prompts; get VBench's own {T2V_NAME} or {I2V_NAME}")
-    joined: dict[Key, list[Mapping[str, Any]]] = {}
-    for place, entry in enumerate(entries):
-        if fault := _fault(entry):
-            raise UserError(f"{path}: entry {place} {fault}; get VBench's own file")
-        joined.setdefault((entry["prompt_en"], entry.get("image_name", "")), []).append(entry)
+    entries = read_json(path, Entries, f"get VBench's own {T2V_NAME} or {I2V_NAME}")
+    joined: dict[Key, list[Entry]] = {}
+    for entry in entries:
+        joined.setdefault((entry.prompt_en, entry.image_name or ""), []).append(entry)
     ids = _ids(list(joined))
     return tuple(_prompt(ids[key], key[0], parts) for key, parts in joined.items())
 
 
-def _fault(entry: Any) -> str:
-    """What is wrong with an entry, in words; empty if nothing is."""
-    from dfdbench.generate.suites.dimensions import DIMENSIONS
-
-    if not isinstance(entry, dict):
-        return "is no object"
-    text, dimensions = entry.get("prompt_en"), entry.get("dimension")
-    if not isinstance(text, str) or not text.strip():
-        return "has no prompt_en"
-    if not isinstance(dimensions, list) or not dimensions:
-        return "has no list of dimensions"
-    if unknown := [name for name in dimensions if name not in DIMENSIONS]:
-        return f"asks for an unknown dimension {unknown[0]!r}"
-    if not isinstance(entry.get("auxiliary_info", {}), dict):
-        return "has an auxiliary_info that is no object"
-    for key in IMAGE_KEYS:
-        if not isinstance(entry.get(key, ""), str):
-            return f"has an {key} that is no text"
-    name = entry.get("image_name", "")
-    return f"names the image {name!r}, which is no file name" if Path(name).name != name else ""
-
-
-def _prompt(prompt_id: str, text: str, entries: Sequence[Mapping[str, Any]]) -> Prompt:
+def _prompt(prompt_id: str, text: str, entries: Sequence[Entry]) -> Prompt:
     auxiliary: dict[str, Any] = {}
     for entry in entries:
-        auxiliary |= entry.get("auxiliary_info", {})
+        auxiliary |= entry.auxiliary_info
     return Prompt(
         prompt_id,
         text,
-        {key: entries[0][key] for key in IMAGE_KEYS if key in entries[0]},
-        tuple(dict.fromkeys(name for entry in entries for name in entry["dimension"])),
+        entries[0].model_dump(include={"image_type", "image_name"}, exclude_none=True),
+        tuple(dict.fromkeys(name for entry in entries for name in entry.dimension)),
         auxiliary,
     )
 

@@ -52,15 +52,21 @@ def test_entries_are_those_of_the_file_with_like_ones_joined(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("entries", "fault"),
     [
-        ({}, "not a list of prompts"),
-        ([], "not a list of prompts"),
-        ([T2V[0], "a kettle"], "entry 1 is no object"),
-        ([T2V[0], {"dimension": ["color"]}], "entry 1 has no prompt_en"),
-        ([{"prompt_en": "a kettle", "dimension": []}], "entry 0 has no list of dimensions"),
-        ([{"prompt_en": "a kettle", "dimension": ["colour"]}], "unknown dimension 'colour'"),
-        ([T2V[0] | {"auxiliary_info": "red"}], "an auxiliary_info that is no object"),
-        ([I2V[0] | {"image_name": "../../x.jpg"}], "'../../x.jpg', which is no file name"),
-        ([I2V[0] | {"image_name": 3}], "an image_name that is no text"),
+        ({}, "not a valid list"),
+        ([], "at least 1 item"),
+        ([T2V[0], "a kettle"], "1: "),
+        ([T2V[0], {"dimension": ["color"]}], "lacks '1.prompt_en'"),
+        ([{"prompt_en": "a kettle", "dimension": []}], "0.dimension: "),
+        (
+            [{"prompt_en": "a kettle", "dimension": ["colour"]}],
+            "not one of VBench's dimensions (is 'colour')",
+        ),
+        ([T2V[0] | {"auxiliary_info": "red"}], "0.auxiliary_info: not a valid dictionary"),
+        (
+            [I2V[0] | {"image_name": "../../x.jpg"}],
+            "not a file name (is '../../x.jpg')",
+        ),
+        ([I2V[0] | {"image_name": 3}], "0.image_name: not a valid string (is 3)"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_path_and_entry(tmp_path, entries, fault) -> None:
@@ -72,8 +78,8 @@ def test_a_malformed_file_is_refused_with_its_path_and_entry(tmp_path, entries, 
 
 def test_a_file_that_is_no_json_or_absent_is_refused(tmp_path: Path) -> None:
     (tmp_path / "i.json").write_text("{")
-    for name in ("i.json", "absent.json"):
-        with pytest.raises(UserError, match=f"{name}: cannot be read"):
+    for name, fault in (("i.json", "not JSON"), ("absent.json", "cannot be read")):
+        with pytest.raises(UserError, match=f"{name}: {fault}"):
             read_info(tmp_path / name)
 
 
