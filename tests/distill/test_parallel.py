@@ -112,7 +112,7 @@ def on_two(folder, work, *arguments):
 
 def command(rank, arguments, fault=None):
     """`dfdbench distill …` as torchrun would start it."""
-    from dfdbench.cli.app import main
+    from dfdbench.cli import main
 
     if fault:
         fault(rank)
