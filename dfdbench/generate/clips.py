@@ -217,10 +217,10 @@ def generate(
     if family is None:
         family = open_family(model_of(run), device)
     asked = _clips_of(run, suite, seeds, family, shard, compiled)
-    todo, folder, speed = asked.todo, asked.index.folder, Speed()
+    todo, folder, speed = asked.todo, asked.sample_index.folder, Speed()
     count = len(asked.items)
     with (
-        asked.index.kept(asked.order, asked.first_frames),
+        asked.sample_index.kept(asked.order, asked.first_frames),
         Bar(count, f"generating {run.arm}", done=count - len(todo)) as bar,
         torch.no_grad(),
         _Writer(asked, run, family.defaults.fps) as writer,
@@ -249,7 +249,7 @@ class _Clips(NamedTuple):
     todo: list[Item]
     first_frames: dict[str, Row]
     sampler: ArmSampler
-    index: SampleIndex
+    sample_index: SampleIndex
 
 
 def _clips_of(
@@ -300,7 +300,7 @@ class _Writer:
     """Encodes the clips of one batch in threads while the next is made, then notes them."""
 
     def __init__(self, asked: _Clips, run: Run, fps: int) -> None:
-        self.index, self.first_frames = asked.index, asked.first_frames
+        self.index, self.first_frames = asked.sample_index, asked.first_frames
         self.run, self.fps = run, fps
         self.settings = asked.sampler.settings
         self.pool = ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1))
