@@ -57,7 +57,7 @@ def images_in(folder: Path) -> dict[str, Path]:
             raise UserError(f"--images {folder}: {images[stem].name} and {path.name}; remove one")
         images[stem] = path
     if not images:
-        raise UserError(f"--images {folder}: no image in it ({', '.join(SUFFIXES)})")
+        raise UserError(f"--images {folder}: no picture in it ({', '.join(SUFFIXES)})")
     return images
 
 
