@@ -190,12 +190,8 @@ COUNTS = {  # (network, gradient, clips together): count, of a student step and 
             ("fake_score", "none", 1): 1,
             ("teacher", "features_input", 1): 1,
             ("teacher", "none", 2): 2,
-        },
-        {
-            ("student", "none", 1): 1,
-            ("fake_score", "weights", 1): 1,
-            ("teacher", "none", 1): 2,
-        },
+        },  # fmt: skip
+        {("student", "none", 1): 1, ("fake_score", "weights", 1): 1, ("teacher", "none", 1): 2},
     ),
 }
 
