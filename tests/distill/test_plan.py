@@ -194,11 +194,7 @@ COUNTS = {  # (network, gradient, clips together): count, of a student step and 
             ("teacher", "features_input", 1): 1,
             ("teacher", "none", 2): 2,
         },
-        {
-            ("student", "none", 1): 1,
-            ("fake_score", "weights", 1): 1,
-            ("teacher", "none", 1): 2,
-        },
+        {("student", "none", 1): 1, ("fake_score", "weights", 1): 1, ("teacher", "none", 1): 2},
     ),
 }
 
@@ -222,8 +218,7 @@ def test_the_numbers_of_a_shipped_recipe_stay_as_they_were_when_passes_were_a_ta
         "student_update": 1.4812392033150566e17,
         "recomputed_in_student_update": 2.716608132808704e16,
     }
-    assert plan["memory_bytes"]["total"] == 56148316244
-    assert plan["parameters"]["heads"] > 0
+    assert plan["memory_bytes"]["total"] == 56148316244 and plan["parameters"]["heads"] > 0
 
 
 def test_every_outcome_of_a_steps_choices_has_its_probability():
