@@ -107,7 +107,7 @@ def test_a_random_init_model_has_the_sizes_and_dtypes_of_the_loaded_one(tiny_che
         ]
         assert kinds[0] == kinds[1] and len({dtype for _, dtype in kinds[1].values()}) == 2
         assert family.new_module().get_parameter("proj_out.weight").dtype is torch.float32
-    tokens, width = family.text_shape
+        tokens, width = family.text_shape
     assert real.encode_prompt(["a ball"]).prompt_embeds.shape == (1, tokens, width)
 
 

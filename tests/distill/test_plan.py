@@ -224,8 +224,8 @@ def test_the_numbers_of_a_shipped_recipe_stay_as_they_were_when_passes_were_a_ta
 def test_every_outcome_of_a_steps_choices_has_its_probability():
     def run(rng):
         stop = rng.integer("exit", 3)
-        real = rng.coin("real", 0.25) if stop else None
-        return stop, real, rng.integer("exit", 3), rng.coin("never", 0.0)
+        real = rng.bernoulli("real", 0.25) if stop else None
+        return stop, real, rng.integer("exit", 3), rng.bernoulli("never", 0.0)
 
     outcomes = {result: float(p) for p, result in every_outcome(run)}
     third = pytest.approx(1 / 3)

@@ -227,7 +227,7 @@ def test_a_folder_of_other_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         choose_suite("vbench-custom", images=tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()
-    with pytest.raises(UserError, match="bare: no image in it"):
+    with pytest.raises(UserError, match="bare: no picture in it"):
         meet(path, choose_suite("vbench-custom", images=tmp_path / "bare"), SEES)
 
 

@@ -11,13 +11,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
-from dfdbench.distill.bench import device
 from dfdbench.distill.sections import Recipe
 from dfdbench.generate import clips as module
 from dfdbench.generate.clips import Speed, complete, generate, rates
 from dfdbench.generate.sample_index import SampleIndex
 from dfdbench.generate.suites.base import Prompt, Suite
-from dfdbench.utils.device import local_device
+from dfdbench.utils.device import local_device, now
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.manifest import collect
@@ -192,7 +191,7 @@ def test_frames_a_second_leave_out_the_first_batch_and_count_the_autoencoder(
     kept = rates(listing.parent, WHOLE)
     assert kept["fps"] == 2 * 17 and kept["fps_with_vae"] == 17  # a second each
     assert kept["device"]["type"] == "cpu" and kept["batch"] == 2
-    assert device.now(torch.device("cpu")) <= device.now(torch.device("cpu"))
+    assert now(torch.device("cpu")) <= now(torch.device("cpu"))
 
 
 def test_prompts_are_encoded_before_the_first_batch_and_the_encoder_is_let_go(

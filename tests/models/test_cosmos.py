@@ -277,7 +277,7 @@ def test_generation_continues_the_suites_picture(folder, family, tmp_path, monke
     recipe = load_recipe("toy-i2v/dmd2", [f"model={folder}", *SMALL])
     run = distill(recipe, tmp_path / "run")
     two = [c for c in world.captions() if c.id in ("ball-desert", "box-snow")]
-    monkeypatch.setattr(world, "captions", lambda: two)
+    monkeypatch.setattr("dfdbench.generate.suites.toy.captions", lambda: two)
     suite = get_suite("toy-i2v")
     manifest = generate(run, suite, [1, 2], family=family)
     pictures = {path.parent.name: path for path in manifest.parent.rglob("*.png")}

@@ -91,9 +91,11 @@ def test_toy_recipes_differ_from_those_of_toy_t2v_by_their_model_alone(name):
     assert recipe.arm == name and (recipe.model, recipe.family) == ("toy-i2v", "cosmos")
     assert recipe.init.recipe in ("", "toy-i2v/dmd2")
     like = load_recipe(f"toy/{name.removesuffix('_k1')}")
-    anchor = dataclasses.replace(like.dp_dmd, anchor_step=1 if name == "dp_dmd_k1" else 5)
+    anchor = like.options
+    if recipe.method == "dp_dmd":
+        anchor = dataclasses.replace(anchor, anchor_step=1 if name == "dp_dmd_k1" else 5)
     same = dataclasses.replace(
-        like, arm=name, model=recipe.model, family=recipe.family, init=recipe.init, dp_dmd=anchor
+        like, arm=name, model=recipe.model, family=recipe.family, init=recipe.init, options=anchor
     )
     assert recipe == same
 
