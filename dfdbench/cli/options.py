@@ -18,7 +18,7 @@ def show(value: Any, as_json: bool, text: str) -> None:
 
 
 def methods() -> list[str]:
-    """Names of the registered methods; imports torch."""
+    """Names of the registered methods."""
     from dfdbench.distill.methods import method_names
 
     return method_names()

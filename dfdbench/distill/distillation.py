@@ -46,7 +46,7 @@ def distill(
     Raises:
         UserError: a name that is not known, or what does not fit; see dfdbench.distill.loop.
     """
-    with joined(None if device == "auto" else device) as group:
+    with joined(device) as group:
         chosen = asked_recipe(method, recipe, model, seed, changes)
         folder = out or Path("runs") / run_name(chosen.arm, chosen.seed)
         return loop.distill(chosen, folder, resume, init, group.device.type)

@@ -1,7 +1,7 @@
 """Files beside a store whose clips are scored; used by engine.py and merge.py.
 
-Known values beside the measured ones (comparison.py) and VBench's
-summary (vbench/summary.py) are written for the suites that ask for them.
+Known values beside the measured ones (comparison.py) and VBench's summary (vbench/summary.py) are
+written for the suites that ask for them.
 """
 
 from pathlib import Path

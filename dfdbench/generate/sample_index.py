@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from dfdbench.utils.files import sha256_file, write_text
-from dfdbench.utils.reading import Open, numbered_lines, parse_json, read_text, validate
+from dfdbench.utils.reading import Open, read_growing
 from dfdbench.utils.shards import Shard
 
 Row = dict[str, Any]
 JOURNALS = "samples.shard-*.jsonl"
 READERS = 8  # threads that hash files
+REMEDY = "delete that line; its clip is made again"
 
 
 class Clip(Open):
@@ -100,7 +101,7 @@ class SampleIndex:
         """All rows with these settings by path; journals are newer than what they will join."""
         rows: dict[str, Row] = {}
         for path in (self.path, *sorted(self.folder.glob(JOURNALS))):
-            for row in _read(path) if path.is_file() else ():
+            for row in read_growing(path, Clip, REMEDY) if path.is_file() else ():
                 if row.get("settings") == self.settings:
                     rows[row["path"]] = row
         return rows
@@ -111,17 +112,6 @@ class SampleIndex:
         with open(self.folder / ".samples.lock", "a", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _read(path: Path) -> Iterator[Row]:
-    """The rows of a file, as they are written, without the last where a kill cut it short."""
-    text = read_text(path)
-    for number, line in numbered_lines(text[: text.rfind("\n") + 1]):
-        if line:
-            where, remedy = f"{path}:{number}", "delete that line; its clip is made again"
-            row: Row = parse_json(line, where, remedy)
-            validate(Clip, row, where, remedy)
-            yield row
 
 
 def _first_frame(row: Row) -> str | None:

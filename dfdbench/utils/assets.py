@@ -85,7 +85,7 @@ class Asset:
     def remedy(self) -> str:
         """How to get it, in words."""
         if self.clone:
-            return f"git clone {self.url} {home_of(next(iter(self.files))).parent}"
+            return f"git clone {self.url} {home_of(next(iter(self.files)), clone=True).parent}"
         return "dfdbench toy train" if self.shipped else f"dfdbench assets get {self.name}"
 
 
@@ -196,14 +196,14 @@ def find_file(*paths: str) -> Path | None:
 def find_cached(asset: Asset, file: str) -> Path | None:
     """Where a file of an asset with a URL lies; None if nowhere."""
     if asset.clone:
-        return path if (path := home_of(file)).is_file() else None
+        return path if (path := home_of(file, clone=True)).is_file() else None
     return find_file(file, *filter(None, [asset.also.get(file)]))
 
 
-def home_of(file: str) -> Path:
-    """Where a file belongs: in VBench's cache; a repository's in torch hub's, which clones it."""
+def home_of(file: str, clone: bool = False) -> Path:
+    """Where a file belongs: in VBench's cache, or, of a repository that torch hub clones, there."""
     vbench, checkpoints = cache_folders()[:2]
-    return (checkpoints.parent if file.endswith("/hubconf.py") else vbench) / file
+    return (checkpoints.parent if clone else vbench) / file
 
 
 def readable(size: int) -> str:

@@ -15,18 +15,18 @@ PLAIN_EVERY_SECONDS = 10.0
 FIELDS = ("{task.description}", "{task.fields[rate]}", "{task.fields[note]}")
 
 _lock = RLock()
-_shown: list["Bar"] = []  # bars that share the one display
+_shown: list["Bar"] = []  # bars on a terminal, which share its one display
 
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _display() -> Progress:
+def _display(console: Console) -> Progress:
     label, rate, note = map(progress.TextColumn, FIELDS)
     passed, left = progress.TimeElapsedColumn(), progress.TimeRemainingColumn()
     columns = (label, progress.BarColumn(), progress.MofNCompleteColumn(), rate, passed, left, note)
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=console)
 
 
 class Bar:
@@ -41,33 +41,31 @@ class Bar:
     def __init__(self, total: int, label: str, done: int = 0, quiet: bool = False) -> None:
         self.total, self.label, self.count, self.first = total, label, done, done
         self.note, self.quiet = "", quiet
+        self.display: Progress  # where it is shown on a terminal
         self.start = self.printed = time.monotonic()
 
     def __enter__(self) -> "Bar":
         with _lock:
-            shared = bool(_shown) and not self.quiet
-            self.display: Progress = _shown[0].display if shared else _display()
-            if not self.quiet:
+            console = Console(stderr=True)
+            if not self.quiet and console.is_terminal:
+                self.display = _shown[0].display if _shown else _display(console)
+                self.display.start()
+                self.task = self.display.add_task(
+                    self.label, total=self.total, completed=self.count, rate="", note=""
+                )
                 _shown.append(self)
-                if self.display.console.is_terminal:
-                    self.display.start()
-            self.task = self.display.add_task(
-                self.label, total=self.total, completed=self.count, rate="", note=""
-            )
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self.quiet:
-            return
         with _lock:
-            _shown.remove(self)
-            if not self.display.console.is_terminal:
-                if self.count > self.first:
-                    self._plain(final=True)
-            elif _shown:
-                self.display.remove_task(self.task)
-            else:
-                self.display.stop()
+            if self in _shown:
+                _shown.remove(self)
+                if _shown:
+                    self.display.remove_task(self.task)
+                else:
+                    self.display.stop()
+            elif self.count > self.first and not self.quiet:
+                self._plain(final=True)
 
     def step(self, items: int = 1, note: str = "") -> None:
         """Count `items` more as finished; `note` is a short figure to show, such as a loss."""
@@ -75,10 +73,12 @@ class Bar:
             self.count += items
             self.note = note or self.note
             now = time.monotonic()
-            rate = f"{(self.count - self.first) / max(now - self.start, 1e-9):.2f}/s"
-            self.display.update(self.task, completed=self.count, rate=rate, note=self.note)
-            due = now - self.printed > PLAIN_EVERY_SECONDS and self.count < self.total
-            if due and not self.quiet and not self.display.console.is_terminal:
+            if self in _shown:
+                rate = f"{(self.count - self.first) / max(now - self.start, 1e-9):.2f}/s"
+                self.display.update(self.task, completed=self.count, rate=rate, note=self.note)
+            elif self.quiet:
+                return
+            elif now - self.printed > PLAIN_EVERY_SECONDS and self.count < self.total:
                 self.printed = now
                 self._plain()
 

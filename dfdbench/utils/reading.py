@@ -160,6 +160,20 @@ def read_jsonl(
             yield number, validate(kind, parse_json(line, where, remedy), where, remedy)
 
 
+def read_growing(path: str | Path, kind: Any, remedy: str) -> Iterator[dict[str, Any]]:
+    """Lines of a JSONL file that is written as work goes on, each checked to be a `kind`, as is.
+
+    A last line without its end is still being written, or was cut by a kill: it is left out.
+    """
+    text = read_text(path, "JSON, one object a line")
+    for number, line in numbered_lines(text[: text.rfind("\n") + 1]):
+        if line:
+            where = f"{path}:{number}"
+            row: dict[str, Any] = parse_json(line, where, remedy)
+            validate(kind, row, where, remedy)
+            yield row
+
+
 def read_csv(path: str | Path, kind: type[T], remedy: str) -> Iterator[tuple[int, T]]:
     """Line number and value of each row under the header; empty cells are left out."""
     rows = csv.DictReader(io.StringIO(read_text(path, "CSV"), newline=""))

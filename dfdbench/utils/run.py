@@ -22,7 +22,7 @@ from typing import Any, Literal
 import dfdbench
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file, write_json
-from dfdbench.utils.reading import Open, numbered_lines, parse_json, read_text, validate
+from dfdbench.utils.reading import Open, parse_json, read_growing, read_text, validate
 
 RUN_FILE = "run.json"
 FORMAT: Literal[1] = 1
@@ -134,19 +134,10 @@ class Run:
         return self.path / "videos"
 
     def metrics(self, kind: str | None = None) -> Iterator[dict[str, Any]]:
-        """Lines of metrics.jsonl of a kind: "update" (losses), "bins" (over t), "probe".
-
-        A last line without its end is still being written, or was cut by a kill: it is left out.
-        """
-        if not self.metrics_file.is_file():
-            return
-        remedy = "correct that line"
-        whole, _, _ = read_text(self.metrics_file, "JSON, one object a line").rpartition("\n")
-        for number, text in numbered_lines(whole):
-            where = f"{self.metrics_file}:{number}"
-            if text:
-                line = parse_json(text, where, remedy)
-                if kind in (None, validate(MetricsLine, line, where, remedy).kind):
+        """Lines of metrics.jsonl of a kind: "update" (losses), "bins" (over t), "probe"."""
+        if self.metrics_file.is_file():
+            for line in read_growing(self.metrics_file, MetricsLine, "correct that line"):
+                if kind in (None, line["kind"]):
                     yield line
 
 

@@ -13,14 +13,16 @@ from dfdbench.utils.assets import ASSETS, Asset, find_file, home_of, readable
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.files import sha256_cached
 
-COTRACKER = "facebookresearch_co-tracker_main"  # as torch hub names its copy
-COTRACKER_CHECKPOINT = "cotracker2.pth"
-COTRACKER_SOURCE = "https://github.com/facebookresearch/co-tracker"
+_CODE = ASSETS["vbench/cotracker2-code"]
+(_DEFINITION,) = _CODE.files
+COTRACKER = Path(_DEFINITION).parent.name  # as torch hub names its copy
+COTRACKER_SOURCE = _CODE.url
+(COTRACKER_CHECKPOINT,) = ASSETS["vbench/cotracker2"].files
 
 
 def cotracker_folder() -> Path:
     """Where torch hub keeps CoTracker's repository, which defines the network."""
-    return home_of(f"{COTRACKER}/hubconf.py").parent
+    return home_of(_DEFINITION, clone=True).parent
 
 
 def vbench_file(*paths: str, what: str) -> Path:

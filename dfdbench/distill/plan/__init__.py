@@ -148,7 +148,7 @@ def make_plan(
     s, batch = recipe.schedule, recipe.optim.batch
     update = batch * (student + (s.student_update_freq - 1) * fake)
     rate = gpus * gpu.tflops * 1e12 * mfu
-    n = setup.trained
+    n, to_change = setup.trained, advice(setup, gpu)
     return {
         "recipe": recipe.arm,
         "method": recipe.method,
@@ -165,8 +165,8 @@ def make_plan(
         "guidance_passes": recipe.teacher.guidance_passes,
         "parameters": {"network": n.parameters, "heads": setup.head_parameters},
         "memory_bytes": {**memory, "total": sum(memory.values())},
-        "fits": not advice(setup, gpu),
-        "advice": advice(setup, gpu),
+        "fits": not to_change,
+        "advice": to_change,
         "passes": {
             name: [dataclasses.asdict(p) for p in setup.passes(name == "student_step")]
             for name in ("student_step", "fake_score_step")
