@@ -24,7 +24,6 @@ LIBRARIES = (
 )  # fmt: skip
 
 Row = dict[str, Any]
-BRIDGE_NOTE = "* read by the official package vbench only (eval --vbench-python)"
 
 
 def take_stock(verify: bool = False) -> list[Status]:
@@ -45,7 +44,6 @@ def asset_row(found: Status) -> Row:
         "size": asset.size,
         "licence": asset.licence,
         "unlocks": list(asset.unlocks or asset.dimensions) or [asset.use],
-        "bridge": asset.bridge,
         "source": asset.source,
         "get": remedy,
         "detail": found.detail,
@@ -144,12 +142,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         "",
         *table(
             ("asset", "state", "size", "what to do"),
-            [
-                (r["name"] + " *" * r["bridge"], r["state"], readable(r["size"]), _to_do(r))
-                for r in found["assets"]
-            ],
+            [(r["name"], r["state"], readable(r["size"]), _to_do(r)) for r in found["assets"]],
         ),
-        BRIDGE_NOTE,
         "",
         *suite_table(found["suites"]),
         "",
@@ -165,7 +159,7 @@ def asset_table(rows: Iterable[Row]) -> list[str]:
         ("asset", "state", "size", "licence", "unlocks"),
         [
             (
-                r["name"] + " *" * r["bridge"], r["state"], readable(r["size"]), r["licence"],
+                r["name"], r["state"], readable(r["size"]), r["licence"],
                 ", ".join(r["unlocks"]),
             )
             for r in rows
@@ -175,7 +169,7 @@ def asset_table(rows: Iterable[Row]) -> list[str]:
     text = [facts[0]]
     for line, others in zip(facts[1:], under, strict=True):
         text += [line, *(f"    {other}" for other in others if other)]
-    return [*text, BRIDGE_NOTE]
+    return text
 
 
 def suite_table(rows: Iterable[Row]) -> list[str]:

@@ -56,21 +56,10 @@ def evaluate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 3 where weights or totals lack a part.")
     ] = False,
-    vbench_python: Annotated[
-        Path | None,
-        typer.Option(
-            help="Python that has the official vbench, for what it alone does.",
-            rich_help_panel=VBENCH,
-        ),
-    ] = None,
-    official: Annotated[
-        str | None,
-        typer.Option(help="Dimensions to run officially too, or all.", rich_help_panel=VBENCH),
-    ] = None,
     official_results: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Result file of the official vbench, run elsewhere; repeatable.",
+            help="Result file of the official vbench on these clips; repeatable.",
             rich_help_panel=VBENCH,
         ),
     ] = None,
@@ -104,8 +93,6 @@ def evaluate(
         poses=poses,
         workers=workers,
         shard=shard,
-        vbench_python=vbench_python,
-        official=official,
         official_results=official_results or (),
     )
     show(

@@ -6,6 +6,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dfdbench.utils.errors import UserError
+
 
 class Spelling(NamedTuple):
     """A command and one of its options, if any, as they were and as they are."""
@@ -27,9 +29,25 @@ SPELLINGS = (
 )
 
 
+REMOVED = {
+    "--vbench-python": "run the official vbench yourself and give its result files with "
+    "--official-results",
+    "--official": "give the official vbench's result files with --official-results",
+}
+"""Options of eval that are gone, and what to do instead."""
+
+
 def modern(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words after `dfdbench` in this version's spelling, and a hint for each that changed."""
+    """The words after `dfdbench` in this version's spelling, and a hint for each that changed.
+
+    Raises:
+        UserError: an option that is gone.
+    """
     words, hints = list(words), []
+    if words[:1] == ["eval"]:
+        for word in words:
+            if (option := word.partition("=")[0]) in REMOVED:
+                raise UserError(f"{option} is gone: {REMOVED[option]}")
     for old in SPELLINGS:
         command = old.command.split()
         if words[: len(command)] != command:

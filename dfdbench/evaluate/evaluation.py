@@ -10,9 +10,9 @@ from typing import Any
 
 from dfdbench.evaluate.engine import score
 from dfdbench.evaluate.metrics import Setting
-from dfdbench.evaluate.metrics.vbench import bridge as vbench_bridge
+from dfdbench.evaluate.metrics.vbench.official import NAME as OFFICIAL
 from dfdbench.evaluate.summary import Summary
-from dfdbench.evaluate.vbench.bridge import open_bridge
+from dfdbench.evaluate.vbench.official import keep_official_results
 from dfdbench.generate.suites import choose_suite
 from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.callable_module import takes_fields_of
@@ -32,9 +32,8 @@ class EvalOptions(Outside):
     one; once, or once an input. metrics: families, as a list or with commas between; else
     the suite's. reference: a method or an input that the others are compared with. poses: folder
     of ViPE's pose files. workers: clips scored at once; else one a core, at most 8. shard: a part
-    such as "1/3", or "auto". vbench_python: an interpreter that has the official package vbench.
-    official: dimensions to run officially too, as a list, with commas between, or "all".
-    official_results: result files (NAME_eval_results.json) that the package wrote elsewhere.
+    such as "1/3", or "auto". official_results: files (NAME_eval_results.json) that the official
+    package vbench wrote about the clips.
     """
 
     suite: str | None = None
@@ -50,8 +49,6 @@ class EvalOptions(Outside):
     poses: Path | None = None
     workers: int | None = None
     shard: str | None = None
-    vbench_python: Path | None = None
-    official: str | Sequence[str] | None = None
     official_results: Sequence[Path] = ()
 
 
@@ -84,9 +81,8 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     runs = [path for path in inputs if (path / "run.json").is_file()]
     suite = _choose_suite(runs, options)
     device = choose_device(options.device)
-    bridge = open_bridge(
-        options.vbench_python, _names(options.official), options.official_results, suite, device
-    )
+    results = options.official_results
+    keep = keep_official_results(results) if results else None
     if runs:
         from dfdbench.generate.clips import complete, parse_seeds
 
@@ -97,8 +93,8 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     families = _names(options.metrics) or list(suite.metrics)
     if options.poses:
         families.append("vipe")
-    if bridge:
-        families = [family for family in families if family != vbench_bridge.NAME]
+    if keep:
+        families = [family for family in families if family != OFFICIAL]
     return score(
         inputs,
         suite,
@@ -109,7 +105,7 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
         workers=options.workers,
         shard=shard,
         setting=Setting(device, options.poses),
-        afterwards=bridge.run if bridge else None,
+        afterwards=keep,
     )
 
 

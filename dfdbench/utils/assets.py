@@ -49,8 +49,7 @@ class Asset:
     repository: hub id; patterns: what is downloaded of it, if more than the files. shipped: folder
     inside dfdbench. url: of the one file, of a zip archive that holds the files, or with `clone` of
     a git repository; the files lie in VBench's cache. also: file -> another path of the same.
-    dimensions: of VBench that need it; bridge: only the official package reads it. note: what is
-    not verified, or must be done first.
+    dimensions: of VBench that need it. note: what is not verified, or must be done first.
     """
 
     name: str
@@ -67,7 +66,6 @@ class Asset:
     clone: bool = False
     also: Mapping[str, str] = field(default_factory=dict)
     dimensions: tuple[str, ...] = ()
-    bridge: bool = False
     note: str = ""
 
     @property

@@ -38,10 +38,7 @@ GROUPS = {
     "offline": tuple(a.name for a in ASSETS.values() if a.packages and a.unlocks),
     "all": tuple(a.name for a in ASSETS.values() if not (a.shipped or a.dimensions)),
     # The official package, which vbench_amt is of, brings VBench's info files.
-    "vbench": (
-        "vbench_amt",
-        *(a.name for a in ASSETS.values() if a.url and not (a.bridge or a.clone)),
-    ),
+    "vbench": ("vbench_amt", *(a.name for a in ASSETS.values() if a.url and not a.clone)),
 }
 
 

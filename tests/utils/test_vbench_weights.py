@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from dfdbench.cli import doctor
 from dfdbench.cli.app import app
 from dfdbench.evaluate.metrics import FAMILY_NAMES, Setting, get_family
-from dfdbench.evaluate.metrics.vbench.bridge import VERSION
+from dfdbench.evaluate.metrics.vbench.official import BRIDGED, VERSION
 from dfdbench.evaluate.vbench.totals import STATIC
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.utils import fetch
@@ -25,7 +25,7 @@ from dfdbench.utils.fetch import expand
 from dfdbench.utils.vbench_weights import cotracker_folder
 
 WEIGHTS = [asset for asset in ASSETS.values() if asset.dimensions]
-NATIVE = [(a, f) for a in WEIGHTS if a.url and not (a.bridge or a.clone) for f in a.files]
+NATIVE = [(a, f) for a in WEIGHTS if a.url and not a.clone for f in a.files]
 BRIDGE = "vbench_bridge"  # its files are the official package's to find
 FAMILIES = [name for name in FAMILY_NAMES if name.startswith("vbench_") and name != BRIDGE]
 
@@ -74,9 +74,9 @@ def test_without_a_file_go_the_dimensions_that_it_unlocks_and_no_others(
     assert lacking() == set(lost[0].dimensions)
 
 
-def test_every_dimension_but_flickering_is_unlocked_by_some_file() -> None:
+def test_every_dimension_of_ours_but_flickering_is_unlocked_by_some_file() -> None:
     unlocked = {dimension for w in WEIGHTS for dimension in w.dimensions}
-    assert unlocked == {*DIMENSIONS, STATIC} - {"temporal_flickering"}
+    assert unlocked == {*DIMENSIONS, STATIC} - {"temporal_flickering", *BRIDGED}
 
 
 def rows() -> dict[str, doctor.Row]:
@@ -87,7 +87,7 @@ def rows() -> dict[str, doctor.Row]:
 def test_rows_say_where_files_lie_or_how_to_get_them(cache: Path, tmp_path: Path) -> None:
     absent = rows()
     assert all(row["state"] == "absent" and row["get"] for row in absent.values())
-    assert len(absent) == len(WEIGHTS) == 16
+    assert len(absent) == len(WEIGHTS) == 12
     assert absent["vbench/amt-s"]["get"] == "dfdbench assets get vbench/amt-s"
     clone = absent["vbench/cotracker2-code"]["get"].split()
     assert clone[:2] == ["git", "clone"] and clone[3] == str(cotracker_folder())
@@ -108,13 +108,13 @@ def test_doctor_and_assets_show_them_in_the_one_table() -> None:
         start = next(i for i, line in enumerate(lines) if line.startswith("vbench/amt-s"))
         assert "absent" in lines[start] and "12.0 MB" in lines[start]
         assert "assets get vbench/amt-s" in "".join(lines[start : start + 3])
-        assert any(line.startswith("vbench/tag2text *") for line in lines)
         listed = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
         assert {row["name"] for row in listed["assets"]} == set(ASSETS)
 
 
 def test_groups_hold_what_our_own_dimensions_read() -> None:
-    assert "vbench/grit" not in expand(["vbench"]) and "vbench/amt-s" in expand(["vbench"])
+    assert "vbench/amt-s" in expand(["vbench"])
+    assert "vbench/cotracker2-code" not in expand(["vbench"])  # cloned by hand
     assert not any(name.startswith("vbench/") for name in expand(["all", "offline"]))
 
 

@@ -43,7 +43,7 @@ FAMILIES = {
     "vbench_static_filter": f"{_HERE}.vbench.static_filter",
     "vbench_imaging_quality": f"{_HERE}.vbench.imaging_quality",
     "vbench_camera_motion": f"{_HERE}.vbench.camera_motion",
-    "vbench_bridge": f"{_HERE}.vbench.bridge",
+    "vbench_bridge": f"{_HERE}.vbench.official",
     "first_frame": f"{_HERE}.first_frame",
     "oracle_i2v": f"{_HERE}.oracle_i2v",
 }  # name in stores and of --metrics -> module of its FAMILY, in the order of tables

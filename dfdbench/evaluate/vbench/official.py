@@ -1,138 +1,96 @@
-"""Run the official package vbench on some clips, in its own interpreter; used by bridge.py.
+"""Values of the official package vbench, from its result files (`eval --official-results`).
 
-The package sees a folder of links in place of VBench's cache, so nothing in the user's folders is
-written and only weights that are here are in it. It fetches nothing: its proxy does not exist.
+Stored after the metric families have run, under the clips whose prompts ask for them.
 """
 
-import os
-import re
-import signal
-import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from dfdbench.evaluate.metrics.vbench.bridge import VERSION
-from dfdbench.evaluate.vbench.results import read_results
-from dfdbench.utils.assets import ASSETS, cache_folders, find_file
-from dfdbench.utils.errors import MissingWeights, UserError
-from dfdbench.utils.files import write_json
-from dfdbench.utils.vbench_weights import vbench_file
+from dfdbench.evaluate.metrics import get_metric
+from dfdbench.evaluate.metrics.vbench.official import BRIDGED, COUNTED, official
+from dfdbench.evaluate.schema import Key, Row, Shape, condition_of
+from dfdbench.evaluate.store import Store
+from dfdbench.evaluate.vbench.results import read_results, values_by_clip
+from dfdbench.generate.suites.base import Suite
+from dfdbench.utils.files import sha256_cached
+from dfdbench.utils.video import read_video
 
-WORKER = Path(__file__).with_name("official_worker.py")
-PROBE = "from importlib.metadata import version; print(version('vbench'))"
-DINO = "dino_model/facebookresearch_dino_main"
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "no_proxy": "", "NO_PROXY": ""} | (
-    dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy"), "http://127.0.0.1:9")
-)
+BY_PROMPT = (*BRIDGED, "appearance_style", "human_action", "temporal_style", "overall_consistency")
+"""Dimensions whose values depend on the prompt."""
 
 
-def check_python(python: Path) -> Path:
-    """The absolute path of an interpreter; a UserError where it has no vbench of that version."""
-    python = python.expanduser().absolute()  # not resolved: a venv's python is a link
-    try:
-        command = [str(python), "-c", PROBE]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-        said = last_line(done.stdout or done.stderr)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"--vbench-python {python}: {error}; name VENV/bin/python") from error
-    if said != VERSION:
-        raise UserError(
-            f"--vbench-python {python}: has no vbench {VERSION} ({said}); "
-            f"`{python} -m pip install vbench=={VERSION}`"
-        )
-    return python
+class Asking(NamedTuple):
+    """A clip that should have a value, and the key of that value."""
+
+    key: Key
+    row: Row
 
 
-def find_files(dimension: str) -> dict[str, Path]:
-    """Where weights are to lie in the worker's folder, and where they are, or MissingWeights."""
-    needed = [a for a in ASSETS.values() if a.url and not a.clone and dimension in a.dimensions]
-    paths = [path for asset in needed for path in asset.files]
-    files = {f"cache/{path}": vbench_file(path, Path(path).name, what=dimension) for path in paths}
-    if dimension == "subject_consistency":
-        code = find_file(f"{DINO}/hubconf.py", f"../{Path(DINO).name}/hubconf.py")
-        if code is None:
-            raise MissingWeights(
-                f"no {Path(DINO).name}, DINO's code; clone "
-                f"https://github.com/facebookresearch/dino to {cache_folders()[0] / DINO}"
-            )
-        (dino,) = files.values()
-        files[f"torch/hub/checkpoints/{dino.name}"] = dino
-        files[f"cache/{DINO}/hubconf.py"] = code
-    return files
+def keep_official_results(files: Sequence[Path]) -> Callable[[Path, Suite], list[str]]:
+    """What stores the values in `files`, once the clips are in a store.
 
-
-def ask(
-    python: Path,
-    dimension: str,
-    clips: Sequence[tuple[Path, Mapping[str, Any]]],
-    device: str,
-    log: Path,
-) -> list[float | None]:
-    """The package's value of each clip, in order; None: it has none.
-
-    Args:
-        clips: each with VBench's entry of its prompt.
-        log: file for all that the package prints.
+    It takes the store's path and the suite, and returns a line for each dimension without a clip.
 
     Raises:
-        UserError: it stopped, or its results are not of these clips.
+        UserError: a file that is none of the package's, or two that contradict each other.
     """
-    with tempfile.TemporaryDirectory(prefix="dfdbench-") as name:
-        room, links = Path(name), []
-        for path, file in find_files(dimension).items():
-            if file.name == "hubconf.py":  # which stands for its folder
-                _link((room / path).parent, file.parent)
-            else:
-                _link(room / path, file)
-        for i, (clip, entry) in enumerate(clips):
-            # human_action reads the action from the name; readers go by .mp4 or .gif
-            text = re.sub(r"[/\0]", " ", entry["prompt_en"]).encode()[:200].decode(errors="ignore")
-            suffix = ".gif" if clip.suffix.lower() == ".gif" else ".mp4"
-            links.append(_link(room / "videos" / f"{i:05d}" / f"{text}-0{suffix}", clip))
-        entries = [
-            {**entry, "video_list": [link]} for (_, entry), link in zip(clips, links, strict=True)
-        ]
-        write_json(room / "listing.json", entries)
-        command = [python, WORKER, dimension, device, room / "listing.json", room]
-        environment = OFFLINE | {"VBENCH_CACHE_DIR": str(room / "cache")}
-        if (room / "torch").exists():
-            environment["TORCH_HOME"] = str(room / "torch")
-        if status := _run([str(word) for word in command], environment, log):
-            reason = f"killed by signal {-status}" if status < 0 else last_line(log.read_bytes())
-            raise UserError(f"official vbench {VERSION} failed ({reason}); all it said is in {log}")
-        values = read_results([room / f"{dimension}_eval_results.json"])[dimension]
-    # The package leaves out clips of color in which it saw no colour of the object.
-    if not values.keys() <= set(links) or (len(values) < len(links) and dimension != "color"):
-        raise UserError(f"official vbench {VERSION} answered for other clips; see {log}")
-    return [values.get(link) for link in links]
+    results, sha256 = read_results(files), sha256_cached(files)
+
+    def keep(path: Path, suite: Suite) -> list[str]:
+        skipped = []
+        with Store(path) as store:
+            clips = store.samples(suite.name)["path"]
+            for dimension, values in results.items():
+                metric = get_metric(official(dimension))
+                # the files' hash stands for the weights, which nobody knows
+                source = sha256, "all", "official vbench, result file", "official", "unknown"
+                key = Key("", metric.name, metric.version, *source)
+                if not (asking := _asking(store, suite, dimension, key)):
+                    continue
+                by_clip = values_by_clip(values, clips)
+                scored = [(a, by_clip[a.row.path]) for a in asking if a.row.path in by_clip]
+                if scored:
+                    _store(store, dimension, key, scored)
+                else:
+                    skipped.append(
+                        f"{metric.name}: the result files name none of the {len(asking)} clips "
+                        "that ask"
+                    )
+        return skipped
+
+    return keep
 
 
-def _link(link: Path, target: Path) -> str:
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(target.absolute())
-    return str(link)
+def _asking(store: Store, suite: Suite, dimension: str, key: Key) -> list[Asking]:
+    """The clips that should have a value of the dimension; key: without clip and condition."""
+    entries = suite.entries()
+    asking = []
+    for sample in store.samples(suite.name).to_dict("records"):
+        row = Row(**{name: sample[name] for name in Row._fields})
+        row = row._replace(seed=int(row.seed) if isinstance(row.seed, int) else None)
+        entry: Mapping[str, Any] = {"dimension": [dimension]}
+        if entries is not None:
+            entry = entries.get(row.prompt_id, {"dimension": ()})
+        needs = ("prompt",) if dimension in BY_PROMPT else ()
+        condition = condition_of(needs, row.prompt, row.image)
+        if condition is not None and dimension in entry["dimension"]:
+            asking.append(Asking(key._replace(sha256=row.sha256, condition=condition), row))
+    return asking
 
 
-def _run(command: list[str], environment: Mapping[str, str], log: Path) -> int:
-    """Run the worker; its exit status. It ends with this process, however that ends."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        open(log, "wb") as output,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
-            cwd=command[-1], env=os.environ | environment, start_new_session=True,
-        ) as child,
-    ):  # fmt: skip
-        try:
-            return child.wait()
-        except BaseException:  # Ctrl-C above all: what the package started goes too
-            os.killpg(child.pid, signal.SIGKILL)
-            raise
-
-
-def last_line(said: bytes) -> str:
-    """The last line that says something, at most 160 characters."""
-    lines = said.decode(errors="replace").split("\n")
-    return next((line.strip()[:160] for line in reversed(lines) if line.strip()), "it said nothing")
+def _store(
+    store: Store, dimension: str, key: Key, scored: Sequence[tuple[Asking, float | None]]
+) -> None:
+    """Store the values, and that those of `key`'s files count from now on."""
+    frames = f"{key.metric}_frames"
+    store.set_current([key, key._replace(metric=frames)] if dimension in COUNTED else [key])
+    shapes = store.shapes()
+    for (own, row), value in scored:
+        shape = shapes.get(own.sha256) or Shape.of(read_video(store.path.parent / row.path))
+        scores = {own: value}
+        if dimension in COUNTED:
+            # The two consistencies compare each frame with the one before.
+            compared = shape.frames - (dimension != "appearance_style")
+            scores[own._replace(metric=frames)] = float(compared)
+        store.add_scores(row, scores, shape)

@@ -1,6 +1,5 @@
 """The official package's result files, NAME_eval_results.json, and whose clips they are of.
 
-Used by official.py for what the package has just written and by bridge.py for files from elsewhere.
 A file is {dimension: [score, [{"video_path", "video_results", …}, …]]}; dimensions of which no
 official values are kept are passed over.
 """
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from dfdbench.evaluate.metrics.vbench.bridge import BRIDGED, NATIVE
+from dfdbench.evaluate.metrics.vbench.official import BRIDGED, NATIVE
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.reading import Open, read_json, validate
 

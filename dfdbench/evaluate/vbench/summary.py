@@ -15,7 +15,7 @@ import pandas as pd
 
 from dfdbench.evaluate.match import STANDS_FOR
 from dfdbench.evaluate.metrics import get_family
-from dfdbench.evaluate.metrics.vbench.bridge import COUNTED, NATIVE, VERSION, official
+from dfdbench.evaluate.metrics.vbench.official import COUNTED, NATIVE, VERSION, official
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.vbench import protocol
 from dfdbench.evaluate.vbench.export import dimensions_of

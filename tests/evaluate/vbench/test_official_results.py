@@ -2,10 +2,15 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from clips import random_clip
+from clips import random_clip, released_videos
+from official import TOLERANCE, vbench_site
 from typer.testing import CliRunner
 from vbench_suites import TWICE, install, named_clips
 
@@ -14,7 +19,7 @@ from dfdbench.evaluate.evaluation import evaluate
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.vbench.results import read_results, values_by_clip
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.video import write_video
+from dfdbench.utils.video import read_video, write_video
 
 
 def write(path: Path, dimension: str = "color", **values: float | bool) -> Path:
@@ -124,3 +129,72 @@ def test_result_files_of_other_clips_are_one_line(tmp_path: Path, clips: Path) -
     file.write_text("[]")
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2 and not isinstance(done.exception, UserError)
+
+
+def test_official_values_have_columns_of_their_own_and_change_no_total(tmp_path, clips) -> None:
+    out = tmp_path / "out"
+    suite = {"suite": "vbench-custom", "out": out, "metrics": ["flicker"]}
+    evaluate(clips, **suite)
+    (before,) = json.loads((out / "vbench.json").read_text())["methods"].values()
+    values = {f"{TWICE}-{i}.mp4": 25.0 * (i + 1) for i in range(3)}
+    file = write(tmp_path / "r.json", "imaging_quality", **values)
+    again = evaluate(clips, **suite, official_results=[file])
+    assert (again.scored, again.skipped) == (0, [])
+    (after,) = json.loads((out / "vbench.json").read_text())["methods"].values()
+    assert after["totals"] == before["totals"] and after["dimensions"] == before["dimensions"]
+    assert after["official"]["official_imaging_quality"]["score"] == 0.5
+    assert "| official_imaging_quality | 0.5000 |" in (out / "vbench.md").read_text()
+
+
+def test_official_scores_weigh_by_frames_where_the_package_does(tmp_path, clips) -> None:
+    first = sorted(clips.iterdir())[0]
+    write_video(first, random_clip(0, frames=15), fps=8)
+    others = len(read_video(sorted(clips.iterdir())[1]).frames)
+    values = {f"{TWICE}-{i}.mp4": 0.5 if i else 1.0 for i in range(3)}
+    for dimension, pairs in [("background_consistency", 1), ("dynamic_degree", 0)]:
+        file = write(tmp_path / "r.json", dimension, **values)
+        out = tmp_path / dimension
+        evaluate(clips, suite="vbench-custom", out=out, metrics=["flicker"],
+                 official_results=[file])  # fmt: skip
+        (method,) = json.loads((out / "vbench.json").read_text())["methods"].values()
+        weights = [14, others - 1, others - 1] if pairs else [1, 1, 1]
+        expected = np.average([1.0, 0.5, 0.5], weights=weights)
+        assert method["official"][f"official_{dimension}"]["score"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("option", ["--vbench-python=python", "--official"])
+def test_options_that_are_gone_say_what_to_do(option: str, clips: Path) -> None:
+    done = CliRunner().invoke(app, ["eval", str(clips), option])
+    assert done.exit_code == 2 and "is gone" in done.output
+    assert "--official-results" in done.output and done.output.count("\n") == 1
+
+
+EVALUATE = """
+import json, sys
+from vbench import VBench
+site, clips, out, info = sys.argv[1:]
+open(info, "w").write("[]")
+VBench("cpu", info, out).evaluate(
+    videos_path=clips, name="x", dimension_list=["temporal_flickering"], mode="custom_input",
+    local=True,
+)
+"""
+
+
+@pytest.mark.slow
+def test_the_package_s_own_result_file_agrees_with_ours(tmp_path: Path) -> None:
+    site, folder, out = vbench_site(), tmp_path / "clips", tmp_path / "theirs"
+    folder.mkdir()
+    for path in sorted((released_videos() / "t2v").glob("*.mp4"))[:9:4]:
+        (folder / f"{path.stem}-0.mp4").symlink_to(path)
+    command = [sys.executable, "-c", EVALUATE, site, str(folder), str(out), str(tmp_path / "i")]
+    path = os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH", "")]))
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path)
+    (file,) = out.glob("*_eval_results.json")
+    evaluate(folder, suite="vbench-custom", out=tmp_path, metrics=["vbench_temporal_flickering"],
+             official_results=[file])  # fmt: skip
+    with Store(tmp_path / "scores.sqlite") as store:
+        metrics = ["temporal_flickering", "official_temporal_flickering"]
+        values = store.values("vbench-custom", metrics)
+    assert len(values) == 3 and values[metrics[1]].nunique() == 3
+    assert (values[metrics[0]] - values[metrics[1]]).abs().max() <= TOLERANCE

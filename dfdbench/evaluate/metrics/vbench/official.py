@@ -1,8 +1,8 @@
-"""What the official package vbench computes (`eval --vbench-python`, `--official-results`).
+"""What the official package vbench computes, from its result files (`eval --official-results`).
 
 Huang et al., "VBench" (2311.17982), vbench 0.1.5. Five dimensions have no other implementation
 here; those of its other dimensions have columns of their own, official_<dimension>, beside ours.
-No clip goes through `load`: vbench/bridge.py stores the values. Here they get name and meaning.
+No clip goes through `load`: evaluate/vbench/official.py stores the values, named here.
 """
 
 from typing import NoReturn
@@ -12,7 +12,7 @@ from dfdbench.evaluate.metrics.vbench.family import dimension, frames_of
 from dfdbench.generate.suites.dimensions import DIMENSIONS, T2V
 from dfdbench.utils.errors import MissingWeights
 
-NAME = "vbench_bridge"
+NAME = "vbench_bridge"  # as stores and suites have it
 VERSION = "0.1.5"
 BRIDGED = ("object_class", "multiple_objects", "color", "spatial_relationship", "scene")
 """Dimensions that only the package computes."""
@@ -31,8 +31,8 @@ def official(dimension: str) -> str:
 def refuse(setting: Setting) -> NoReturn:
     """The family's `find` and `load`: a MissingWeights that says what must be given."""
     raise MissingWeights(
-        f"{', '.join(BRIDGED)} are computed by the official package only; name the python that "
-        f"has vbench {VERSION} with --vbench-python, or its result files with --official-results"
+        f"{', '.join(BRIDGED)} are computed by the official package only; run vbench {VERSION} on "
+        "the clips and name its NAME_eval_results.json with --official-results"
     )
 
 
