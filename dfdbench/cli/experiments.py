@@ -73,7 +73,8 @@ def study(
 
     chosen = load_study(name)
     folder = out or Path("runs") / f"study-{chosen.name}"
-    page = run_study(chosen, folder, parse_seeds(training_seeds), model, processes)
+    seeds = parse_seeds(training_seeds, "--training-seeds")
+    page = run_study(chosen, folder, seeds, model, processes)
     show({"report": str(page)}, as_json, f"report: {page}")
 
 

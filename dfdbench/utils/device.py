@@ -29,15 +29,18 @@ def choose_device(name: str = "auto") -> str:
     """`name` as torch takes it; for "auto" the GPU where there is one, else the CPU.
 
     Raises:
-        UserError: another name than auto, cpu, cuda or cuda:N, or cuda where torch finds no GPU.
+        UserError: another name than auto, cpu, cuda or cuda:N, or a GPU that torch does not find.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", name):
         raise UserError(f"--device {name}: unknown; write cpu, cuda or auto")
     if name == "cpu" or (name == "auto" and not _may_have_gpu()):
         return "cpu"
     import torch
 
     if torch.cuda.is_available():
+        count, (_, _, index) = torch.cuda.device_count(), name.partition(":")
+        if index and int(index) >= count:
+            raise UserError(f"--device {name}: there are {count} GPUs here; write cuda:{count - 1}")
         return "cuda" if name == "auto" else name
     if name == "auto":
         return "cpu"
