@@ -66,8 +66,9 @@ def generate(
 
     Example: dfdbench generate runs/dfd-seed1 --suite toy-t2v --seeds 1-8
     """
-    from dfdbench.generate.clips import parse_seeds, rates
+    from dfdbench.generate.clips import parse_seeds
     from dfdbench.generate.generation import generate as work
+    from dfdbench.generate.speed import rates
     from dfdbench.utils.shards import WHOLE, parse_shard
 
     samples = work(

@@ -154,7 +154,8 @@ def _load(
     reader = HuggingFaceStorageReader(str(newest))
     weights, state = _state(modules, optimisers)
     # A parameter that never got a gradient has no optimiser state, in the file as in the run.
-    there = {key: list(t.size) for key, t in reader.read_metadata().state_dict_metadata.items()}
+    stored = reader.read_metadata().state_dict_metadata
+    there = {key: list(getattr(tensor, "size", ())) for key, tensor in stored.items()}
     moments = {key: value for key, value in _tensors(state).items() if key in there}
     _check_tensors(there, position.tensors, weights | _tensors(state))
     _dcp("load", weights | moments, group, storage_reader=reader)  # in place

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor
 
 from dfdbench.generate.arms import (
@@ -27,6 +26,7 @@ from dfdbench.generate.arms import (
 )
 from dfdbench.generate.real import opening, real_clip, write_first_frame
 from dfdbench.generate.sample_index import Row, SampleIndex
+from dfdbench.generate.speed import Speed, speed_file
 from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Suite
 from dfdbench.generate.suites.images import crop, nearest_ratio
 from dfdbench.generate.suites.vbench import TOY
@@ -39,7 +39,7 @@ from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import sha256_file, write_json
 from dfdbench.utils.names import check_name
 from dfdbench.utils.progress import Bar
-from dfdbench.utils.reading import Open, read_json, validate
+from dfdbench.utils.reading import validate
 from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 from dfdbench.utils.shards import WHOLE, Shard
 from dfdbench.utils.video import to_uint8, write_video
@@ -181,55 +181,6 @@ def complete(
                     f"dfdbench generate {path} --suite {suite.name} "
                     f"--shard {shard.index}/{shard.count}"
                 )
-
-
-class Speed:
-    """Seconds of sampling and decoding, batch by batch; each ends when the device is done."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[int, int, float, float]] = []
-
-    def add(self, clips: int, frames: int, sampling: float, decoding: float) -> None:
-        """Count a batch of `clips` with `frames` frames in all."""
-        self.batches.append((clips, frames, sampling, decoding))
-
-    def record(self) -> dict[str, Any]:
-        """Frames of video a second, without and with the autoencoder.
-
-        The first batch, which compiles and allocates, counts only where it is the only one.
-        """
-        counted = self.batches[1:] or self.batches
-        clips, frames, sampling, decoding = (sum(column) for column in zip(*counted, strict=True))
-        return {
-            "clips": sum(row[0] for row in self.batches),
-            "timed_clips": clips,
-            "timed_frames": frames,
-            "sampling_seconds": sampling,
-            "decoding_seconds": decoding,
-            "fps": frames / sampling,
-            "fps_with_vae": frames / (sampling + decoding),
-        }
-
-
-class Rates(Open):
-    """What is shown of speed.json."""
-
-    fps: PositiveFloat
-    fps_with_vae: PositiveFloat
-
-
-def speed_file(folder: Path, shard: Shard) -> Path:
-    """Where the last call (of this part) that made clips left its frame rate."""
-    plain = folder / "speed.json"
-    return plain if shard == WHOLE else shard.store(plain)
-
-
-def rates(folder: Path, shard: Shard) -> dict[str, Any] | None:
-    """What `speed_file` holds, if it is there."""
-    path = speed_file(folder, shard)
-    if not path.is_file():
-        return None
-    return read_json(path, Rates, "delete it and generate again").model_dump()
 
 
 def generate(

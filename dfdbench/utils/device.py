@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.progress import Bar
 from dfdbench.utils.run import provenance
 
 if TYPE_CHECKING:
@@ -68,17 +69,20 @@ def now(device: "torch.device") -> float:
 
 
 def times(
-    work: Callable[[int], object], device: "torch.device", warmup: int, steps: int
+    work: Callable[[int], object], device: "torch.device", warmup: int, steps: int, label: str = ""
 ) -> list[float]:
-    """Seconds of each of `steps` calls `work(i)`, after `warmup` calls that are not timed."""
-    for i in range(warmup):
-        work(i)
+    """Seconds of each of `steps` calls `work(i)`, after `warmup` calls that are not timed.
+
+    label: of a bar that counts all of them.
+    """
     seconds = []
-    for i in range(warmup, warmup + steps):
-        start = now(device)
-        work(i)
-        seconds.append(now(device) - start)
-    return seconds
+    with Bar(warmup + steps, label, quiet=not label) as bar:
+        for i in range(warmup + steps):
+            start = now(device)
+            work(i)
+            seconds.append(now(device) - start)
+            bar.step()
+    return seconds[warmup:]
 
 
 def spread(seconds: Sequence[float]) -> dict[str, Any]:

@@ -33,14 +33,12 @@ class Stop:
         self.requested = False
 
 
-def serves_another() -> bool:
-    """Whether a process that we started runs this: it is silent, and Ctrl-C is that one's."""
-    return multiprocessing.parent_process() is not None
-
-
 def say_stopping() -> None:
-    """Say it from a signal's handler, where print could be within a print."""
-    if os.environ.get("RANK", "0") == "0" and not serves_another():
+    """Say it, unless another process speaks for this one.
+
+    From a signal's handler, where print could be within a print.
+    """
+    if os.environ.get("RANK", "0") == "0" and multiprocessing.parent_process() is None:
         with contextlib.suppress(OSError):  # of a terminal that hung up
             os.write(2, f"{LINE}\n".encode())
 
@@ -83,7 +81,6 @@ def deferred() -> Iterator[Stop]:
 def _handling(handle: Callable[[Stop, int], None]) -> Iterator[Stop]:
     """Give signals to `handle` within the body; those that are ignored already stay so."""
     stop, before = Stop(), dict[int, Any]()
-    ignored = ("SIGINT",) if serves_another() else ()
 
     def receive(number: int, frame: FrameType | None) -> None:
         handle(stop, number)
@@ -93,7 +90,7 @@ def _handling(handle: Callable[[Stop, int], None]) -> Iterator[Stop]:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.getsignal(number)
-                signal.signal(number, signal.SIG_IGN if name in ignored else receive)
+                signal.signal(number, receive)
     try:
         yield stop
     finally:
