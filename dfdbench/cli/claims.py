@@ -1,7 +1,7 @@
 """What README says of the toy, held against the data of a study or a check.
 
-Behind `quickstart`, `study` and `check`: a claim that their data do not show is said, so that nobody
-takes a small experiment for the evidence of README's, which has 7 training seeds and 280 updates.
+Behind `quickstart`, `study` and `check`: a claim that their data do not show is said, so that
+nobody takes a small experiment for the evidence of README, with 7 training seeds and 280 updates.
 """
 
 from collections.abc import Mapping

@@ -7,8 +7,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from typer.core import TyperGroup
 
 from dfdbench import __version__
 from dfdbench.cli.old import modern
-from dfdbench.utils.errors import as_user_error, clean
+from dfdbench.utils.errors import UserError, as_user_error, clean
 from dfdbench.utils.files import cache_folder
 from dfdbench.utils.stopping import Stopped
 
+MAY_BE_EMPTY = ("--negative",)  # a prompt that says nothing
 UsageError: Any = typer.BadParameter.__base__  # typer brings its own copy of click, or click itself
 
 
@@ -81,6 +83,15 @@ def _internal(error: Exception) -> str:
     return f"{what}; this is dfdbench's own fault: please report it (DFDBENCH_DEBUG=1 shows where)"
 
 
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse empty words, which would be taken for the working folder, or for no option at all."""
+    for before, word in pairwise(["", *words]):
+        option, equals, value = word.partition("=")
+        given = option if word.startswith("--") and equals else before
+        if not (value if given == option else word) and given not in MAY_BE_EMPTY:
+            raise UserError(f"{given or 'dfdbench'} '': an empty value; give one, or leave it out")
+
+
 class Commands(TyperGroup):
     """A command group that reports faults in one line and takes the old spellings."""
 
@@ -95,6 +106,8 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words, hints = modern(args)
+        if not ctx.resilient_parsing:
+            _refuse_empty(words)
         if not ctx.resilient_parsing and is_first_process():
             for hint in hints:
                 typer.echo(hint, err=True)

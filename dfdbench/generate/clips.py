@@ -291,9 +291,12 @@ def _make(sample: Sample, family: ModelFamily, batch: Sequence[Item], speed: Spe
     latents = sample(batch)
     middle = now(family.device)
     clips = family.decode_latents(latents)
-    if not torch.isfinite(clips).all():
-        names = ", ".join(item.path for item in batch)
-        raise UserError(f"the clips {names} hold NaN; the weights are of no use, train them again")
+    broken = (~torch.isfinite(clips).flatten(1).all(1)).nonzero().flatten().tolist()
+    if broken:
+        raise UserError(
+            f"{len(broken)} of {len(batch)} clips, such as {batch[broken[0]].path}, hold NaN: the "
+            "weights are of no use; train or copy them again"
+        )
     speed.add(len(batch), len(batch) * clips.shape[2], middle - start, now(family.device) - middle)
     return clips
 

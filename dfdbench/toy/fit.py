@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.files import atomic_path, trim_jsonl
+from dfdbench.utils.files import atomic_path, disk_faults, trim_jsonl
 from dfdbench.utils.progress import Bar
 from dfdbench.utils.stopping import Stop, Stopped, deferred
 from dfdbench.utils.weights import fault_of
@@ -223,6 +223,6 @@ class Fit:
         row = {name: round(value.item(), 6) for name, value in losses.items()}
         row |= {"step": self.step, "grad": round(norm.item(), 4)}
         row["seconds"] = round(self.seconds, 1)
-        with open(self.log, "a") as log:
+        with disk_faults(self.log), open(self.log, "a") as log:
             log.write(json.dumps(row) + "\n")
         return f"loss {row['loss']:.4f}"

@@ -34,9 +34,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         OSError: the disk refuses; names `path`, also where a library hid it in an error of its own.
+        UserError: `path` is a device or a pipe, which a rename would destroy.
     """
     path = Path(path)
     with disk_faults(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path}: a device or pipe, not a file; name a file")
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, path)
         temporary, held = reserve(path)
