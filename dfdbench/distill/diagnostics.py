@@ -22,6 +22,7 @@ from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.models.flow import add_noise, cfg_combine, score_from_v, shift_time
 from dfdbench.models.sampling import predictor
+from dfdbench.utils.files import disk_faults
 from dfdbench.utils.video import LUMA
 
 BINS = 10
@@ -83,7 +84,7 @@ class Recorder:
             rows.append(json.dumps(plain, allow_nan=False) + "\n")
         self.lines = []
         if rows and self.group.is_main:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with disk_faults(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write("".join(rows))
         return broken
 

@@ -17,6 +17,7 @@ from dfdbench.generate.suites import choose_suite
 from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.callable_module import takes_fields_of
 from dfdbench.utils.device import choose_device
+from dfdbench.utils.errors import UserError
 from dfdbench.utils.reading import Outside, validate
 from dfdbench.utils.shards import parse_shard
 
@@ -77,7 +78,7 @@ def evaluate(inputs: str | Path | Sequence[str | Path], **options: Any) -> Summa
 
 def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     """`evaluate` with its options checked."""
-    shard = parse_shard(options.shard) if options.shard else None
+    shard = None if options.shard is None else parse_shard(options.shard)
     runs = [path for path in inputs if (path / "run.json").is_file()]
     suite = _choose_suite(runs, options)
     device = choose_device(options.device)
@@ -86,10 +87,11 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     if runs:
         from dfdbench.generate.clips import complete, parse_seeds
 
-        seeds = options.seeds or None
-        if isinstance(seeds, str):
-            seeds = parse_seeds(seeds)
+        text = options.seeds
+        seeds = parse_seeds(text) if isinstance(text, str) else text or None
         complete(inputs, suite, seeds, options.batch, device, shard)
+    elif options.seeds is not None:
+        raise UserError(f"--seeds {options.seeds}: no input is a run, whose clips could be made")
     families = _names(options.metrics) or list(suite.metrics)
     if options.poses:
         families.append("vipe")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dfdbench.utils.files import sha256_file, write_text
+from dfdbench.utils.files import disk_faults, sha256_file, write_text
 from dfdbench.utils.reading import Open, read_growing
 from dfdbench.utils.shards import Shard
 
@@ -67,7 +67,11 @@ class SampleIndex:
     def append(self, rows: Sequence[Row]) -> None:
         """Note clips whose files are whole."""
         text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-        with self._locked(), open(self.journal, "a", encoding="utf-8") as file:
+        with (
+            disk_faults(self.journal),
+            self._locked(),
+            open(self.journal, "a", encoding="utf-8") as file,
+        ):
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
