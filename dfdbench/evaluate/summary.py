@@ -1,7 +1,13 @@
 """What one call of scoring did, for people and for --json. Made by engine.py, shown by the cli."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from dfdbench.utils.reading import shown
+
+MOST_LINES = 10  # of a kind that are printed
 
 
 @dataclass
@@ -13,7 +19,9 @@ class Summary:
     of clips left out; mixed: prompts left out of group values because their clips differ in size;
     missing: prompts of the suite without a clip, a line a method; skipped: families without their
     weights, with the reason; notes: what the scores depend on; written: files beside the stores;
-    partial: VBench's scores or totals lack something; seconds: wall time.
+    partial: VBench's scores or totals lack something; seconds: wall time; scores: the means of the
+    main metrics (score_table.py), table: the same as lines; left_out_file: holds what is left out
+    where it is too much to print.
     """
 
     suite: str
@@ -29,6 +37,9 @@ class Summary:
     written: list[str] = field(default_factory=list)
     partial: bool = False
     seconds: float = 0.0
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    table: list[str] = field(default_factory=list)
+    left_out_file: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -50,7 +61,15 @@ class Summary:
             "note": self.notes,
             "missing": self.missing,
             "skipped": self.skipped,
-            "no group values": self.mixed,
-            "left out": [reason for _, reason in self.failures],
         }
-        return [f"{kind}: {line}" for kind, lines in kinds.items() for line in lines]
+        bad = {"no group values": self.mixed, "left out": [reason for _, reason in self.failures]}
+        lines = [f"{kind}: {shown(line)}" for kind, own in kinds.items() for line in own]
+        lines += map(shown, self.table)
+        return lines + [f"{kind}: {line}" for kind, own in bad.items() for line in self._cut(own)]
+
+    def _cut(self, lines: Sequence[str]) -> list[str]:
+        """The first lines, and how many more there are and where."""
+        more = len(lines) - MOST_LINES
+        cut = [shown(line) for line in lines[:MOST_LINES]]
+        where = f"; all in {shown(self.left_out_file)}" if self.left_out_file else ""
+        return [*cut, f"{more} more, {len(lines)} in all{where}"] if more > 0 else cut
