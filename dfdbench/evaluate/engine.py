@@ -20,12 +20,13 @@ from dfdbench.evaluate.metrics import MetricFamily, Setting, families_of, get_fa
 from dfdbench.evaluate.score_table import as_lines, score_rows, without_groups
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.stored_clips import settle
-from dfdbench.evaluate.summary import MOST_LINES, Summary
+from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites import get_suite
 from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.errors import MissingWeights, UserError
 from dfdbench.utils.files import write_text
 from dfdbench.utils.manifest import (
+    MOST_LINES,
     Collection,
     Refused,
     Sample,
@@ -107,6 +108,7 @@ def score(
     summary = Summary(suite.name, [part.store for part in parts], skipped=skipped)
     summary.videos = sum(len(part.samples) + len(part.refused) for part in parts)
     summary.notes += dict.fromkeys(note for part in parts for note in part.matched.notes)
+    summary.notes += _cut_prompts(parts, ready)
     models = Models(setting, weights)
     bar_of_videos = Bar(summary.videos, f"scoring {suite.name}")
     with bar_of_videos as bar, threadpool_limits(1, user_api="blas"):
@@ -136,6 +138,16 @@ def score(
     _write_left_out(summary)
     summary.seconds = time.monotonic() - start
     return summary
+
+
+def _cut_prompts(parts: Sequence[Part], families: Sequence[MetricFamily]) -> list[str]:
+    """A line for each family that reads only the beginning of some prompts."""
+    texts = {sample.prompt: None for part in parts for sample in part.samples if sample.prompt}
+    lines = []
+    for family in families:
+        if family.cuts and (cut := sum(map(family.cuts, texts))):
+            lines.append(f"{family.name} reads the beginning of {cut} of {len(texts)} prompts only")
+    return lines
 
 
 def _write_left_out(summary: Summary) -> None:

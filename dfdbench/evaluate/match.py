@@ -15,14 +15,13 @@ from typing import NamedTuple
 
 from dfdbench.evaluate.metrics import MetricFamily
 from dfdbench.evaluate.store import Store
-from dfdbench.evaluate.summary import MOST_LINES
 from dfdbench.evaluate.vbench.totals import STATIC
 from dfdbench.generate.suites.base import FLICKERING, Prompt, Suite, text_key
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.generate.suites.images import RATIOS, crop, first_frame_of, images_in, nearest_ratio
 from dfdbench.generate.suites.vbench import CUSTOM, OWN
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.manifest import Collection, Refused, Sample, doubts, listed, unique
+from dfdbench.utils.manifest import MOST_LINES, Collection, Refused, Sample, doubts, listed, unique
 from dfdbench.utils.reading import shown
 from dfdbench.utils.video import frame_size
 

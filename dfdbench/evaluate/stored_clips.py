@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from dfdbench.evaluate.store import Store
@@ -36,9 +37,9 @@ def settle(
     rows = store.samples(suite)
     ours = rows["method"].isin({sample.method for sample in samples})
     others = rows[ours & ~rows["path"].isin(named)]
-    there = [_exists(store, path) for path in others["path"]]
+    there = np.array([_exists(store, path) for path in others["path"]], bool)
     _keep_apart(store, others[there], samples, folders)
-    gone = [str(path) for path in others[[not here for here in there]]["path"]]
+    gone = [str(path) for path in others[~there]["path"]]
     failures = store.failures()
     failed = {str(path) for path in failures[failures["suite"] == suite]["path"]}
     stale = {path for path in failed - named if not _exists(store, path)}

@@ -1,13 +1,11 @@
 """What one call of scoring did, for people and for --json. Made by engine.py, shown by the cli."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dfdbench.utils.manifest import capped
 from dfdbench.utils.reading import shown
-
-MOST_LINES = 10  # of a kind that are printed
 
 
 @dataclass
@@ -65,11 +63,7 @@ class Summary:
         bad = {"no group values": self.mixed, "left out": [reason for _, reason in self.failures]}
         lines = [f"{kind}: {shown(line)}" for kind, own in kinds.items() for line in own]
         lines += map(shown, self.table)
-        return lines + [f"{kind}: {line}" for kind, own in bad.items() for line in self._cut(own)]
-
-    def _cut(self, lines: Sequence[str]) -> list[str]:
-        """The first lines, and how many more there are and where."""
-        more = len(lines) - MOST_LINES
-        cut = [shown(line) for line in lines[:MOST_LINES]]
-        where = f"; all in {shown(self.left_out_file)}" if self.left_out_file else ""
-        return [*cut, f"{more} more, {len(lines)} in all{where}"] if more > 0 else cut
+        where = self.left_out_file or "the store"
+        return lines + [
+            f"{kind}: {line}" for kind, own in bad.items() for line in capped(own, where)
+        ]

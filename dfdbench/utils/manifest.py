@@ -27,11 +27,12 @@ LISTINGS = ("samples.jsonl", "manifest.jsonl", "manifest.csv")
 LARGEST_SEED = 2**63 - 1  # what a score store can hold
 CUTS = (100, 180)  # characters that Self-Forcing and VBench keep of a prompt in a file's name
 MOST_NAMED = 5  # examples in a line
+MOST_LINES = 10  # of a kind that are printed
 
 
 def _whole(value: Any) -> Any:
     """A whole number as JSON, CSV and tables with gaps in them (3.0) write it."""
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}(\.0+)?", value.strip()):
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,40}(\.0+)?", value.strip()):
         return int(value.strip().partition(".")[0])
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
@@ -287,6 +288,13 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def capped(lines: Sequence[str], where: object) -> list[str]:
+    """The first MOST_LINES lines for a person, and how many more there are and where."""
+    more = len(lines) - MOST_LINES
+    cut = [shown(line) for line in lines[:MOST_LINES]]
+    return [*cut, f"{more} more, {len(lines)} in all; see {shown(where)}"] if more > 0 else cut
 
 
 def _manifest(path: Path, method_name: str | None) -> Collection:
