@@ -3,6 +3,17 @@
 
 def main() -> None:
     """Run the command that the arguments name."""
-    from dfdbench.cli.app import app
+    import sys
 
-    app(prog_name="dfdbench")
+    from dfdbench.utils.stopping import interruptible
+
+    for stream in (sys.stdout, sys.stderr):  # a name may be of bytes that are no text
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with interruptible():
+            from dfdbench.cli.app import app
+
+            app(prog_name="dfdbench")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,11 +1,14 @@
 """`dfdbench bench`: times and memory with random weights."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dfdbench.cli.options import Changes, Device, Json, Method, NamesMethods, RecipeName, show
+
+if TYPE_CHECKING:
+    import torch
 
 app = typer.Typer(help="Times and memory, with random weights.")
 SHAPE, TIMING = "Shape", "Timing"  # panels of the help
@@ -32,6 +35,22 @@ Out = Annotated[Path, typer.Option(help="JSON file to write.")]
 @app.callback()
 def bench() -> None:
     """Times and memory of any model and shape, with random weights: nothing is downloaded."""
+
+
+def timed_device(device: str, model: str) -> "torch.device":
+    """The device to time; a CPU, on which large models take minutes a step, is said aloud."""
+    import torch
+
+    from dfdbench.utils.device import choose_device
+    from dfdbench.utils.progress import say
+
+    where = torch.device(choose_device(device))
+    if where.type == "cpu":
+        say(
+            f"timing {model} on the CPU{' (no GPU here)' if device == 'auto' else ''}: a step of a "
+            "large model takes minutes and its memory; Ctrl-C stops"
+        )
+    return where
 
 
 def shaped(
@@ -69,11 +88,8 @@ def train(
 
     Example: dfdbench bench train --recipe wan2.1-t2v-1.3b/dmd2 --batch 1 --out train.json
     """
-    import torch
-
     from dfdbench.distill.bench.train import bench_train
     from dfdbench.distill.distillation import asked_recipe
-    from dfdbench.utils.device import choose_device
     from dfdbench.utils.errors import unknown_name
     from dfdbench.utils.files import write_json
 
@@ -87,7 +103,8 @@ def train(
     elif gan:
         values += ["gan.weight=0.03", f"gan.features={gan}"]
     loaded = asked_recipe(method, recipe, model, changes=values)
-    times = bench_train(loaded, torch.device(choose_device(device)), steps, warmup, compiled)
+    where = timed_device(device, loaded.model)
+    times = bench_train(loaded, where, steps, warmup, compiled)
     write_json(out, times)
     rows = [f"{out}: {loaded.arm} on {loaded.model}, {times['device']['name']}"]
     for name in ("student_step", "fake_score_step"):
@@ -127,20 +144,16 @@ def sample(
 
     Example: dfdbench bench sample --model wan2.1-t2v-1.3b --student-steps 4 --out sample.json
     """
-    import torch
-
     from dfdbench.distill.bench.sample import bench_sample
     from dfdbench.distill.distillation import asked_recipe
-    from dfdbench.utils.device import choose_device
     from dfdbench.utils.files import write_json
 
     values = shaped(frames, height, width, changes)
     if student_steps:
         values.append(f"student.steps={student_steps}")
     loaded = asked_recipe(None, recipe or "toy/dmd2", model, changes=values)
-    times = bench_sample(
-        loaded, torch.device(choose_device(device)), batch, steps, warmup, compiled, decode
-    )
+    where = timed_device(device, loaded.model)
+    times = bench_sample(loaded, where, batch, steps, warmup, compiled, decode)
     write_json(out, times)
     whole = f", {times['fps_with_vae']:.2f} with autoencoder" if decode else ""
     show(

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dfdbench.cli.claims import unshown_signs
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import write_json
 from dfdbench.utils.reading import Open, read_json
@@ -91,6 +92,7 @@ class Result:
 
     size: str
     lines: list[Line] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # README's claims that the values do not show
 
     @property
     def passed(self) -> bool:
@@ -100,7 +102,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
         rows = [asdict(line) | {"passed": line.passed} for line in self.lines]
-        return {"passed": self.passed, "size": self.size, "lines": rows}
+        return {"passed": self.passed, "size": self.size, "lines": rows, "notes": self.notes}
 
     def table(self) -> str:
         """For people: what failed is marked and comes first."""
@@ -115,7 +117,9 @@ class Result:
             )
         failed = sum(not line.passed for line in self.lines)
         verdict = "no regression" if self.passed else f"{failed} outside: a regression"
-        return "\n".join([*text, f"{self.size} check: {len(rows)} comparisons, {verdict}"])
+        return "\n".join(
+            [*text, *self.notes, f"{self.size} check: {len(rows)} comparisons, {verdict}"]
+        )
 
 
 def train(
@@ -290,6 +294,7 @@ def check(size: Size, bands: Path | None = None) -> Result:
     with tempfile.TemporaryDirectory(prefix="dfdbench-check-") as folder:
         result.lines += compare_golden(golden_losses(size, Path(folder)), committed.golden)
         values = measure(size, Path(folder), seed=0)
+    result.notes = unshown_signs(size.model, values)
     for what, allowed in committed.bands.items():
         result.lines.append(Line(what, values.get(what), allowed.low, allowed.high))
     return result

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dfdbench.cli.options import MACHINE, Device, Json, Model, ShardPart, show
+from dfdbench.cli.options import MACHINE, Device, Json, Model, ShardPart, finite, show
 
 app = typer.Typer(help="Latent sets to train on.")
 
@@ -25,7 +25,9 @@ def encode(
     frames: Annotated[int, typer.Option(min=0, help="A clip; 0: the model's own.")] = 0,
     height: Annotated[int, typer.Option(min=0, help="Pixels; 0: the model's own.")] = 0,
     width: Annotated[int, typer.Option(min=0, help="Pixels; 0: the model's own.")] = 0,
-    fps: Annotated[float, typer.Option(min=0, help="Frames a second; 0: the model's own.")] = 0,
+    fps: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Frames a second; 0: the model's own.")
+    ] = 0,
     negative: Annotated[
         str | None, typer.Option(help="Negative prompt; else the model's own.")
     ] = None,
@@ -59,7 +61,7 @@ def encode(
     from dfdbench.utils.shards import parse_shard
 
     target = Target(frames, height, width, fps)
-    part = parse_shard(shard) if shard else None
+    part = None if shard is None else parse_shard(shard)
     done = work(
         inputs, model, out, target, shard_size, workers, device, negative, resume, part, text
     )

@@ -15,6 +15,7 @@ from dfdbench.cli.options import (
     ModelOrElse,
     RecipeName,
     TrainingSeed,
+    finite,
     show,
 )
 
@@ -76,15 +77,23 @@ def plan(
     ] = "h100",
     gpu_memory: Annotated[
         float | None,
-        typer.Option(min=1, help="GiB of a GPU that has no name here.", rich_help_panel=GPU),
+        typer.Option(
+            min=1, callback=finite, help="GiB of a GPU that has no name here.", rich_help_panel=GPU
+        ),
     ] = None,
     tflops: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Its peak in bfloat16.", rich_help_panel=GPU),
+        typer.Option(min=0.1, callback=finite, help="Its peak in bfloat16.", rich_help_panel=GPU),
     ] = None,
     mfu: Annotated[
         float,
-        typer.Option(min=0.01, max=1, help="Share of the peak to assume.", rich_help_panel=GPU),
+        typer.Option(
+            min=0.01,
+            max=1,
+            callback=finite,
+            help="Share of the peak to assume.",
+            rich_help_panel=GPU,
+        ),
     ] = 0.4,
     out: Unused = None,
     device: Unused = None,

@@ -43,7 +43,7 @@ def quickstart(
     from dfdbench.cli.study import load_study, run_study
 
     page = run_study(load_study("toy/quickstart"), out, (0,), model, processes)
-    show({"report": str(page)}, as_json, f"report: {page}")
+    _show_report(page, model, as_json)
 
 
 def study(
@@ -73,8 +73,17 @@ def study(
 
     chosen = load_study(name)
     folder = out or Path("runs") / f"study-{chosen.name}"
-    page = run_study(chosen, folder, parse_seeds(training_seeds), model, processes)
-    show({"report": str(page)}, as_json, f"report: {page}")
+    seeds = parse_seeds(training_seeds, "--training-seeds")
+    page = run_study(chosen, folder, seeds, model, processes)
+    _show_report(page, model or chosen.model, as_json)
+
+
+def _show_report(page: Path, model: str, as_json: bool) -> None:
+    """Print where a report is, and which of README's claims its data do not show."""
+    from dfdbench.cli.claims import unshown
+
+    notes = unshown(model, page.parent / "deltas.json")
+    show({"report": str(page), "notes": notes}, as_json, "\n".join([*notes, f"report: {page}"]))
 
 
 @check_app.callback(invoke_without_command=True)

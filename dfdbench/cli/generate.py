@@ -16,6 +16,7 @@ from dfdbench.cli.options import (
     Seeds,
     ShardPart,
     SuiteName,
+    finite,
     show,
 )
 
@@ -32,10 +33,17 @@ def generate(
         str | None,
         typer.Option(help="teacher or real, instead of a run.", rich_help_panel=UNTRAINED),
     ] = None,
-    model: Annotated[str, typer.Option(help=f"{MODELS}.", rich_help_panel=UNTRAINED)] = "toy-t2v",
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"{MODELS}; else toy-t2v.", rich_help_panel=UNTRAINED),
+    ] = None,
     cfg: Annotated[
         float | None,
-        typer.Option(help="Guidance of the teacher; else its own.", rich_help_panel=UNTRAINED),
+        typer.Option(
+            callback=finite,
+            help="Guidance of the teacher; else its own.",
+            rich_help_panel=UNTRAINED,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -58,9 +66,10 @@ def generate(
 
     Example: dfdbench generate runs/dfd-seed1 --suite toy-t2v --seeds 1-8
     """
-    from dfdbench.generate.clips import parse_seeds, rates
+    from dfdbench.generate.clips import parse_seeds
     from dfdbench.generate.generation import generate as work
-    from dfdbench.utils.shards import parse_shard
+    from dfdbench.generate.speed import rates
+    from dfdbench.utils.shards import WHOLE, parse_shard
 
     samples = work(
         run,
@@ -68,7 +77,7 @@ def generate(
         suite=suite,
         prompts=prompts,
         images=images,
-        seeds=parse_seeds(seeds) if seeds else None,
+        seeds=None if seeds is None else parse_seeds(seeds),
         batch=batch,
         model=model,
         cfg=cfg,
@@ -77,6 +86,6 @@ def generate(
         compiled=compiled,
         device=device,
     )
-    speed = rates(samples.parent, parse_shard(shard or "1/1"))
+    speed = rates(samples.parent, parse_shard(shard) if shard else WHOLE)
     line = f"\n{speed['fps']:.3g} frames/s, {speed['fps_with_vae']:.3g} with VAE" if speed else ""
     show({"samples": str(samples), "speed": speed}, as_json, f"clips: {samples}{line}")

@@ -1,6 +1,7 @@
 """What commands share: options, completion of names, output for people or for scripts."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,13 +9,25 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from dfdbench.utils.errors import clean, clean_json
+
 MODELS = "toy-t2v, toy-i2v, a diffusers folder, or a hub id"
 MACHINE = "Machine"  # panel of the help
 
 
 def show(value: Any, as_json: bool, text: str) -> None:
-    """Print `value` as JSON, or `text` for people."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
+    """Print `value` as JSON, or `text`, which has lines, for people."""
+    if as_json:
+        typer.echo(clean_json(json.dumps(value, ensure_ascii=False, indent=2)))
+    else:
+        typer.echo("\n".join(map(clean, text.split("\n"))))
+
+
+def finite(value: float | None) -> float | None:
+    """Callback of options that are numbers: no NaN, no infinity."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
 
 
 def methods() -> list[str]:

@@ -14,10 +14,11 @@ Each run is trained, generated and scored by one process; what an earlier call f
 
 import multiprocessing
 import os
-import sys
+import signal
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,12 @@ from pydantic import Field
 
 from dfdbench.distill.recipe import STUDIES, baselines_folder
 from dfdbench.generate.clips import UNTRAINED
-from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.errors import UserError, as_user_error, unknown_name
+from dfdbench.utils.folders import locked
+from dfdbench.utils.names import check_name
+from dfdbench.utils.progress import say
 from dfdbench.utils.reading import Outside, read_toml, validate
+from dfdbench.utils.stopping import Stopped, end_with, interruptible
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ def load_study(name: str | Path) -> Study:
     """Read a shipped study ("toy/quickstart") or a TOML file.
 
     Raises:
-        UserError: no such study, broken TOML, an unknown key, or an init that is no earlier arm.
+        UserError: no such study, broken TOML, an unknown key, a name that cannot be a folder's, or
+            an init that is no earlier arm.
     """
     if str(name) in shipped_studies():
         family, _, stem = str(name).rpartition("/")
@@ -121,7 +127,9 @@ def load_study(name: str | Path) -> Study:
     file = read_toml(path, StudyFile, "a study has a table [arms.NAME] for each arm")
     arms: list[Arm] = []
     for arm, values in file.arms.items():
-        where = f"{path}, arm {arm}"
+        where = f"{path}, arm {check_name(arm, f'{path}, arm', longest=150)}"
+        if arm in UNTRAINED:
+            raise UserError(f"{where}: every study has it, untrained; give yours another name")
         table = validate(ArmTable, values, where, 'write it like recipe = "toy/dmd2"')
         above = [a.name for a in arms]
         if table.init not in (None, *above):
@@ -190,8 +198,20 @@ def run_study(
         processes: runs at a time, by default one a core, at most 4; threads are shared out.
 
     Raises:
-        UserError: runs that failed, named; the others are finished and kept.
+        UserError: runs that failed, named; the others are finished and kept. Or another process
+            works in `out`.
     """
+    with locked(out):
+        return _run_study(study, out, training_seeds, model, processes)
+
+
+def _run_study(
+    study: Study,
+    out: Path,
+    training_seeds: Sequence[int],
+    model: str | None,
+    processes: int | None,
+) -> Path:
     from dfdbench.report.page import report
 
     model = model or study.model
@@ -222,7 +242,7 @@ def _prepare(jobs: Sequence[Job], model: str) -> None:
 
 def _say(start: float, text: str) -> None:
     seconds = int(time.monotonic() - start)
-    print(f"[{seconds // 60:2d}:{seconds % 60:02d}] {text}", file=sys.stderr, flush=True)
+    say(f"[{seconds // 60:2d}:{seconds % 60:02d}] {text}")
 
 
 def _one_by_one(jobs: Sequence[Job]) -> dict[Path, str]:
@@ -233,9 +253,30 @@ def _one_by_one(jobs: Sequence[Job]) -> dict[Path, str]:
             if job.parent in failed:
                 raise UserError(f"its parent {job.parent} failed")
             run_job(job)
-        except UserError as error:
-            failed[job.path] = str(error)
+        except Exception as error:
+            failed[job.path] = _in_a_line(error)
     return failed
+
+
+def _in_a_line(error: BaseException) -> str:
+    """Why a run failed; what is no fault of user, disk or memory ends the study."""
+    if isinstance(error, Stopped):
+        raise KeyboardInterrupt from None
+    fault = as_user_error(error)
+    if fault is None:
+        raise error
+    return str(fault)
+
+
+def _begin_worker(parent: int) -> None:
+    """Let a worker end with its parent: Ctrl-C goes to both, and is the parent's to pass on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+
+
+def _run_in_worker(job: Job) -> float:
+    with interruptible():
+        return run_job(job)
 
 
 def _side_by_side(jobs: Sequence[Job], processes: int) -> dict[Path, str]:
@@ -244,24 +285,33 @@ def _side_by_side(jobs: Sequence[Job], processes: int) -> dict[Path, str]:
     waiting, running = list(jobs), dict[Future[float], Job]()
     # Spawned, not forked: a fork of a process with running thread pools can hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context) as pool:
-        while waiting or running:
-            for job in [j for j in waiting if j.parent is None or j.parent in done]:
-                if len(running) < processes:
-                    waiting.remove(job)
-                    running[pool.submit(run_job, job)] = job
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job = running.pop(future)
-                error = future.exception()
-                if error is None:
-                    done.add(job.path)
-                    left = len(waiting) + len(running)
-                    _say(start, f"{job.path.name} done in {future.result():.0f} s, {left} left")
-                    continue
-                if not isinstance(error, UserError):
-                    raise error
-                failed[job.path] = str(error)
-                for child in [j for j in waiting if j.parent in failed]:
-                    waiting.remove(child)
-                    failed[child.path] = f"not begun, {child.parent} failed"
+    with ProcessPoolExecutor(processes, context, _begin_worker, (os.getpid(),)) as pool:
+        try:
+            while waiting or running:
+                for job in [j for j in waiting if j.parent is None or j.parent in done]:
+                    if len(running) < processes:
+                        waiting.remove(job)
+                        running[pool.submit(_run_in_worker, job)] = job
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    job = running.pop(future)
+                    error = future.exception()
+                    if error is None:
+                        done.add(job.path)
+                        left = len(waiting) + len(running)
+                        _say(start, f"{job.path.name} done in {future.result():.0f} s, {left} left")
+                        continue
+                    failed[job.path] = _in_a_line(error)
+                    for child in [j for j in waiting if j.parent in failed]:
+                        waiting.remove(child)
+                        failed[child.path] = f"not begun, {child.parent} failed"
+        except BrokenProcessPool:
+            raise UserError(
+                "a process of the study was killed, perhaps for its memory; give the same command "
+                "again to go on, or with fewer --processes"
+            ) from None
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()  # by SIGTERM: training writes a checkpoint first
+            pool.shutdown(cancel_futures=True)
+            raise
     return failed

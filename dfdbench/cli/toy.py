@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dfdbench.cli.options import MACHINE, Json, Model, show
+from dfdbench.utils.errors import clean
 
 app = typer.Typer(help="The toy world, its autoencoder and its teachers.")
 
@@ -34,7 +35,7 @@ def train(
 
     folder = resolve_folder(t2v) if t2v else work(out, processes=processes)
     if not as_json:
-        typer.echo(f"autoencoder of: {folder}")
+        typer.echo(clean(f"autoencoder of: {folder}"))
     model = train_i2v(out, processes=processes, t2v=folder)
     show({"t2v": str(folder), "i2v": str(model)}, as_json, f"model: {model}")
 

@@ -2,29 +2,34 @@
 
 Used by the loop. Random numbers need no saving: they follow from the iteration (streams.py).
 torch.distributed.checkpoint writes them as safetensors, every process its own part, and reads them
-back into any number of processes.
+back into any number of processes. state.json lists every tensor with its shape, so that one that
+was lost is missed.
 """
 
-import json
+import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dfdbench.distill.parallel import Group
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.files import write_json
-from dfdbench.utils.folders import atomic_folder, sweep
+from dfdbench.utils.files import sweep, write_json
+from dfdbench.utils.folders import atomic_folder
+from dfdbench.utils.reading import Outside, read_json
+from dfdbench.utils.weights import fault_of
 
 PREFIX = "step-"
+STATE = "state.json"
 FAULTS = (OSError, RuntimeError, ValueError, AssertionError, SafetensorError)
 Modules = Mapping[str, nn.Module]
 Optimisers = Mapping[str, torch.optim.Optimizer]
@@ -38,9 +43,20 @@ class Position:
     seconds: float = 0.0  # of training, over all its parts
 
 
+class State(Outside):
+    """state.json of a checkpoint.
+
+    tensors: the shape of each tensor by its key; None in a checkpoint of the previous version.
+    """
+
+    updates: NonNegativeInt
+    seconds: NonNegativeFloat
+    tensors: dict[str, list[int]] | None = None
+
+
 def complete(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    names = [p for p in folder.glob(f"{PREFIX}*") if (p / "state.json").is_file()]
+    """Checkpoints, oldest first; each was written whole."""
+    names = [p for p in folder.glob(f"{PREFIX}*") if re.fullmatch(rf"{PREFIX}\d{{1,15}}", p.name)]
     return sorted(names, key=lambda p: int(p.name.removeprefix(PREFIX)))
 
 
@@ -71,7 +87,8 @@ def save(
             writer = HuggingFaceStorageWriter(str(temporary), files, save_distributed=True)
             _dcp("save", tensors, group, storage_writer=writer)
             if group.is_main:
-                write_json(temporary / "state.json", vars(position))
+                shapes = {key: list(tensor.shape) for key, tensor in tensors.items()}
+                write_json(temporary / STATE, vars(position) | {"tensors": shapes})
     except OSError as error:
         older = complete(folder)
         stays = f"{older[-1].name} stays" if older else "there is no older one"
@@ -95,43 +112,80 @@ def restore(
     """Load the newest checkpoint into `modules` and `optimisers`; position 0 if there is none.
 
     Raises:
-        UserError: a checkpoint is there but does not fit this run's networks.
+        UserError: a checkpoint is there but is damaged, lacks a tensor or has one to spare, or does
+            not fit this run's networks.
     """
     group = group or Group()
     newest = group.on_main(lambda: _newest(folder))
     if newest is None:
         return Position()
+    path, state, remedy = newest
     try:
-        if any(newest.glob("*.optimiser.pt")):
-            _load_first_format(newest, modules, optimisers, device, group)
+        if any(path.glob("*.optimiser.pt")):
+            _load_first_format(path, modules, optimisers, device, group)
         else:
-            _load(newest, modules, optimisers, group)
+            _load(path, state, modules, optimisers, group)
     except FAULTS as error:
-        line = str(error).splitlines()[0]
-        raise UserError(f"checkpoint {newest} does not fit ({line}); delete it to go on") from None
-    return Position(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"checkpoint {path} does not fit ({line}); {remedy}") from None
+    return Position(state.updates, state.seconds)
 
 
-def _newest(folder: Path) -> Path | None:
+def _newest(folder: Path) -> tuple[Path, State, str] | None:
+    """The newest checkpoint, its state, and what to do if it is of no use."""
     sweep(folder)
     steps = complete(folder)
-    return steps[-1] if steps else None
+    if not steps:
+        return None
+    last, older = steps[-1], steps[-2].name if steps[1:] else "the beginning"
+    remedy = f"delete {last} to go on from {older}"
+    state = read_json(last / STATE, State, remedy)
+    if last.name != f"{PREFIX}{state.updates}":
+        raise UserError(f"{last / STATE}: says {state.updates} updates; {remedy}")
+    return last, state, remedy
 
 
-def _load(newest: Path, modules: Modules, optimisers: Optimisers, group: Group) -> None:
+def _load(
+    newest: Path, position: State, modules: Modules, optimisers: Optimisers, group: Group
+) -> None:
     from torch.distributed.checkpoint import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict
 
     reader = HuggingFaceStorageReader(str(newest))
     weights, state = _state(modules, optimisers)
     # A parameter that never got a gradient has no optimiser state, in the file as in the run.
-    there = reader.read_metadata().state_dict_metadata
+    stored = reader.read_metadata().state_dict_metadata
+    there = {key: list(getattr(tensor, "size", ())) for key, tensor in stored.items()}
     moments = {key: value for key, value in _tensors(state).items() if key in there}
+    _check_tensors(there, position.tensors, weights | _tensors(state))
     _dcp("load", weights | moments, group, storage_reader=reader)  # in place
+    own = {key: getattr(x, "_local_tensor", x) for key, x in (weights | moments).items()}
+    if fault := fault_of(own.items()):
+        raise ValueError(fault)
     if optimisers:
         set_optimizer_state_dict(
             nn.ModuleDict(modules), [*optimisers.values()], state, options=_options()
         )
+
+
+def _check_tensors(
+    there: Mapping[str, list[int]], listed: Mapping[str, list[int]] | None, wanted: Iterable[str]
+) -> None:
+    """Raise ValueError unless the files hold the tensors that were written, and no others.
+
+    Args:
+        there: shape by key, of the files. listed: of state.json, if it has them.
+        wanted: keys of this run's weights and of the optimiser state that it may have.
+    """
+    lost = {_part(key) for key in wanted} - {_part(key) for key in there}
+    if listed is not None:
+        lost |= listed.keys() - there.keys()
+        changed = [key for key in there.keys() & listed.keys() if there[key] != listed[key]]
+        lost |= {f"{key} of shape {listed[key]}" for key in changed}
+    if lost:
+        raise ValueError(f"its files lack {min(lost)}")
+    if extra := there.keys() - (set(wanted) if listed is None else set(wanted) & listed.keys()):
+        raise ValueError(f"its files hold {min(extra)}, which it was not written with")
 
 
 def _load_first_format(

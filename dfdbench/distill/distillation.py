@@ -71,4 +71,4 @@ def asked_recipe(
         raise unknown_name("--method", method, method_names())
     given = {"method": method, "model": model, "seed": seed}
     short = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    return load_recipe(recipe or f"toy/{method}", [*short, *changes])
+    return load_recipe(f"toy/{method}" if recipe is None else recipe, [*short, *changes])

@@ -8,6 +8,7 @@ import copy
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ from dfdbench.models.registry import load_family
 from dfdbench.utils.device import compute_dtype
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import trim_jsonl
+from dfdbench.utils.folders import locked
 from dfdbench.utils.progress import Bar
 from dfdbench.utils.run import Run, weights_sha256
+from dfdbench.utils.stopping import Stopped, deferred
 
 LossFunction = Callable[[Batch, Networks, Recipe, Stream], LossReport]
 STORED = {"student": "student", "fake_score": "critic"}
@@ -57,7 +60,8 @@ def distill(
 
     Raises:
         UserError: recipe, model, `init` or an existing `out` do not fit, the loss is not finite, or
-            a checkpoint cannot be written.
+            a checkpoint cannot be written, or another process trains in `out`.
+        Stopped: SIGINT, SIGTERM or SIGHUP came; a checkpoint of the update was written.
     """
     with parallel.joined(device) as group:
         return _distill(recipe, Path(out), resume, None if init is None else Path(init), group)
@@ -84,23 +88,34 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
         train=lambda first, path: _distill(first, path, True, None, group),
         talk=group.is_main,
     )
-    if existing:
-        stages.check_resume(existing, recipe, parent)
-        if existing.finished:
-            return existing
-    with group.main_process_first():
-        clips = load_clips(recipe, family)
-        negative = negative_embedding(recipe, clips, family)
-    nets = build_networks(recipe, family, method, parent, group, negative)
-    if not clips.encodes:
-        family.release("text_encoder")
-    dtypes = {"master": "float32", "compute": str(nets.autocast or torch.float32).split(".")[1]}
+    with ExitStack() as held:
 
-    def create() -> dict[str, Any]:
-        return Run.create(out, stages.describe(recipe, family, clips, parent, out, dtypes)).info
+        def hold() -> None:
+            held.enter_context(locked(out))
 
-    run = existing or Run(out, group.on_main(create))
-    return Trainer(recipe, method, nets, clips, run, parent, group).train()
+        if existing:
+            stages.check_resume(existing, recipe, parent)
+            if existing.finished:
+                return existing
+            group.on_main(hold)
+            existing = Run.open(out)  # another process may have come to its end meanwhile
+            if existing.finished:
+                return existing
+        with group.main_process_first():
+            clips = load_clips(recipe, family)
+            negative = negative_embedding(recipe, clips, family)
+        nets = build_networks(recipe, family, method, parent, group, negative)
+        if not clips.encodes:
+            family.release("text_encoder")
+        compute = str(nets.autocast or torch.float32).split(".")[1]
+        dtypes = {"master": "float32", "compute": compute}
+
+        def create() -> dict[str, Any]:
+            hold()
+            return Run.create(out, stages.describe(recipe, family, clips, parent, out, dtypes)).info
+
+        run = existing or Run(out, group.on_main(create))
+        return Trainer(recipe, method, nets, clips, run, parent, group).train()
 
 
 def build_networks(
@@ -210,12 +225,16 @@ class Trainer:
         saved = time.monotonic()
         started = saved - position.seconds
         label = f"{recipe.arm} seed {recipe.seed}"
-        with Bar(total, label, done=position.updates, quiet=not group.is_main) as bar:
+        bar_of_updates = Bar(total, label, done=position.updates, quiet=not group.is_main)
+        with deferred() as stop, bar_of_updates as bar:
             for update in range(position.updates + 1, total + 1):
                 self.cycle(update)
                 now = time.monotonic()
-                # One process's clock decides for all.
-                due = group.agree(now - saved >= recipe.checkpoint.every_seconds)
+                # One process's clock, and its signals, decide for all.
+                stopping, late = group.agree(
+                    (stop.requested, now - saved >= recipe.checkpoint.every_seconds)
+                )
+                due = stopping or late
                 if recipe.checkpoint.every_updates:
                     due = due or update % recipe.checkpoint.every_updates == 0
                 if due or update == total or update % recipe.log.every == 0:
@@ -228,6 +247,8 @@ class Trainer:
                     )
                     saved = time.monotonic()
                 bar.step()
+                if stopping:
+                    raise Stopped
         return self.finish(time.monotonic() - started)
 
     def cycle(self, update: int) -> None:

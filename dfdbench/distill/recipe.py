@@ -4,6 +4,7 @@ Used by `dfdbench distill` and whatever opens a run. Shipped recipes lie in base
 repository (dfdbench/_baselines in a wheel) and are named by their path there: "toy/dfd".
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -15,7 +16,7 @@ from pydantic import create_model
 
 from dfdbench.distill.previous import modern
 from dfdbench.distill.sections import Recipe
-from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.errors import UserError, clean, unknown_name
 from dfdbench.utils.reading import Outside, plain, read_toml, validate
 
 STUDIES = "studies"  # folders of baselines that hold studies (cli/study.py), not recipes
@@ -100,7 +101,7 @@ def _recipe(table: dict[str, Any], origin: str | Path) -> Recipe:
 @cache
 def _form(name: str, options: Any) -> type[Outside]:
     """What a recipe's file may hold: the sections of every recipe, and the method's own."""
-    hints = get_type_hints(Recipe)
+    hints = get_type_hints(Recipe, include_extras=True)
     shared = [item for item in fields(Recipe) if item.name != "options"]
     form: dict[str, Any] = {
         item.name: (hints[item.name], ... if item.name == "method" else item.default)
@@ -149,10 +150,14 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
 
 def _assigned(assignment: str) -> dict[str, Any]:
     """`a.b=value` of --set as {"a.b": value}: TOML, else a bare word is a string, "none" unset."""
-    key, equals, text = (part.strip() for part in assignment.partition("="))
-    if not equals or not key:
+    key, equals, text = (part.strip(" ") for part in assignment.partition("="))
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key, re.ASCII):
         raise UserError(f"--set {assignment} is not KEY=VALUE; write --set dfd.p=0.5")
+    if clean(text) != text:  # a line end would begin another key
+        raise UserError(f"--set {key}: its value {text!r} is more than one line; give one value")
     try:
         return {key: tomllib.loads(f"value = {text}")["value"]}
     except tomllib.TOMLDecodeError:
         return {key: None if text.lower() == "none" else text}
+    except (ValueError, RecursionError) as error:  # a number of 10,000 digits, brackets in brackets
+        raise UserError(f"--set {key}: no value ({error}); {REMEDY}") from None

@@ -9,32 +9,47 @@ import json
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import PositiveInt as Count
 
+from dfdbench.models.defaults import Guidance, Shift
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.names import check_name
 from dfdbench.utils.reading import plain
 
 if TYPE_CHECKING:
     from dfdbench.models.defaults import Defaults
 
 
+def _without_control(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a NUL, which no name or prompt does")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_control)]
+Seed = Annotated[int, Field(ge=0, lt=2**53)]
+Updates = Annotated[int, Field(ge=0, lt=2**53)]  # between two doings of a thing; 0 = never
+Unit = Annotated[float, Field(ge=0, lt=1)]
+
+
 @dataclass(frozen=True)
 class Data:
     """Real clips: where their latents and prompts come from."""
 
-    source: str = "toy"  # "toy" renders them; else a folder made by `dfdbench data encode`
-    count: int = 2048  # rendered; a folder is taken whole
-    seed: int = 0  # of the rendered
-    frames: int = 0  # 0: the model's own
-    height: int = 0
-    width: int = 0
+    source: Text = "toy"  # "toy" renders them; else a folder made by `dfdbench data encode`
+    count: Count = 2048  # rendered; a folder is taken whole
+    seed: Seed = 0  # of the rendered
+    frames: NonNegativeInt = 0  # 0: the model's own
+    height: NonNegativeInt = 0
+    width: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)
 class Student:
     """The few-step student: its time grid, training input and sampler."""
 
-    steps: PositiveInt = 4
+    steps: Annotated[Count, Field(le=1000)] = 4
     input: Literal["noised_real", "backward_simulation"] = "noised_real"
     sampler: Literal["ode", "sde"] = "ode"
     times: tuple[float, ...] = ()  # own grid without the final 0; empty: shifted multiples of 1/N
@@ -51,8 +66,8 @@ class Student:
 class Teacher:
     """Guidance of the teacher; unset values are the checkpoint's own."""
 
-    cfg: float | None = None  # standard g, 1 = none
-    negative: str | None = None
+    cfg: Guidance | None = None  # standard g, 1 = none
+    negative: Text | None = None
     guidance_passes: Literal["batched", "sequential"] = "batched"  # sequential: half the memory
 
 
@@ -62,12 +77,12 @@ class Optim:
 
     lr: PositiveFloat = 1e-5
     fake_lr: PositiveFloat = 1e-5
-    batch: PositiveInt = 16  # samples an update, over all accumulation rounds
-    accumulate: PositiveInt = 1  # rounds a batch is cut into
-    clip: float = 10.0  # gradient norm, on both networks; 0 = off
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the student, per student update; 0 = off
+    batch: Count = 16  # samples an update, over all accumulation rounds
+    accumulate: Count = 1  # rounds a batch is cut into
+    clip: NonNegativeFloat = 10.0  # gradient norm, on both networks; 0 = off
+    betas: tuple[Unit, Unit] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.01
+    ema: Unit = 0.0  # of the student, per student update; 0 = off
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -79,10 +94,10 @@ class Optim:
 class Schedule:
     """How long, how often, and at which noise levels."""
 
-    student_updates: PositiveInt = 1000
+    student_updates: Count = 1000
     # Every so many iterations one updates the student, the others the fake score.
     student_update_freq: Annotated[int, Field(ge=2)] = 5
-    shift: PositiveFloat = 5.0  # of the student grid and of the score times
+    shift: Shift = 5.0  # of the student grid and of the score times
     t_low: float = 0.001
     t_high: float = 0.999
 
@@ -102,40 +117,40 @@ class FakeScore:
 class Gan:
     """The GAN beside distribution matching (DMD2, 2405.14867), for every method that has one."""
 
-    weight: float = 0.0  # of the generator's GAN loss; 0 = no GAN
+    weight: NonNegativeFloat = 0.0  # of the generator's GAN loss; 0 = no GAN
     features: Literal["fake_score", "teacher"] = "fake_score"
-    discriminator_weight: float = 1.0  # of the discriminator's loss beside the fake score's
-    lr: float = 0.0  # of the heads; 0 = optim.fake_lr
-    blocks: tuple[int, ...] = ()  # tapped blocks; empty: at 1/2, 3/4 and the end
-    r1_weight: float = 0.0  # approximate R1; 0 = off
-    r1_alpha: float = 0.1
+    discriminator_weight: NonNegativeFloat = 1.0  # of its loss beside the fake score's
+    lr: NonNegativeFloat = 0.0  # of the heads; 0 = optim.fake_lr
+    blocks: tuple[NonNegativeInt, ...] = ()  # tapped blocks; empty: at 1/2, 3/4 and the end
+    r1_weight: NonNegativeFloat = 0.0  # approximate R1; 0 = off
+    r1_alpha: PositiveFloat = 0.1
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """When the state is written; `keep` newest stay until the run ends."""
 
-    every_seconds: float = 300.0
-    every_updates: int = 0  # 0: by time only
-    keep: PositiveInt = 2
+    every_seconds: NonNegativeFloat = 300.0
+    every_updates: Updates = 0  # 0: by time only
+    keep: Count = 2
 
 
 @dataclass(frozen=True)
 class Log:
     """Training curve and diagnostics, counted in student updates."""
 
-    every: PositiveInt = 10  # updates between writes of metrics.jsonl
-    probe_every: int = 10  # updates between measurements of the teacher score discrepancy; 0 = off
-    decode_every: int = 20  # updates between looks at decoded pixels; 0 = off
-    decode_count: int = 2  # clips decoded each time
+    every: Count = 10  # updates between writes of metrics.jsonl
+    probe_every: Updates = 10  # between measurements of the teacher score discrepancy; 0 = off
+    decode_every: Updates = 20  # between looks at decoded pixels; 0 = off
+    decode_count: Count = 2  # clips decoded each time
 
 
 @dataclass(frozen=True)
 class Init:
     """The finished DMD2 run that student and fake score start from."""
 
-    recipe: str = ""  # recipe of that run, made or reused when no --init is given; "" = teacher
-    updates: NonNegativeInt = 0  # its student updates; 0: the recipe's own
+    recipe: Text = ""  # recipe of that run, made or reused when no --init is given; "" = teacher
+    updates: Updates = 0  # its student updates; 0: the recipe's own
 
 
 @dataclass(frozen=True)
@@ -155,10 +170,10 @@ class Recipe:
     """
 
     method: str
-    arm: str = ""  # name in tables; "": the method
-    model: str = "toy-t2v"
-    family: str = ""  # kind of model that the recipe is for, such as "wan"; "": any
-    seed: int = 0
+    arm: Text = ""  # name in tables and of the run's folder; "": the method
+    model: Text = "toy-t2v"
+    family: Text = ""  # kind of model that the recipe is for, such as "wan"; "": any
+    seed: Seed = 0
     data: Data = Data()
     student: Student = Student()
     teacher: Teacher = Teacher()
@@ -174,6 +189,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.arm:
             object.__setattr__(self, "arm", self.method)
+        check_name(self.arm, "recipe key 'arm'", longest=150)
         if not self.gan.weight:
             object.__setattr__(self, "gan", Gan())
         if self.data.count < self.optim.batch // self.optim.accumulate:

@@ -6,13 +6,13 @@ starts from is found, made or checked, and the fairness record is written.
 
 import dataclasses
 import os
-import sys
 from collections.abc import Callable
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt
 
 from dfdbench.distill.data.clips import Clips
 from dfdbench.distill.methods import get_method
@@ -22,6 +22,8 @@ from dfdbench.models.defaults import Defaults
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import student_times
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.progress import say
+from dfdbench.utils.reading import Open, validate
 from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 
 MUST_AGREE = ("model", "data", "student.steps", "student.times", "schedule.shift")
@@ -34,6 +36,14 @@ def check_family(recipe: Recipe, family: ModelFamily) -> None:
             f"the recipe is for a model of the family {recipe.family}, {family.path} is of the "
             f"family {family.name}; give another --model or --recipe"
         )
+    if recipe.data.source == "toy":  # whose clips are rendered as the model's own defaults say
+        for key in ("frames", "height", "width"):
+            given, own = getattr(recipe.data, key), getattr(family.defaults, key)
+            if given not in (0, own):
+                raise UserError(
+                    f"recipe key 'data.{key}' is {given}, but rendered toy clips have {own}; leave "
+                    "it out, or train on a folder: data.source"
+                )
 
 
 def resolve(recipe: Recipe, defaults: Defaults) -> Recipe:
@@ -68,8 +78,17 @@ def run_id(recipe: Recipe) -> str:
 
 
 def recipe_of(run: Run) -> Recipe:
-    """The recipe that a run was begun with, be it of this version or the previous one."""
-    return recipe_from_dict(run.info["recipe"], run.path)
+    """The recipe that a run was begun with, be it of this version or the previous one.
+
+    Raises:
+        UserError: the run was not distilled, or its recipe cannot be read.
+    """
+    if not isinstance(run.info.get("recipe"), dict):
+        raise UserError(
+            f"{run.path} was not distilled: it holds arm {run.arm} and no recipe; give a run of "
+            "dfdbench distill"
+        )
+    return recipe_from_dict(run.info["recipe"], run.path / RUN_FILE)
 
 
 def first_stage_recipe(recipe: Recipe) -> Recipe:
@@ -119,10 +138,11 @@ def parent_run(
     """
     if init is not None:
         run = Run.open(init)
+        recipe_of(run)  # refuses what was not distilled
         if not run.finished:
             raise UserError(f"{init} is not finished; resume it first: dfdbench distill --resume")
         _check_agreement(recipe, run, family)
-        return run
+        return _whole(run)
     if not recipe.init.recipe:
         return None
     first = first_stage_recipe(recipe)
@@ -130,11 +150,38 @@ def parent_run(
     folder = _first_stage_folder(resolved, out.parent)
     if (folder / "run.json").is_file() and Run.open(folder).finished:
         if talk:
-            print(f"starting from the finished run {folder}", file=sys.stderr)
-        return Run.open(folder)
+            say(f"starting from the finished run {folder}")
+        return _whole(Run.open(folder))
     if talk:
-        print(f"first stage: {recipe.init.recipe} into {folder}", file=sys.stderr)
+        say(f"first stage: {recipe.init.recipe} into {folder}")
     return train(first, folder)
+
+
+class Finished(Open):
+    """What a run that goes on from a finished one reads of it in run.json."""
+
+    id: str
+    teacher_sha256: str
+    student_sha256: str
+    critic_sha256: str
+    student_updates_total: NonNegativeInt
+    iterations_total: NonNegativeInt
+    wall_seconds_total: NonNegativeFloat
+
+
+def _whole(run: Run) -> Run:
+    """A finished run whose run.json says all that is needed and whose weights are those it names.
+
+    Raises:
+        UserError: something is lacking, or a network was changed since.
+    """
+    file, remedy = run.path / RUN_FILE, "restore the run from a copy, or train it again"
+    said = validate(Finished, run.info, file, remedy)
+    parts = (run.student / "transformer", said.student_sha256), (run.fake_score, said.critic_sha256)
+    for folder, sha256 in parts:
+        if weights_sha256(folder) != sha256:
+            raise UserError(f"{folder}: not the weights that {RUN_FILE} names; {remedy}")
+    return run
 
 
 def _first_stage_folder(resolved: Recipe, runs: Path) -> Path:
@@ -154,13 +201,13 @@ def _states(folder: Path, recipe: Recipe) -> bool:
     """Whether the run in `folder` was begun with `recipe`."""
     try:
         return recipe_of(Run.open(folder)).digest() == recipe.digest()
-    except (UserError, KeyError):  # a run of something else, such as a method not known here
+    except UserError:  # a run of something else, such as a method not known here
         return False
 
 
 def _check_agreement(recipe: Recipe, run: Run, family: ModelFamily) -> None:
     theirs, ours = recipe_of(run).as_dict(), recipe.as_dict()
-    if run.info["teacher_sha256"] == weights_sha256(family.path / "transformer"):
+    if run.info.get("teacher_sha256") == weights_sha256(family.path / "transformer"):
         ours["model"] = theirs["model"]  # the same weights by another name
     for key in MUST_AGREE:
         left, right = _at(theirs, key), _at(ours, key)

@@ -23,7 +23,7 @@ from dfdbench.evaluate.stored_clips import settle
 from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites import get_suite
 from dfdbench.generate.suites.base import Suite
-from dfdbench.utils.errors import MissingWeights, UserError
+from dfdbench.utils.errors import MissingWeights, UserError, clean
 from dfdbench.utils.files import write_text
 from dfdbench.utils.manifest import (
     MOST_LINES,
@@ -35,7 +35,6 @@ from dfdbench.utils.manifest import (
     names_of,
 )
 from dfdbench.utils.progress import Bar
-from dfdbench.utils.reading import shown
 from dfdbench.utils.shards import Shard
 
 
@@ -156,7 +155,7 @@ def _write_left_out(summary: Summary) -> None:
     path = store.with_name(f"left_out{store.stem.removeprefix('scores')}.txt")
     lines = [*summary.mixed, *(reason for _, reason in summary.failures)]
     if max(len(summary.mixed), len(summary.failures)) > MOST_LINES:
-        write_text(path, "".join(f"{shown(line)}\n" for line in lines))
+        write_text(path, "".join(f"{clean(line)}\n" for line in lines))
         summary.left_out_file = str(path)
     else:
         path.unlink(missing_ok=True)

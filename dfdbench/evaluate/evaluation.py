@@ -87,10 +87,8 @@ def evaluate(inputs: str | Path | Sequence[str | Path], **options: Any) -> Summa
 
 def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     """`evaluate` with its options checked."""
-    shard = parse_shard(options.shard) if options.shard else None
+    shard = None if options.shard is None else parse_shard(options.shard)
     runs = [path for path in inputs if (path / "run.json").is_file()]
-    if options.seeds is not None and not runs:
-        raise UserError("--seeds: none of the inputs is a run, so no clip is made; leave it out")
     suite = _choose_suite(runs, options)
     device = choose_device(options.device)
     bridge = open_bridge(
@@ -99,10 +97,11 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     if runs:
         from dfdbench.generate.clips import complete, parse_seeds
 
-        seeds = options.seeds or None
-        if isinstance(seeds, str):
-            seeds = parse_seeds(seeds)
+        text = options.seeds
+        seeds = parse_seeds(text) if isinstance(text, str) else text or None
         complete(inputs, suite, seeds, options.batch, device, shard)
+    elif options.seeds is not None:
+        raise UserError(f"--seeds {options.seeds}: no input is a run, whose clips could be made")
     families = _names(options.metrics) or list(suite.metrics)
     if options.poses:
         families.append("vipe")

@@ -22,7 +22,6 @@ from dfdbench.generate.suites.images import RATIOS, crop, first_frame_of, images
 from dfdbench.generate.suites.vbench import CUSTOM, OWN
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.manifest import MOST_LINES, Collection, Refused, Sample, doubts, listed, unique
-from dfdbench.utils.reading import shown
 from dfdbench.utils.video import frame_size
 
 STANDS_FOR = {
@@ -152,7 +151,7 @@ class _Found:
         try:
             prompt, seed = self._prompt(sample, by_name)
         except UserError as error:
-            self.refused.append(Refused(sample.path, f"{shown(sample.path)}: {shown(error)}"))
+            self.refused.append(Refused(sample.path, f"{sample.path}: {error}"))
             return
         if prompt is not None:
             given, text = sample.prompt, sample.prompt
@@ -172,7 +171,7 @@ class _Found:
         found = suite.find(sample.prompt_id)
         if by_name and number is not None and (whole := suite.find(sample.path.stem)):
             if found and found != whole:
-                self.doubtful.append(shown(sample.path.name))
+                self.doubtful.append(sample.path.name)
             return whole, None
         by_text = suite.find(sample.prompt) if sample.prompt else None
         if found and by_text and found != by_text and found.text != by_text.text:
@@ -211,7 +210,7 @@ class _Found:
                 f"({listed(self.doubtful)}); they count as the former, without a seed"
             )
         if self.unused:
-            names = [shown(file) for file in self.suite.files if file in self.unused]
+            names = [file for file in self.suite.files if file in self.unused]
             lines.append(f"{len(names)} clips of the map of prompts are not here ({listed(names)})")
         return lines
 

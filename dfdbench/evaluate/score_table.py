@@ -11,8 +11,8 @@ import pandas as pd
 
 from dfdbench.evaluate.metrics import MetricFamily
 from dfdbench.evaluate.store import Store
+from dfdbench.utils.errors import clean
 from dfdbench.utils.manifest import listed
-from dfdbench.utils.reading import shown
 
 MAIN = 2  # metrics of a family at each level
 MOST_ROWS, MOST_METHODS = 24, 5
@@ -51,7 +51,7 @@ def as_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
         return []
     methods = list(dict.fromkeys(sorted(row["method"] for row in rows)))
     kept = methods[:MOST_METHODS]
-    cells = [["mean (n clips)", *(shown(method) for method in kept)]]
+    cells = [["mean (n clips)", *(clean(method) for method in kept)]]
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = {row["method"]: row for row in rows if row["metric"] == metric}
         cells.append([metric])

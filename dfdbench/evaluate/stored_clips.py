@@ -14,7 +14,6 @@ import pandas as pd
 from dfdbench.evaluate.store import Store
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.manifest import Sample, listed
-from dfdbench.utils.reading import shown
 
 
 def settle(
@@ -45,7 +44,7 @@ def settle(
     stale = {path for path in failed - named if not _exists(store, path)}
     if gone or stale:
         store.keep_samples(suite, {*rows["path"], *failed} - {*gone, *stale})
-    names = [shown(path) for path in gone]
+    names = [path for path in gone]
     return [f"{len(gone)} clips are gone and count no longer ({listed(names)})"] if gone else []
 
 
@@ -66,12 +65,12 @@ def _keep_apart(
         key = (method, row["prompt_id"], row["seed"])
         if key in mine:
             raise UserError(
-                f"{store.path}: has {shown(path)} as method {shown(method)}, prompt "
-                f"{shown(key[1])}, seed {key[2]}, which {shown(mine[key])} is too; {remedy}"
+                f"{store.path}: has {path} as method {method}, prompt "
+                f"{key[1]}, seed {key[2]}, which {mine[key]} is too; {remedy}"
             )
         folder = (store.path.parent / path).parent
         if method in folders and folder.resolve() != folders[method].resolve():
             raise UserError(
-                f"{store.path}: has clips of {shown(folder)} as method {shown(method)}, not of "
-                f"{shown(folders[method])}; {remedy}"
+                f"{store.path}: has clips of {folder} as method {method}, not of "
+                f"{folders[method]}; {remedy}"
             )

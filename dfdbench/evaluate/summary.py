@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dfdbench.utils.errors import clean
 from dfdbench.utils.manifest import capped
-from dfdbench.utils.reading import shown
 
 
 @dataclass
@@ -61,8 +61,8 @@ class Summary:
             "skipped": self.skipped,
         }
         bad = {"no group values": self.mixed, "left out": [reason for _, reason in self.failures]}
-        lines = [f"{kind}: {shown(line)}" for kind, own in kinds.items() for line in own]
-        lines += map(shown, self.table)
+        lines = [f"{kind}: {clean(line)}" for kind, own in kinds.items() for line in own]
+        lines += map(clean, self.table)
         where = self.left_out_file or "the store"
         return lines + [
             f"{kind}: {line}" for kind, own in bad.items() for line in capped(own, where)

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfdbench.distill.recipe import recipe_from_dict
-from dfdbench.distill.stages import grid
+from dfdbench.distill.stages import grid, recipe_of
 from dfdbench.generate.real import real_clip, real_continuation
 from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Prompt, Suite
 from dfdbench.models.conditioning import Conditioning, concatenate
@@ -116,7 +115,7 @@ def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
     """The student of a finished run, sampled as its recipe says."""
     if not (run.student / "transformer").is_dir():
         raise UserError(f"{run.path}: no student in it; finish it: dfdbench distill --resume")
-    recipe = recipe_from_dict(run.info["recipe"], str(run.path))
+    recipe = recipe_of(run)
     times = grid(recipe)
     settings = {
         "student_sha256": weights_sha256(run.student / "transformer"),

@@ -5,6 +5,7 @@ latents are made, sample_index.py how samples.jsonl is kept by one process or ma
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -25,18 +26,21 @@ from dfdbench.generate.arms import (
 )
 from dfdbench.generate.real import opening, real_clip, write_first_frame
 from dfdbench.generate.sample_index import Row, SampleIndex
+from dfdbench.generate.speed import Speed, speed_file
 from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Suite
 from dfdbench.generate.suites.images import crop, nearest_ratio
 from dfdbench.generate.suites.vbench import TOY
+from dfdbench.models.defaults import Guidance
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.toy.world import render
 from dfdbench.utils.device import choose_device, compute_dtype, describe, now
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import sha256_file, write_json
+from dfdbench.utils.names import check_name
 from dfdbench.utils.progress import Bar
-from dfdbench.utils.reading import read_json
-from dfdbench.utils.run import Run, weights_sha256
+from dfdbench.utils.reading import validate
+from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 from dfdbench.utils.shards import WHOLE, Shard
 from dfdbench.utils.video import to_uint8, write_video
 
@@ -45,18 +49,27 @@ UNTRAINED = ("teacher", "real")
 WRITERS = 4  # threads that encode clips while the next batch is sampled
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Seeds of `1-8` or `1,2,5` or a mix, sorted, each once."""
-    seeds: set[int] = set()
+MOST_SEEDS = 10_000  # of a prompt, in one call
+
+
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
+    """Seeds of `1-8` or `1,2,5` or a mix, sorted, each once; whole numbers below 2^63.
+
+    Raises:
+        UserError: another text, no seed in it, or more than MOST_SEEDS.
+    """
+    ranges = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        try:
-            seeds.update(range(int(first), int(last if dash else first) + 1))
-        except ValueError:
-            raise UserError(f"--seeds {text}: write seeds like 1-8 or 1,2,5") from None
-    if not seeds:
-        raise UserError(f"--seeds {text}: no seed in it; write seeds like 1-8 or 1,2,5")
-    return sorted(seeds)
+        match = re.fullmatch(r"\s*(\d{1,19})(?:\s*-\s*(\d{1,19}))?\s*", part, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < 2**63:
+            raise UserError(f"{option} '{text[:80]}': write seeds like 1-8 or 1,2,5")
+        ranges.append(range(first, last + 1))
+    if sum(len(r) for r in ranges) > MOST_SEEDS:
+        raise UserError(
+            f"{option} '{text[:80]}': more than {MOST_SEEDS} seeds; give them in several calls"
+        )
+    return sorted(set().union(*ranges))
 
 
 def _items(
@@ -66,6 +79,7 @@ def _items(
     _, height, width = shape
     items = []
     for prompt in suite.prompts:
+        check_name(prompt.id, f"suite {suite.name}, prompt id")
         image = prompt.image
         if suite.images:
             image = crop(suite.images, prompt, nearest_ratio(width, height))
@@ -82,35 +96,60 @@ def _items(
 
 def model_of(run: Run) -> str:
     """The model that a run was made with, as load_family takes it."""
-    return str(run.info.get("model") or run.info["recipe"]["model"])
+    model = run.info.get("model") or (run.info.get("recipe") or {}).get("model")
+    if not isinstance(model, str):
+        raise UserError(f"{run.path / RUN_FILE}: names no model; restore it from a copy")
+    return model
 
 
 def reference_run(arm: str, out: Path, model: str = "toy-t2v", cfg: float | None = None) -> Run:
     """The run folder of an arm that was not trained: `teacher` or `real`; made when absent.
 
     cfg: guidance of the teacher instead of the model's recommended one.
+
+    Raises:
+        UserError: another arm, guidance for real clips, or `out` holds a run of something else.
     """
     if arm not in UNTRAINED:
         raise unknown_name("arm", arm, UNTRAINED)
-    if (out / "run.json").exists():
+    if cfg is not None and arm != "teacher":
+        raise UserError(f"--cfg {cfg}: only --arm teacher is guided; leave it out")
+    if cfg is not None:
+        validate(Guidance, cfg, "--cfg", "1 is no guidance")
+    if (out / RUN_FILE).exists():
         run = Run.open(out)
         if run.arm != arm or model_of(run) != model:
             raise UserError(f"{out} holds arm {run.arm} of {model_of(run)}; choose another --out")
+        if cfg is not None and run.info.get("cfg") != cfg:
+            raise UserError(
+                f"{out} holds the teacher at guidance {run.info.get('cfg') or 'of its own'}, not "
+                f"at --cfg {cfg}; choose another --out"
+            )
         return run
     info: dict[str, Any] = {"arm": arm, "method": arm, "model": model, "status": "finished"}
     return Run.create(out, info if cfg is None else {**info, "cfg": cfg})
 
 
 def open_run(
-    path: Path | None, arm: str | None, out: Path | None, model: str, cfg: float | None
+    path: Path | None, arm: str | None, out: Path | None, model: str | None, cfg: float | None
 ) -> Run:
-    """The run to generate for: an existing one, or that of an untrained arm."""
+    """The run to generate for: an existing one, or that of an untrained arm.
+
+    Raises:
+        UserError: neither or both, or an option that only the other takes.
+    """
     if (path is None) == (arm is None):
         raise UserError("name either a run folder or --arm teacher or --arm real")
     if path is not None:
+        for option, value in (("--model", model), ("--cfg", cfg), ("--out", out)):
+            if value is not None:
+                raise UserError(
+                    f"{option} {value}: a run has its own; leave it out, or name an --arm instead "
+                    f"of {path}"
+                )
         return Run.open(path)
     assert arm is not None
-    return reference_run(arm, out or Path("runs") / arm, model, cfg)
+    return reference_run(arm, out or Path("runs") / arm, model or "toy-t2v", cfg)
 
 
 def complete(
@@ -144,48 +183,6 @@ def complete(
                 )
 
 
-class Speed:
-    """Seconds of sampling and decoding, batch by batch; each ends when the device is done."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[int, int, float, float]] = []
-
-    def add(self, clips: int, frames: int, sampling: float, decoding: float) -> None:
-        """Count a batch of `clips` with `frames` frames in all."""
-        self.batches.append((clips, frames, sampling, decoding))
-
-    def record(self) -> dict[str, Any]:
-        """Frames of video a second, without and with the autoencoder.
-
-        The first batch, which compiles and allocates, counts only where it is the only one.
-        """
-        counted = self.batches[1:] or self.batches
-        clips, frames, sampling, decoding = (sum(column) for column in zip(*counted, strict=True))
-        return {
-            "clips": sum(row[0] for row in self.batches),
-            "timed_clips": clips,
-            "timed_frames": frames,
-            "sampling_seconds": sampling,
-            "decoding_seconds": decoding,
-            "fps": frames / sampling,
-            "fps_with_vae": frames / (sampling + decoding),
-        }
-
-
-def speed_file(folder: Path, shard: Shard) -> Path:
-    """Where the last call (of this part) that made clips left its frame rate."""
-    plain = folder / "speed.json"
-    return plain if shard == WHOLE else shard.store(plain)
-
-
-def rates(folder: Path, shard: Shard) -> dict[str, Any] | None:
-    """What `speed_file` holds, if it is there."""
-    path = speed_file(folder, shard)
-    if not path.is_file():
-        return None
-    return read_json(path, dict[str, Any], "delete it and generate again")
-
-
 def generate(
     run: Run,
     suite: Suite,
@@ -216,6 +213,8 @@ def generate(
     """
     if family is None:
         family = open_family(model_of(run), device)
+    if compiled and run.arm == "real":
+        raise UserError("--compile: real clips come from no network; leave it out")
     asked = _clips_of(run, suite, seeds, family, shard, compiled)
     todo, folder, speed = asked.todo, asked.sample_index.folder, Speed()
     count = len(asked.items)
@@ -292,6 +291,9 @@ def _make(sample: Sample, family: ModelFamily, batch: Sequence[Item], speed: Spe
     latents = sample(batch)
     middle = now(family.device)
     clips = family.decode_latents(latents)
+    if not torch.isfinite(clips).all():
+        names = ", ".join(item.path for item in batch)
+        raise UserError(f"the clips {names} hold NaN; the weights are of no use, train them again")
     speed.add(len(batch), len(batch) * clips.shape[2], middle - start, now(family.device) - middle)
     return clips
 

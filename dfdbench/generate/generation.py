@@ -10,7 +10,7 @@ from dfdbench.generate import clips
 from dfdbench.generate.suites import choose_suite
 from dfdbench.utils.device import local_device
 from dfdbench.utils.run import Run
-from dfdbench.utils.shards import parse_shard
+from dfdbench.utils.shards import WHOLE, parse_shard
 
 
 def generate(
@@ -22,7 +22,7 @@ def generate(
     images: str | Path | None = None,
     seeds: Sequence[int] | None = None,
     batch: int = 16,
-    model: str = "toy-t2v",
+    model: str | None = None,
     cfg: float | None = None,
     out: str | Path | None = None,
     shard: str | None = None,
@@ -38,14 +38,17 @@ def generate(
         images: folder of first frames, for a suite that takes them.
         seeds: of the noise; else the suite's own.
         batch: clips sampled at once.
-        model, cfg, out: of `arm`: its model, the teacher's guidance, and the run folder to make.
+        model, cfg, out: of `arm`: its model (else toy-t2v), the teacher's guidance (else the
+            model's own), and the run folder to make.
         shard: the part of the clips that is made here, such as "1/8", or "auto" under a launcher.
         compiled: torch.compile the network's blocks.
         device: "cpu", "cuda" or "auto".
 
     Raises:
-        UserError: neither run nor arm, or both; a name or file that is not there; no student.
+        UserError: neither run nor arm, or both; an option of `arm` with a run; a name or file that
+            is not there; no student.
     """
+    part = WHOLE if shard is None else parse_shard(shard)
     folder = run.path if isinstance(run, Run) else _path(run)
     chosen = clips.open_run(folder, arm, _path(out), model, cfg)
     wanted = choose_suite(suite, _path(prompts), _path(images), [clips.model_of(chosen)])
@@ -55,7 +58,7 @@ def generate(
         seeds,
         batch,
         local_device(device) if shard == "auto" else device,
-        shard=parse_shard(shard or "1/1"),
+        shard=part,
         compiled=compiled,
     )
 

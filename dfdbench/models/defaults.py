@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveInt
 
 from dfdbench.utils.reading import read_json, validate
 
 DEFAULTS_FILE = "dfdbench.json"
+Guidance = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]  # standard g; 1 = none
+Shift = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,14 @@ class Defaults:
     """
 
     negative_prompt: str
-    cfg: float
-    steps: int
-    shift: float
-    frames: int
-    height: int
-    width: int
-    fps: int
-    max_sequence_length: int = 512
+    cfg: Guidance
+    steps: PositiveInt
+    shift: Shift
+    frames: PositiveInt
+    height: PositiveInt
+    width: PositiveInt
+    fps: PositiveInt
+    max_sequence_length: PositiveInt = 512
 
 
 def read_defaults(folder: Path, family: Defaults) -> Defaults:

@@ -17,6 +17,7 @@ from torch import nn
 
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.reading import read_json
+from dfdbench.utils.weights import fault_of, whole_numbers
 
 MEND = "copy or download it again"
 PartLoader = Callable[[Any, Path, torch.dtype], Any]  # of class, folder and dtype: a network
@@ -74,7 +75,8 @@ def load_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
         cls: of diffusers, or a pretrained model of transformers.
 
     Raises:
-        UserError: the folder lacks its config or weights, is damaged or of another class.
+        UserError: the folder lacks its config or weights, is damaged or of another class, or
+            weights are not finite floating-point numbers.
     """
     native = issubclass(cls, ModelMixin)
     if native:
@@ -94,6 +96,12 @@ def load_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
                 f"{folder}: weights and config.json disagree ({len(keys)} {fault}, such as "
                 f"{keys[0]}); {MEND}"
             )
+    named = [*module.named_parameters(), *module.named_buffers()]
+    with loading(folder):
+        floating = (name for name, tensor in named if tensor.is_floating_point())
+        fault = whole_numbers(folder, floating) or fault_of(named)
+    if fault:
+        raise UserError(f"{folder}: {fault}; {MEND}")
     return module
 
 

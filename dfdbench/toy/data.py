@@ -1,24 +1,20 @@
 """Real toy clips as latents: what distillation trains on. Encoded once, then read from a cache."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dfdbench.toy import world
-from dfdbench.utils.files import atomic_path, sha256_file
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import atomic_path, cache_folder, sha256_file
 from dfdbench.utils.progress import track
 
 CACHE_VERSION = 1  # raise when the renderer changes what it draws
 DATA_SEED = 2**41  # away from the seeds of the teacher's training and of held-out clips
-
-
-def cache_folder() -> Path:
-    """$DFDBENCH_CACHE, else ~/.cache/dfdbench."""
-    return Path(os.environ.get("DFDBENCH_CACHE") or Path.home() / ".cache" / "dfdbench")
 
 
 def prompts_of(attributes: world.Attributes) -> tuple[torch.Tensor, list[str]]:
@@ -45,13 +41,29 @@ def real_latents(
     vae = sha256_file(family.path / "vae" / "diffusion_pytorch_model.safetensors")
     key = hashlib.sha256(f"{vae} {count} {seed} {CACHE_VERSION}".encode()).hexdigest()[:24]
     file = Path(cache_dir or cache_folder()) / f"toy-latents-{key}.safetensors"
-    if file.exists():
-        return load_file(file)["latents"], index, prompts
+    latents = _cached(file, (count, *family.latent_shape(world.FRAMES, world.SIZE, world.SIZE)))
+    if latents is not None:
+        return latents, index, prompts
     parts = [
         family.encode_video(world.render(attributes[slice(i, i + batch)]) * 2 - 1).float()
         for i in track(range(0, count, batch), "encoding real clips")
     ]
     latents = torch.cat(parts)
+    if not torch.isfinite(latents).all():
+        raise UserError(
+            f"{family.path / 'vae'}: its latents of the toy's clips hold NaN; copy it again"
+        )
     with atomic_path(file) as temporary:
         save_file({"latents": latents}, temporary)
     return latents, index, prompts
+
+
+def _cached(file: Path, shape: tuple[int, ...]) -> torch.Tensor | None:
+    """The latents in the cache; None where there are none, or not these: torn, of another shape."""
+    try:
+        latents = load_file(file).get("latents")
+    except (OSError, SafetensorError):
+        return None
+    if latents is None or latents.shape != shape or not torch.isfinite(latents).all():
+        return None
+    return latents

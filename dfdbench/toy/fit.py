@@ -4,15 +4,20 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import distributed
 
+from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import atomic_path, trim_jsonl
 from dfdbench.utils.progress import Bar
+from dfdbench.utils.stopping import Stop, Stopped, deferred
+from dfdbench.utils.weights import fault_of
 
+T = TypeVar("T")
 CHECKPOINT_SECONDS = 120.0
 LOG_EVERY = 20
 WARM_UP = 100  # steps
@@ -51,6 +56,29 @@ def flow_draw(x0: torch.Tensor, shift: float, rng: torch.Generator) -> FlowDraw:
     t = shift * u / (1 + (shift - 1) * u)
     t5 = t.view(-1, 1, 1, 1, 1)
     return FlowDraw((1 - t5) * x0 + t5 * noise, t, noise - x0)
+
+
+def unusable(file: Path, error: Exception) -> UserError:
+    """The error for a file of a stage that cannot be used."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return UserError(f"{file}: not what this stage wrote ({reason}); delete it to do it again")
+
+
+def load_tensors(file: Path, kind: type[T]) -> T:
+    """The `kind` that torch.save wrote into a stage's file; nothing in it is run.
+
+    Raises:
+        UserError: it is torn, or of something else.
+    """
+    try:
+        state = torch.load(file, weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises many kinds; the remedy is the same
+        raise unusable(file, error) from None
+    if not isinstance(state, kind):
+        raise unusable(file, TypeError(f"it holds a {type(state).__name__}"))
+    return state
 
 
 def _average_gradients(parameters: Iterable[torch.nn.Parameter], world: int) -> None:
@@ -112,14 +140,26 @@ class Fit:
         ]
         self.step, self.seconds = 0, 0.0
         if self.file.exists():
-            state = torch.load(self.file, weights_only=True)
-            module.load_state_dict(state["module"])
-            for part, saved in zip(self.optimisers, state["optimisers"], strict=True):
-                part.load_state_dict(saved)
-            for plan, saved in zip(self.plans, state["plans"], strict=True):
-                plan.load_state_dict(saved)
-            self.average, self.step = state["average"], state["step"]
-            self.seconds = state["seconds"]
+            state = load_tensors(self.file, dict)
+            try:
+                self._restore(state)
+            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise unusable(self.file, error) from None
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if faults := self.average.keys() ^ state["average"].keys():
+            raise ValueError(f"{min(faults)} is in one of average and network only")
+        if not isinstance(state["step"], int) or not 0 <= state["step"] <= self.steps:
+            raise ValueError(f"step {state['step']} of {self.steps}")
+        self.module.load_state_dict(state["module"])
+        for part, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            part.load_state_dict(saved)
+        for plan, saved in zip(self.plans, state["plans"], strict=True):
+            plan.load_state_dict(saved)
+        if fault := fault_of([*state["module"].items(), *state["average"].items()]):
+            raise ValueError(fault)
+        self.average, self.step = state["average"], state["step"]
+        self.seconds = float(state["seconds"])
 
     def save(self) -> None:
         """Write the resume point."""
@@ -143,7 +183,8 @@ class Fit:
             trim_jsonl(self.log, "step", self.step)
         started = time.monotonic() - self.seconds
         saved = time.monotonic()
-        with Bar(self.steps, f"toy {self.name}", done=self.step, quiet=rank > 0) as bar:
+        bar_of_steps = Bar(self.steps, f"toy {self.name}", done=self.step, quiet=rank > 0)
+        with deferred() if world == 1 else nullcontext(Stop()) as stop, bar_of_steps as bar:
             while self.step < self.steps:
                 losses = loss_of_step(self.step)
                 self.module.zero_grad(set_to_none=True)
@@ -162,9 +203,11 @@ class Fit:
                 if self.step % LOG_EVERY == 0 and rank == 0:
                     note = self._write_log(losses, norm)
                 bar.step(note=note)
-                if rank == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if rank == 0 and (stop.requested or time.monotonic() - saved > CHECKPOINT_SECONDS):
                     self.save()
                     saved = time.monotonic()
+                if stop.requested:
+                    raise Stopped
         if rank == 0:
             self.save()
         self.module.load_state_dict(self.average)

@@ -20,11 +20,14 @@ from torch.nn import functional as F
 from dfdbench.toy import channels, world
 from dfdbench.toy.checkpoint import TOY, ToySpec, build_transformer, build_vae, write_checkpoint
 from dfdbench.toy.data import prompts_of
-from dfdbench.toy.fit import Fit, flow_draw, share_of_batch
+from dfdbench.toy.fit import Fit, flow_draw, load_tensors, share_of_batch, unusable
 from dfdbench.toy.text import CaptionEmbeddings
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, as_user_error
 from dfdbench.utils.files import atomic_path, write_json
+from dfdbench.utils.folders import locked
 from dfdbench.utils.progress import track
+from dfdbench.utils.reading import read_json
+from dfdbench.utils.weights import fault_of
 
 LATENTS = "latents.pt"
 FOLD_CLIPS = 256  # whose latents fix the main directions
@@ -176,11 +179,23 @@ def encode_training_set(vae: Any, settings: Settings, out: Path) -> None:
         torch.save({"latents": normalised, "mean": mean, "std": std}, temporary)
 
 
+def load_latents(out: Path) -> dict[str, torch.Tensor]:
+    """Latents (N C T H W) of the training set, and their means and deviations (C,)."""
+    stored: dict[str, torch.Tensor] = load_tensors(out / LATENTS, dict)
+    try:
+        fault = fault_of((name, stored[name]) for name in ("latents", "mean", "std"))
+    except KeyError as error:
+        fault = f"no {error}"
+    if fault:
+        raise unusable(out / LATENTS, ValueError(fault))
+    return stored
+
+
 def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     """Flow matching: v-prediction MSE at t = shift(U[0, 1], settings.shift), caption dropout."""
     torch.manual_seed(settings.seed + 1)
     transformer = build_transformer(spec)
-    latents = torch.load(out / LATENTS, weights_only=True)["latents"]
+    latents = load_latents(out)["latents"]
     captions, _ = prompts_of(teacher_clips(settings))
     fit = Fit(
         "teacher",
@@ -216,7 +231,13 @@ def _in_process(rank: int, processes: int, meeting: str, stage: Stage, *argument
     distributed.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes
     )
-    stage(*arguments)
+    try:
+        stage(*arguments)
+    except Exception as error:
+        if fault := as_user_error(error):  # an exception itself would arrive as a traceback
+            Path(f"{meeting}.fault").write_text(str(fault), encoding="utf-8")
+            raise SystemExit(2) from None
+        raise
     distributed.destroy_process_group()
 
 
@@ -225,7 +246,15 @@ def shared(stage: Stage, settings: Any, spec: Any, out: Path, processes: int) ->
     if processes > 1:
         with tempfile.TemporaryDirectory() as folder:
             arguments = (processes, f"{folder}/meeting", stage, settings, spec, out)
-            multiprocessing.spawn(_in_process, arguments, processes)
+            try:
+                # Daemons: they end with this process, however it ends.
+                multiprocessing.spawn(_in_process, arguments, processes, daemon=True)
+            except multiprocessing.ProcessExitedException as error:
+                fault = Path(f"{folder}/meeting.fault")
+                said = fault.read_text(encoding="utf-8") if fault.is_file() else ""
+                raise UserError(
+                    said or f"a process of this stage ended ({error}); give the same command again"
+                ) from None
     return stage(settings, spec, out)  # alone: trains; after the others: loads what they wrote
 
 
@@ -236,7 +265,8 @@ def record_settings(file: Path, settings: dict[str, Any], spec: Any) -> None:
         UserError: the folder holds a run with other settings.
     """
     record = json.loads(json.dumps({"settings": settings, "spec": asdict(spec)}))
-    if file.exists() and json.loads(file.read_text()) != record:
+    remedy = "restore it, or choose another --out"
+    if file.exists() and read_json(file, dict[str, Any], remedy) != record:
         raise UserError(f"{file} has other settings; choose another --out or delete the folder")
     write_json(file, record)
 
@@ -254,14 +284,18 @@ def train(
             weights agree to rounding only.
 
     Raises:
-        UserError: `out` holds a run with other settings.
+        UserError: `out` holds a run with other settings, or another process trains in it.
     """
     settings, out = settings or Settings(), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        return _train(out, settings, spec, processes)
+
+
+def _train(out: Path, settings: Settings, spec: ToySpec, processes: int) -> Path:
     record_settings(out / "settings.json", asdict(settings), spec)
     vae = shared(finish_vae, settings, spec, out, processes)
     encode_training_set(vae, settings, out)
-    scale = torch.load(out / LATENTS, weights_only=True)
+    scale = load_latents(out)
     vae.register_to_config(latents_mean=scale["mean"].tolist(), latents_std=scale["std"].tolist())
     transformer = shared(train_teacher, settings, spec, out, processes)
     return write_checkpoint(

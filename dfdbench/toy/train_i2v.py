@@ -19,11 +19,20 @@ from dfdbench.models.wan import Wan
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint_i2v import TOY_I2V, ToyI2VSpec, build_transformer, write_checkpoint_i2v
 from dfdbench.toy.data import prompts_of
-from dfdbench.toy.fit import Fit, flow_draw, rank_and_processes, share_of_batch
+from dfdbench.toy.fit import (
+    Fit,
+    flow_draw,
+    load_tensors,
+    rank_and_processes,
+    share_of_batch,
+    unusable,
+)
 from dfdbench.toy.text_i2v import I2VCaptionEmbeddings
 from dfdbench.toy.train import encode_clips, record_settings, shared, step_seed
 from dfdbench.utils.files import atomic_path
+from dfdbench.utils.folders import locked
 from dfdbench.utils.run import weights_sha256
+from dfdbench.utils.weights import fault_of
 
 CHUNK = 512  # clips in a file of latents
 
@@ -77,9 +86,17 @@ def encode_own_clips(settings: I2VSettings, t2v: Path, out: Path) -> None:
                 torch.save((latents - mean) / std, temporary)
 
 
+def load_chunk(file: Path) -> Tensor:
+    """One of `latents_files`."""
+    latents = load_tensors(file, Tensor)
+    if fault := fault_of([("its tensor", latents)]):
+        raise unusable(file, ValueError(fault))
+    return latents
+
+
 def training_set(settings: I2VSettings, out: Path) -> tuple[Tensor, Tensor]:
     """Normalised latents (N C T H W), and each clip's caption (N,) of the 12."""
-    latents = [torch.load(file, weights_only=True) for file in latents_files(settings, out)]
+    latents = [load_chunk(file) for file in latents_files(settings, out)]
     return torch.cat(latents), prompts_of(own_clips(settings))[0]
 
 
@@ -128,15 +145,16 @@ def train_i2v(
             whole by itself. By default out/toy-t2v.
 
     Raises:
-        UserError: `out` holds a run with other settings.
+        UserError: `out` holds a run with other settings, or another process trains in it.
     """
     settings, out = settings or I2VSettings(), Path(out)
     folder = Path(t2v) if t2v else out / "toy-t2v"
-    out.mkdir(parents=True, exist_ok=True)
-    about = asdict(settings) | {"vae_sha256": weights_sha256(folder / "vae")}
-    record_settings(out / "settings-i2v.json", about, spec)
-    shared(encode_own_clips, settings, folder, out, processes)
-    transformer = shared(train_teacher, settings, spec, out, processes)
-    return write_checkpoint_i2v(
-        out / "toy-i2v", spec, settings.seed, frozen_vae(folder), transformer, dtype=torch.float16
-    )
+    with locked(out):
+        about = asdict(settings) | {"vae_sha256": weights_sha256(folder / "vae")}
+        record_settings(out / "settings-i2v.json", about, spec)
+        shared(encode_own_clips, settings, folder, out, processes)
+        transformer = shared(train_teacher, settings, spec, out, processes)
+        vae, target = frozen_vae(folder), out / "toy-i2v"
+        return write_checkpoint_i2v(
+            target, spec, settings.seed, vae, transformer, dtype=torch.float16
+        )

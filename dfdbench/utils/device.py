@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.progress import Bar
 from dfdbench.utils.run import provenance
 
 if TYPE_CHECKING:
@@ -29,15 +30,18 @@ def choose_device(name: str = "auto") -> str:
     """`name` as torch takes it; for "auto" the GPU where there is one, else the CPU.
 
     Raises:
-        UserError: another name than auto, cpu, cuda or cuda:N, or cuda where torch finds no GPU.
+        UserError: another name than auto, cpu, cuda or cuda:N, or a GPU that torch does not find.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", name):
         raise UserError(f"--device {name}: unknown; write cpu, cuda or auto")
     if name == "cpu" or (name == "auto" and not _may_have_gpu()):
         return "cpu"
     import torch
 
     if torch.cuda.is_available():
+        count, (_, _, index) = torch.cuda.device_count(), name.partition(":")
+        if index and int(index) >= count:
+            raise UserError(f"--device {name}: there are {count} GPUs here; write cuda:{count - 1}")
         return "cuda" if name == "auto" else name
     if name == "auto":
         return "cpu"
@@ -65,17 +69,20 @@ def now(device: "torch.device") -> float:
 
 
 def times(
-    work: Callable[[int], object], device: "torch.device", warmup: int, steps: int
+    work: Callable[[int], object], device: "torch.device", warmup: int, steps: int, label: str = ""
 ) -> list[float]:
-    """Seconds of each of `steps` calls `work(i)`, after `warmup` calls that are not timed."""
-    for i in range(warmup):
-        work(i)
+    """Seconds of each of `steps` calls `work(i)`, after `warmup` calls that are not timed.
+
+    label: of a bar that counts all of them.
+    """
     seconds = []
-    for i in range(warmup, warmup + steps):
-        start = now(device)
-        work(i)
-        seconds.append(now(device) - start)
-    return seconds
+    with Bar(warmup + steps, label, quiet=not label) as bar:
+        for i in range(warmup + steps):
+            start = now(device)
+            work(i)
+            seconds.append(now(device) - start)
+            bar.step()
+    return seconds[warmup:]
 
 
 def spread(seconds: Sequence[float]) -> dict[str, Any]:

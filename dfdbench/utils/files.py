@@ -1,14 +1,28 @@
-"""Atomic writes and hashes: a reader never sees half a file, a crash never leaves one."""
+"""Atomic writes and hashes: a reader never sees half a file, a crash never leaves one for good.
+
+A temporary file lies hidden beside its target, `.NAME.1a2b3c4d.part.SUFFIX`, and its writer holds a
+lock on it. What a killed writer left is known by that: it can be locked. The next write of the same
+target takes it away.
+"""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
-import tempfile
+import re
+import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from dfdbench.utils.errors import UserError
+
+_PART = re.compile(r"\.(.*)\.[0-9a-f]{8}\.part(\.[^.]*)?(?:\.old)?", re.DOTALL)
+_STEM_BYTES = 100  # of a target's name in that of its temporary
 
 
 @contextmanager
@@ -17,38 +31,143 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The temporary file keeps the suffix of `path`, so writers that go by suffix work. On an
     exception it is removed and `path` stays as it was.
+
+    Raises:
+        OSError: the disk refuses; names `path`, also where a library hid it in an error of its own.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:64]}.", suffix=path.suffix)
-    os.close(fd)
-    temporary = Path(name)
+    with disk_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, path)
+        temporary, held = reserve(path)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(held)
+
+
+def reserve(path: Path, folder: bool = False) -> tuple[Path, int]:
+    """A new temporary file or folder for `path`, and the descriptor that holds its lock."""
+    stem = _short(path.stem)
+    while True:
+        temporary = path.with_name(f".{stem}.{secrets.token_hex(4)}.part{path.suffix}")
+        if folder:
+            temporary.mkdir()
+        held = os.open(temporary, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        if _lock(held) is not False and os.path.lexists(temporary):
+            return temporary, held
+        os.close(held)  # a sweeper came between
+
+
+def sweep(folder: Path, target: Path | None = None) -> None:
+    """Delete temporaries in `folder` whose writer is gone: those of `target`, or all."""
+    wanted = None if target is None else (_short(target.stem), target.suffix)
     try:
-        yield temporary
-        os.chmod(temporary, 0o644)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        names = [name for name in os.listdir(folder) if name.startswith(".")]
+    except OSError:
+        return
+    for name in names:
+        match = _PART.fullmatch(name)
+        if match and wanted in (None, (match[1], match[2] or "")):
+            with contextlib.suppress(OSError):
+                held = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    if _lock(held):
+                        _delete(folder / name)
+                finally:
+                    os.close(held)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether the lock could be had; None where the file system has none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _short(stem: str) -> str:
+    return stem.encode("utf-8", "replace")[:_STEM_BYTES].decode("utf-8", "ignore")
+
+
+@contextmanager
+def disk_faults(path: Path) -> Iterator[None]:
+    """Let an error of the disk in the body be an OSError that names `path`.
+
+    Also one without a file's name or with a temporary's, and one that a library (safetensors,
+    torch, FFmpeg) raised in words of its own.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        number = _errno_of(error, path)
+        if number is None:
+            raise
+        if isinstance(error, OSError) and error.filename is not None:
+            at = Path(os.fsdecode(error.filename))
+            if not (at.parent == path.parent and _PART.fullmatch(at.name)):
+                raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _errno_of(error: Exception, path: Path) -> int | None:
+    """The number of the disk's fault behind an error; None where there is none."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return number
+    text = str(error)
+    if match := re.search(r"Os \{ code: (\d+)", text):  # safetensors
+        return int(match[1])
+    if "PytorchStreamWriter" in text or "No space left" in text:
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(path.parent).free > 2**20:
+                return errno.EIO
+        return errno.ENOSPC
+    return None
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 `text` to `path` atomically."""
+    r"""Write UTF-8 `text` to `path` atomically; a byte of a name that is not UTF-8 as \udc80."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def trim_jsonl(path: Path, column: str, last: int) -> None:
-    """Drop the lines of a log whose `column` is beyond `last`: a resumed run does them again."""
+    """Drop the lines of a log whose `column` is beyond `last`: a resumed run does them again.
+
+    Raises:
+        UserError: a line is not JSON, or lacks the column.
+    """
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        # A kill in the middle of a write leaves a broken last line, which is done again too.
-        if line.endswith("\n") and json.loads(line)[column] <= last:
-            kept.append(line)
-    write_text(path, "".join(kept))
+    # A kill in the middle of a write leaves a broken last line, which is done again too.
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            if json.loads(line)[column] <= last:
+                kept.append(line + b"\n")
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{path}:{number}: not a line of this log (no '{column}'); correct that line"
+            ) from None
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"".join(kept))
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -85,17 +204,24 @@ def is_hashed(path: Path) -> bool:
     return _key(path) in _remembered()
 
 
+def cache_folder() -> Path:
+    """$DFDBENCH_CACHE, else ~/.cache/dfdbench."""
+    return Path(os.environ.get("DFDBENCH_CACHE") or "~/.cache/dfdbench").expanduser()
+
+
 def _memory() -> Path:
-    folder = os.environ.get("DFDBENCH_CACHE") or "~/.cache/dfdbench"
-    return Path(folder).expanduser() / "hashes.json"
+    return cache_folder() / "hashes.json"
 
 
 def _remembered() -> dict[str, str]:
+    """The memory; what is not a hash in it, or torn, is as if not there."""
     try:
-        known: dict[str, str] = json.loads(_memory().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = json.loads(_memory().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return known
+    if not isinstance(known, dict):
+        return {}
+    return {k: v for k, v in known.items() if re.fullmatch("[0-9a-f]{64}", str(v))}
 
 
 def _key(path: Path) -> str:

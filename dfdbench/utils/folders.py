@@ -1,11 +1,25 @@
-"""Folders that appear whole or not at all; used for students, critics and training checkpoints."""
+"""Folders that appear whole or not at all, and folders that one process writes at a time.
 
+Used for students, fake scores and training checkpoints; `locked` for run folders, latent sets and
+boards.
+"""
+
+import contextlib
 import os
+import platform
 import shutil
-import tempfile
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import disk_faults, reserve, sweep
+
+LOCK = ".lock"
+LONGEST_COMMAND = 120  # characters of a holder's command line that are shown
 
 
 @contextmanager
@@ -15,24 +29,64 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     On an exception it is removed and `folder` stays as it was. A crash between the two renames of
     a replacement leaves no `folder`; writers that must not lose the old one use new names.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    temporary.chmod(0o755)
+    with disk_faults(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent, folder)
+        temporary, held = reserve(folder, folder=True)
+        try:
+            yield temporary
+            for path in temporary.rglob("*"):
+                if path.is_file():
+                    _sync(path)
+            if folder.exists():
+                old = temporary.with_name(temporary.name + ".old")
+                os.replace(folder, old)
+                os.replace(temporary, folder)
+                shutil.rmtree(old)
+            else:
+                os.replace(temporary, folder)
+            _sync(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            os.close(held)
+
+
+@contextmanager
+def locked(folder: Path, part: str = "") -> Iterator[None]:
+    """Hold `folder`, made if need be, as its only writer; the lock ends with the process.
+
+    Args:
+        part: of the folder that is held alone, where several processes fill it together.
+
+    Raises:
+        UserError: another process holds it; the line says which.
+    """
+    file = folder / f"{LOCK}{part and f'-{part}'}"
+    with disk_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{folder} is in use by {_holder(file)}; wait until that has ended, or stop it, "
+                "then give the same command again"
+            ) from None
     try:
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                _sync(path)
-        if folder.exists():
-            old = temporary.with_name(temporary.name + ".old")
-            os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, folder)
-        _sync(folder.parent)
+        with contextlib.suppress(OSError):
+            words = " ".join(["dfdbench", *sys.argv[1:]])[:LONGEST_COMMAND]
+            file.write_text(f"process {os.getpid()} on {platform.node()} ({words})", "utf-8")
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        lock.release()
+
+
+def _holder(file: Path) -> str:
+    """Who wrote its name into a lock's file."""
+    try:
+        return file.read_text(encoding="utf-8").strip() or "another process"
+    except (OSError, ValueError):
+        return "another process"
 
 
 def _sync(path: Path) -> None:
@@ -41,13 +95,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sweep(folder: Path) -> None:
-    """Delete what a killed writer left under `folder`: the hidden leftovers of `atomic_folder`."""
-    for path in folder.glob(".*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def link_tree(source: Path, target: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dfdbench.utils.errors import UserError
-from dfdbench.utils.reading import Name, Open, Text, read_csv, read_jsonl, shown, validate
+from dfdbench.utils.errors import UserError, clean
+from dfdbench.utils.reading import Name, Open, Text, read_csv, read_jsonl, validate
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".m2v", ".ts",
@@ -133,10 +133,8 @@ def _check_folder_names(inputs: Sequence[Path]) -> None:
             by_name[source.resolve().name].append(source)
     for name, folders in by_name.items():
         if len({folder.resolve() for folder in folders}) > 1:
-            both = " and ".join(shown(folder) for folder in folders[:2])
-            raise UserError(
-                f"{both} would both be method {shown(name)}; name each input with --arm"
-            )
+            both = " and ".join(map(str, folders[:2]))
+            raise UserError(f"{both} would both be method {name}; name each input with --arm")
 
 
 def _is_run(source: Path) -> bool:
@@ -172,7 +170,7 @@ def collect(source: str | Path, suite: str, method_name: str | None = None) -> C
         collected = _manifest(listing, None)
         return _checked(listing, collected._replace(store=source / "scores.sqlite", is_run=True))
     if not source.exists():
-        raise UserError(f"{shown(source)}: no such run, manifest or folder; check the path")
+        raise UserError(f"{source}: no such run, manifest or folder; check the path")
     listing = _listing(source) if source.is_dir() else source
     name = validate(Name, default_name(source), source, "rename it")
     if listing.is_dir():
@@ -198,7 +196,7 @@ def _checked(listing: Path, collected: Collection) -> Collection:
     for sample in collected.samples:
         fault = next(
             (
-                f"{shown(file)}: no regular file; name a {what}"
+                f"{file}: no regular file; name a {what}"
                 for what, file in (("video", sample.path), ("picture", sample.image))
                 if file and os.path.exists(file) and not os.path.isfile(file)
             ),
@@ -214,7 +212,7 @@ def _checked(listing: Path, collected: Collection) -> Collection:
             raise UserError(refused[0].reason + more)
         below = f", but there are in {collected.notes[0]}" if collected.notes else ""
         expected = f"{', '.join(VIDEO_SUFFIXES)} or a manifest"
-        raise UserError(f"{shown(listing)}: names no videos{below}; expected {expected}")
+        raise UserError(f"{listing}: names no videos{below}; expected {expected}")
     return collected._replace(samples=unique(listing, samples), refused=refused)
 
 
@@ -223,16 +221,16 @@ def _folder(folder: Path, method: str) -> Collection:
     samples, refused, notes = list[Sample](), list[Refused](), list[str]()
     for file in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if file.suffix.lower() in UNFINISHED and is_clip_name(file.with_suffix("")):
-            refused.append(Refused(file, f"{shown(file)}: an unfinished copy; end it or delete it"))
+            refused.append(Refused(file, f"{file}: an unfinished copy; end it or delete it"))
         elif is_clip_name(file):
             try:
                 samples.append(_named(file, method))
             except UserError as error:
                 refused.append(Refused(file, str(error)))
         elif file.is_dir() and (count := _clips_below(file)):
-            notes.append(f"{shown(file.name)}/ ({count}), an input of its own")
+            notes.append(f"{file.name}/ ({count}), an input of its own")
     if notes and samples:
-        notes = [f"clips of {shown(folder)} itself are scored, not those in {listed(notes)}"]
+        notes = [f"clips of {folder} itself are scored, not those in {listed(notes)}"]
     return Collection(samples, folder, False, True, refused, notes)
 
 
@@ -240,7 +238,7 @@ def _named(file: Path, method: str) -> Sample:
     """A file of a folder: `{prompt}-{i}`, or a prompt without a seed."""
     match = re.fullmatch(r"(.+?)(-?)-([0-9]+)", file.stem, re.DOTALL)
     prompt, seed = (match[1] + match[2], match[3]) if match else (file.stem, None)
-    where, remedy = shown(file), "rename it or name it in a manifest"
+    where, remedy = file, "rename it or name it in a manifest"
     try:
         prompt.encode()
     except UnicodeEncodeError:
@@ -269,13 +267,13 @@ def doubts(samples: Sequence[Sample]) -> list[str]:
     for clips in seeds.values():
         numbers = sorted(clip.seed or 0 for clip in clips)
         if numbers[0] > 1 or numbers[-1] - numbers[0] >= len(numbers):
-            odd += [shown(clip.path.name) for clip in clips]
+            odd += [clip.path.name for clip in clips]
     if odd:
         lines.append(
             f"{len(odd)} names end in a number that may belong to the prompt and counts as a seed "
             f"({listed(odd)}); if it does, give --prompts or a manifest"
         )
-    cut = [shown(prompt) for prompt in {s.prompt_id: None for s in samples} if len(prompt) in CUTS]
+    cut = [prompt for prompt in {s.prompt_id: None for s in samples} if len(prompt) in CUTS]
     if cut:
         lines.append(
             f"{len(cut)} prompts may be cut in the files' names ({listed(cut, 1)}); "
@@ -293,8 +291,8 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
 def capped(lines: Sequence[str], where: object) -> list[str]:
     """The first MOST_LINES lines for a person, and how many more there are and where."""
     more = len(lines) - MOST_LINES
-    cut = [shown(line) for line in lines[:MOST_LINES]]
-    return [*cut, f"{more} more, {len(lines)} in all; see {shown(where)}"] if more > 0 else cut
+    cut = [clean(line) for line in lines[:MOST_LINES]]
+    return [*cut, f"{more} more, {len(lines)} in all; see {where}"] if more > 0 else cut
 
 
 def _manifest(path: Path, method_name: str | None) -> Collection:
@@ -338,8 +336,8 @@ def unique(source: object, samples: list[Sample]) -> list[Sample]:
         item = path if s.seed is None else (s.method, s.prompt_id, s.seed)
         if item in seen or path in seen:
             raise UserError(
-                f"{shown(source)}: {shown(s.path.name)} is the second clip of method "
-                f"{shown(s.method)}, prompt {shown(s.prompt_id)}, seed {s.seed}; remove one"
+                f"{source}: {s.path.name} is the second clip of method "
+                f"{s.method}, prompt {s.prompt_id}, seed {s.seed}; remove one"
             )
         seen |= {item, path}
     return samples

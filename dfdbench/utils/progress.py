@@ -10,6 +10,8 @@ from rich import progress
 from rich.console import Console
 from rich.progress import Progress
 
+from dfdbench.utils.errors import clean
+
 T = TypeVar("T")
 PLAIN_EVERY_SECONDS = 10.0
 FIELDS = ("{task.description}", "{task.fields[rate]}", "{task.fields[note]}")
@@ -23,7 +25,7 @@ def _clock(seconds: float) -> str:
 
 
 def _display(console: Console) -> Progress:
-    label, rate, note = map(progress.TextColumn, FIELDS)
+    label, rate, note = (progress.TextColumn(field, markup=False) for field in FIELDS)
     passed, left = progress.TimeElapsedColumn(), progress.TimeRemainingColumn()
     columns = (label, progress.BarColumn(), progress.MofNCompleteColumn(), rate, passed, left, note)
     return Progress(*columns, console=console)
@@ -39,7 +41,7 @@ class Bar:
     """
 
     def __init__(self, total: int, label: str, done: int = 0, quiet: bool = False) -> None:
-        self.total, self.label, self.count, self.first = total, label, done, done
+        self.total, self.label, self.count, self.first = total, clean(label), done, done
         self.note, self.quiet = "", quiet
         self.display: Progress  # where it is shown on a terminal
         self.start = self.printed = time.monotonic()
@@ -71,7 +73,7 @@ class Bar:
         """Count `items` more as finished; `note` is a short figure to show, such as a loss."""
         with _lock:
             self.count += items
-            self.note = note or self.note
+            self.note = clean(note) or self.note
             now = time.monotonic()
             if self in _shown:
                 rate = f"{(self.count - self.first) / max(now - self.start, 1e-9):.2f}/s"
@@ -87,7 +89,12 @@ class Bar:
         rate = (self.count - self.first) / max(seconds, 1e-9)
         eta = "" if final else f", {_clock((self.total - self.count) / max(rate, 1e-9))} left"
         line = f"{self.label}: {self.count}/{self.total} in {_clock(seconds)} ({rate:.2f}/s{eta})"
-        print(f"{line} {self.note}".rstrip(), file=sys.stderr, flush=True)
+        say(f"{line} {self.note}".rstrip())
+
+
+def say(text: str) -> None:
+    """Print a line about the work on stderr."""
+    print(clean(text), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:

@@ -34,14 +34,8 @@ LONGEST_TEXT, LONGEST_NAME = 100_000, 1000  # characters of a prompt or path, of
 BOM = "\ufeff"
 # What cannot be seen: controls, halves of characters. A text may have lines, a name is one line.
 UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-BREAKS = re.compile(r"[\t\n\r\u2028\u2029]")
+BREAKS = re.compile(r"[\t\n\r\u2028-\u202e\u2066-\u2069]")  # line ends, turns of direction
 Refuse = Callable[[int, UserError], None]  # is told of the line that cannot be used
-
-
-def shown(text: object) -> str:
-    """`text` in one line that a terminal can show: what cannot be seen stands as its escape."""
-    hidden = re.compile(f"{UNSEEN.pattern}|{BREAKS.pattern}")
-    return hidden.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def clean_text(text: str) -> str:
@@ -49,7 +43,7 @@ def clean_text(text: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"longer than {LONGEST_TEXT} characters")
     if fault := UNSEEN.search(text):
-        raise ValueError(f"holds the character {shown(fault[0])}")
+        raise ValueError(f"holds the character {fault[0]!a}")
     if text.startswith(BOM):
         raise ValueError("begins with a byte-order mark")
     return text
@@ -60,7 +54,7 @@ def clean_name(text: str) -> str:
     if len(text) > LONGEST_NAME:
         raise ValueError(f"longer than {LONGEST_NAME} characters")
     if fault := BREAKS.search(text):
-        raise ValueError(f"holds the character {shown(fault[0])}")
+        raise ValueError(f"holds the character {fault[0]!a}")
     return clean_text(text)
 
 
@@ -113,9 +107,9 @@ def validate(kind: type[T], value: Any, where: object, remedy: str, strictly: bo
         faults = error.errors(include_url=False)
         unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
         fault = (unknown or faults)[0]  # a misspelt field says more than the one it leaves missing
-        raise UserError(f"{shown(where)}: {shown(_in_words(fault, kind))}; {remedy}") from None
+        raise UserError(f"{where}: {_in_words(fault, kind)}; {remedy}") from None
     except RecursionError:
-        raise UserError(f"{shown(where)}: nested too deep; {remedy}") from None
+        raise UserError(f"{where}: nested too deep; {remedy}") from None
     return checked
 
 
@@ -170,18 +164,16 @@ def read_bytes(path: str | Path, what: str = "text in UTF-8") -> bytes:
     try:
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):
-            raise UserError(f"{shown(path)}: cannot be read as {what}: no regular file; name one")
+            raise UserError(f"{path}: cannot be read as {what}: no regular file; name one")
         if state.st_size > LARGEST:
             raise UserError(
-                f"{shown(path)}: cannot be read as {what}: {state.st_size} bytes, {LARGEST} are "
+                f"{path}: cannot be read as {what}: {state.st_size} bytes, {LARGEST} are "
                 "read; name another file or split it"
             )
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"{shown(path)}: cannot be read as {what} ({reason}); check the path"
-        ) from None
+        raise UserError(f"{path}: cannot be read as {what} ({reason}); check the path") from None
 
 
 def decode(data: bytes, where: object, what: str = "text in UTF-8", errors: str = "strict") -> str:
@@ -200,7 +192,7 @@ def decode(data: bytes, where: object, what: str = "text in UTF-8", errors: str 
     except UnicodeDecodeError:
         pass
     other = " (it is in UTF-16)" if utf16 else ""
-    raise UserError(f"{shown(where)}: cannot be read as {what}{other}; save it in UTF-8")
+    raise UserError(f"{where}: cannot be read as {what}{other}; save it in UTF-8")
 
 
 def read_text(path: str | Path, what: str = "text in UTF-8", errors: str = "strict") -> str:
@@ -213,7 +205,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"'{shown(twice)[:LONGEST]}' is given twice")
+        raise ValueError(f"'{twice[:LONGEST]}' is given twice")
     return table
 
 
@@ -223,7 +215,7 @@ def parse_json(text: str, where: object, remedy: str) -> Any:
         return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise UserError(f"{shown(where)}: not JSON ({reason}); {remedy}") from None
+        raise UserError(f"{where}: not JSON ({reason}); {remedy}") from None
 
 
 def read_json(path: str | Path, kind: type[T], remedy: str) -> T:
@@ -299,7 +291,7 @@ def read_csv(
     rows = csv.reader(_csv_lines(text), strict=True)
     header = [name.strip() for name in next(rows, [])]
     if len(set(header)) < len(header):
-        raise UserError(f"{shown(path)}: names a column twice; keep one")
+        raise UserError(f"{path}: names a column twice; keep one")
     while True:
         try:
             cells = next(rows, None)
@@ -310,13 +302,13 @@ def read_csv(
                 continue
             if len(cells) != len(header):
                 raise UserError(
-                    f"{shown(where)}: {len(cells)} cells, the header has {len(header)} columns "
+                    f"{where}: {len(cells)} cells, the header has {len(header)} columns "
                     f"(a text with commas stands in quotes); {remedy}"
                 )
             there = {key: cell for key, cell in zip(header, cells, strict=True) if cell}
             value = validate(kind, there, where, remedy)
         except (csv.Error, UserError) as error:
-            not_csv = f"{shown(path)}:{rows.line_num}: not CSV ({error}); {remedy}"
+            not_csv = f"{path}:{rows.line_num}: not CSV ({error}); {remedy}"
             fault = error if isinstance(error, UserError) else UserError(not_csv)
             if refuse is None:
                 raise fault from None

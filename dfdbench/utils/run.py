@@ -37,6 +37,10 @@ class RunInfo(Open):
     format: Literal[1] = FORMAT
     training_seed: int | None = None
     status: str | None = None
+    model: str | None = None
+    recipe: dict[str, Any] | None = None
+    parent: dict[str, Any] | None = None
+    cfg: float | None = None
 
 
 class MetricsLine(Open):

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from dfdbench.cli.app import app
 from dfdbench.distill.sections import Recipe
 from dfdbench.generate import clips as module
-from dfdbench.generate.clips import Speed, complete, generate, rates
+from dfdbench.generate.clips import complete, generate
+from dfdbench.generate.speed import Speed, rates
 from dfdbench.generate.sample_index import SampleIndex
 from dfdbench.generate.suites.base import Prompt, Suite
 from dfdbench.utils.device import local_device, now

@@ -91,6 +91,3 @@ def test_an_interrupted_folder_write_leaves_the_old_one(tmp_path):
         raise RuntimeError
     assert (target / "x").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
-    (tmp_path / ".folder.killed").mkdir()
-    sweep(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["folder"]

@@ -50,13 +50,13 @@ def bench_sample(
                 )
 
         reset_peak(device)
-        sampling = spread(times(sample, device, warmup, steps))
+        sampling = spread(times(sample, device, warmup, steps, "timing sampling"))
         sampling_memory = peak_memory(device)
         decoding, decoding_memory = None, None
         if decode:
             reset_peak(device)
             look = lambda _: family.decode_latents(latents)  # noqa: E731
-            decoding = spread(times(look, device, min(warmup, 1), steps))
+            decoding = spread(times(look, device, min(warmup, 1), steps, "timing decoding"))
             decoding_memory = peak_memory(device)
     d, data = family.defaults, recipe.data
     frames = data.frames or d.frames

@@ -78,10 +78,10 @@ def bench_train(
             compile_blocks(family, nets.student, nets.fake_score, family.teacher)
         trainer = Trainer(recipe, method, nets, clips, Run(Path(folder), {}), None, group)
         for role in ROLES.values():  # both sets of AdamW's moments exist before the peak
-            times(partial(trainer.step, role), device, warmup, 0)
+            times(partial(trainer.step, role), device, warmup, 0, f"warming up {role}")
         reset_peak(device)
         seconds = {
-            name: times(partial(trainer.step, role), device, 0, steps)
+            name: times(partial(trainer.step, role), device, 0, steps, f"timing {role}")
             for name, role in ROLES.items()
         }
         memory = peak_memory(device)

@@ -26,6 +26,7 @@ from dfdbench.models.registry import load_family
 from dfdbench.utils.device import choose_device, compute_dtype
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import atomic_path
+from dfdbench.utils.folders import locked
 from dfdbench.utils.progress import Bar
 from dfdbench.utils.reading import read_json
 from dfdbench.utils.shards import Shard
@@ -92,8 +93,9 @@ def encode(
         for number, start in enumerate(range(0, len(sources), shard_size))
     ]
     ours = shard.of(jobs) if shard else jobs
-    todo = _unfinished(ours, out, resume)
-    with layout.room_on_disk(out):
+    part = f"{shard.index}-of-{shard.count}" if shard else ""
+    with locked(out, part), layout.room_on_disk(out):
+        todo = _unfinished(ours, out, resume)
         _encode(todo, family, target, workers or os.cpu_count() or 1, ours)
         written = [done for job in jobs if (done := job.finished())]
         left_out = [row for done in written for row in done.left_out]
@@ -164,11 +166,7 @@ class _Job:
 def _unfinished(ours: Sequence[_Job], out: Path, resume: bool) -> list[_Job]:
     if not resume and any(job.index.exists() for job in ours):
         raise UserError(f"{out} already holds latents; pass --resume to go on, or another --out")
-    todo = [job for job in ours if not job.finished()]
-    for job in todo:  # what a killed call left
-        for path in out.glob(f".{job.tar.stem}.*"):
-            path.unlink()
-    return todo
+    return [job for job in ours if not job.finished()]
 
 
 def _encode(

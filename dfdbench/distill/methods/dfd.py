@@ -16,6 +16,7 @@ from dfdbench.distill.inputs import generate
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.sections import MethodOptions, Recipe
 from dfdbench.distill.streams import Stream
+from dfdbench.models.defaults import Guidance
 from dfdbench.models.family import ModelFamily
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -28,8 +29,8 @@ class Options(MethodOptions):
     p: Share = 0.5
     w: Share | None = None  # exact mixture (Eq. 9) with this weight instead of drawing with p
     gradient_space: Literal["x0", "score"] = "x0"
-    t_min: float = 0.0  # real branch only at noise levels from here up
-    cfg_dfd: float | None = None  # guidance on the real branch; None: teacher.cfg
+    t_min: Share = 0.0  # real branch only at noise levels from here up
+    cfg_dfd: Guidance | None = None  # guidance on the real branch; None: teacher.cfg
     normaliser: Literal["generated", "scored"] = "generated"  # mean |G − r|, or |y − r|
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,11 +29,11 @@ from dfdbench.utils.errors import UserError
 class Options(MethodOptions):
     """[dp_dmd]: the first step learns the teacher's anchor, the others DMD."""
 
-    weight: Annotated[float, Field(alias="lambda")] = 0.05
-    anchor_step: int | None = 5  # K steps on the teacher's grid, or:
-    anchor_time: float | None = None  # the grid point nearest to this time
-    grid_steps: int = 0  # 0: the checkpoint's own
-    grid_shift: float = 0.0  # 0: the checkpoint's own
+    weight: Annotated[float, Field(alias="lambda", ge=0)] = 0.05
+    anchor_step: PositiveInt | None = 5  # K steps on the teacher's grid, or:
+    anchor_time: Annotated[float, Field(ge=0, le=1)] | None = None  # the grid point nearest to it
+    grid_steps: NonNegativeInt = 0  # 0: the checkpoint's own
+    grid_shift: Annotated[float, Field(ge=0, le=1000)] = 0.0  # 0: the checkpoint's own
     gradient_steps: Literal["all", "last", "random"] = "all"  # later steps with a DMD gradient
 
     def resolved(self, defaults: Defaults) -> Self:

@@ -19,7 +19,6 @@ from dfdbench.utils.reading import (
     numbered_lines,
     parse_json,
     read_text,
-    shown,
     validate,
 )
 
@@ -104,7 +103,7 @@ def read_prompt_map(path: Path) -> tuple[tuple[Prompt, ...], dict[str, str]]:
         raise UserError(f"{path}: {'an empty prompt' if texts else 'names no prompt'}; {FORMS}")
     if isinstance(given, list) and len(ids) < len(texts):
         again = next(text for i, text in enumerate(texts) if text in texts[:i])
-        raise UserError(f"{path}: names the prompt {shown(again)!r} twice; remove one")
+        raise UserError(f"{path}: names the prompt {again!r} twice; remove one")
     pairs = given.items() if isinstance(given, dict) else ()
     of_files = {file: ids[text.strip()] for file, text in pairs}
     return tuple(Prompt(name, text) for text, name in ids.items()), of_files
