@@ -57,6 +57,7 @@ def encode(
     """
     from dfdbench.distill.data.encode import encode as work
     from dfdbench.distill.data.sources import Target
+    from dfdbench.utils.manifest import capped
     from dfdbench.utils.shards import parse_shard
 
     target = Target(frames, height, width, fps)
@@ -64,7 +65,7 @@ def encode(
     done = work(
         inputs, model, out, target, shard_size, workers, device, negative, resume, part, text
     )
-    lines = [f"left out: {reason}" for _, reason in done.left_out]
+    lines = capped([f"left out: {reason}" for _, reason in done.left_out], out / "shard-*.json")
     lines.append(f"{done.samples} samples in {done.folder}, {len(done.left_out)} clips left out")
     if done.finished:
         lines.append(

@@ -7,7 +7,7 @@ at once, so that a killed run loses only the clips under way.
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +25,7 @@ from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file
-from dfdbench.utils.manifest import Sample
+from dfdbench.utils.manifest import Refused, Sample
 from dfdbench.utils.progress import Bar
 from dfdbench.utils.video import Clip, decoders, read_image, read_video, select
 
@@ -95,6 +95,12 @@ class ClipScorer:
         if complete:
             names = {self.store.name_of(sample.path) for sample in samples}
             self.store.keep_samples(self.suite.name, names)
+
+    def refuse(self, refused: Iterable[Refused]) -> None:
+        """Record what cannot be scored, each with the reason."""
+        for path, reason in refused:
+            name = self.store.name_of(path)
+            self._failed(name.encode(errors="backslashreplace").decode(), reason)
 
     def _say_what_counts(self) -> None:
         """Before any clip, so that a killed run's scores are read like those of a finished one."""

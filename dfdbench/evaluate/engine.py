@@ -15,14 +15,25 @@ from threadpoolctl import threadpool_limits
 from dfdbench.evaluate.aggregate import aggregate
 from dfdbench.evaluate.clip_scores import ClipScorer, Models
 from dfdbench.evaluate.follow_ups import write_follow_ups
-from dfdbench.evaluate.match import match, record
+from dfdbench.evaluate.match import Matched, match, record
 from dfdbench.evaluate.metrics import MetricFamily, Setting, families_of, get_family
+from dfdbench.evaluate.score_table import as_lines, score_rows, without_groups
 from dfdbench.evaluate.store import Store
+from dfdbench.evaluate.stored_clips import settle
 from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites import get_suite
 from dfdbench.generate.suites.base import Suite
-from dfdbench.utils.errors import MissingWeights, UserError
-from dfdbench.utils.manifest import Collection, Sample, collect, names_of
+from dfdbench.utils.errors import MissingWeights, UserError, clean
+from dfdbench.utils.files import write_text
+from dfdbench.utils.manifest import (
+    MOST_LINES,
+    Collection,
+    Refused,
+    Sample,
+    collect,
+    default_name,
+    names_of,
+)
 from dfdbench.utils.progress import Bar
 from dfdbench.utils.shards import Shard
 
@@ -31,15 +42,15 @@ class Part(NamedTuple):
     """What one call scores into one store.
 
     store: its file, of the shard where there is one. suite: with the conditions of these clips.
-    facts, notes: as `match` gives them. samples: this shard's. complete: they are all that the
-    store should hold.
+    matched: all clips of the store. samples, refused: this shard's. complete: they are all that
+    the store should hold.
     """
 
     store: Path
     suite: Suite
-    facts: dict[str, str]
-    notes: list[str]
+    matched: Matched
     samples: list[Sample]
+    refused: list[Refused]
     complete: bool
 
 
@@ -67,8 +78,8 @@ def score(
             for each.
         families: metric families instead of the suite's.
         reference: what methods are compared with, pooled over prompts: the name of a method among
-            the inputs, or one more input, which is scored too and is called `real` where no
-            manifest names its method.
+            the inputs, or one more input, which is scored too under its own name. The store's meta
+            `reference SUITE` says which method it is.
         workers: clips worked on at once, each on one thread; None: one a core, at most 8. They
             change no score.
         shard: score only this part, into a store of its own; `dfdbench merge` joins them.
@@ -94,20 +105,27 @@ def score(
     reference_name = _add_reference(collections, reference, suite, store)
     parts = _parts(collections, suite, store, ready, shard)
     summary = Summary(suite.name, [part.store for part in parts], skipped=skipped)
-    summary.videos = sum(len(part.samples) for part in parts)
-    summary.notes += dict.fromkeys(note for part in parts for note in part.notes)
+    summary.videos = sum(len(part.samples) + len(part.refused) for part in parts)
+    summary.notes += dict.fromkeys(note for part in parts for note in part.matched.notes)
+    summary.notes += _cut_prompts(parts, ready)
     models = Models(setting, weights)
     bar_of_videos = Bar(summary.videos, f"scoring {suite.name}")
     with bar_of_videos as bar, threadpool_limits(1, user_api="blas"):
         for part in parts:
             with Store(part.store) as opened:
                 paths = {opened.name_of(sample.path) for sample in part.samples}
-                record(opened, part.suite, part.facts, paths)
+                if not part.complete:
+                    named, folders = part.matched.samples, part.matched.folders
+                    summary.notes += settle(opened, suite.name, named, folders)
+                record(opened, part.suite, part.matched.facts, paths)
                 scorer = ClipScorer(opened, part.suite, ready, models, workers, summary, bar)
+                scorer.refuse(part.refused)
                 scorer.run(part.samples, part.complete)
                 opened.set_meta({f"reference {suite.name}": reference_name or ""})
                 if not shard:
                     aggregate(opened, part.suite, ready, reference_name, summary)
+                    summary.notes += without_groups(opened, suite.name, ready)
+                    summary.scores += score_rows(opened, suite.name, ready)
     if afterwards:
         for part in parts:
             lines = afterwards(part.store, part.suite)
@@ -115,8 +133,32 @@ def score(
     if not shard:
         for part in parts:
             write_follow_ups(part.store, part.suite, summary)
+    summary.table = as_lines(summary.scores)
+    _write_left_out(summary)
     summary.seconds = time.monotonic() - start
     return summary
+
+
+def _cut_prompts(parts: Sequence[Part], families: Sequence[MetricFamily]) -> list[str]:
+    """A line for each family that reads only the beginning of some prompts."""
+    texts = {sample.prompt: None for part in parts for sample in part.samples if sample.prompt}
+    lines = []
+    for family in families:
+        if family.cuts and (cut := sum(map(family.cuts, texts))):
+            lines.append(f"{family.name} reads the beginning of {cut} of {len(texts)} prompts only")
+    return lines
+
+
+def _write_left_out(summary: Summary) -> None:
+    """All that is left out, beside the first store, where it is too much to print."""
+    store = summary.stores[0]
+    path = store.with_name(f"left_out{store.stem.removeprefix('scores')}.txt")
+    lines = [*summary.mixed, *(reason for _, reason in summary.failures)]
+    if max(len(summary.mixed), len(summary.failures)) > MOST_LINES:
+        write_text(path, "".join(f"{clean(line)}\n" for line in lines))
+        summary.left_out_file = str(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _ready(
@@ -155,9 +197,9 @@ def _parts(
             Part(
                 store=shard.store(path) if shard else path,
                 suite=matched.suite,
-                facts=matched.facts,
-                notes=matched.notes,
+                matched=matched,
                 samples=shard.of(matched.samples) if shard else matched.samples,
+                refused=shard.of(matched.refused) if shard else matched.refused,
                 complete=len(own) == 1 and own[0].is_run and not shard,
             )
         )
@@ -177,14 +219,20 @@ def _add_reference(
                 f"--reference {reference}: no method of that name ({', '.join(sorted(methods))}) "
                 "and no such run, manifest or folder"
             )
-        collections.append(collect(reference, suite.name, "real"))
-        methods = {sample.method for sample in collections[-1].samples}
-        if len(methods) != 1:
+        name = default_name(Path(reference))
+        collections.append(collect(reference, suite.name, name))
+        own = {sample.method for sample in collections[-1].samples}
+        if len(own) != 1:
             raise UserError(
-                f"--reference {reference}: holds methods {', '.join(sorted(methods))}; give it "
+                f"--reference {reference}: holds methods {', '.join(sorted(own))}; give it "
                 "among the inputs and name one of them as the reference"
             )
-        reference = methods.pop()
+        if own <= methods:
+            raise UserError(
+                f"--reference {reference}: is method {name}, as one of the inputs is; give it "
+                "among the inputs, each with its --arm, and name that of the reference"
+            )
+        reference = own.pop()
     if store is None and len({c.store for c in collections}) > 1:
         raise UserError("--reference needs --out: methods can be compared within one store only")
     return str(reference)

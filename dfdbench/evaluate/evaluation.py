@@ -6,7 +6,9 @@ with a model, so that a second call on known videos is over in a moment.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from dfdbench.evaluate.engine import score
 from dfdbench.evaluate.metrics import Setting
@@ -18,8 +20,12 @@ from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.callable_module import takes_fields_of
 from dfdbench.utils.device import choose_device
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.reading import Outside, validate
+from dfdbench.utils.manifest import Seed
+from dfdbench.utils.reading import Name, Outside, validate
 from dfdbench.utils.shards import parse_shard
+
+Words = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class EvalOptions(Outside):
@@ -37,19 +43,19 @@ class EvalOptions(Outside):
     package vbench wrote about the clips.
     """
 
-    suite: str | None = None
+    suite: Words | None = None
     prompts: Path | None = None
     images: Path | None = None
     out: Path | None = None
-    seeds: str | Sequence[int] | None = None
-    batch: int = 16
+    seeds: Words | Sequence[Seed] | None = None
+    batch: Count = 16
     device: str = "auto"
-    arm: str | Sequence[str] | None = None
-    metrics: str | Sequence[str] | None = None
-    reference: str | Path | None = None
+    arm: Name | Sequence[Name] | None = None
+    metrics: Words | Sequence[Words] | None = None
+    reference: Words | Path | None = None
     poses: Path | None = None
-    workers: int | None = None
-    shard: str | None = None
+    workers: Count | None = None
+    shard: Words | None = None
     official_results: Sequence[Path] = ()
 
 

@@ -1,6 +1,7 @@
 """Clips meet their suite: prompt ids for texts, VBench's own words, first frames.
 
-Used by engine.py, before any clip is decoded. A folder of VBench's names gives texts as prompt ids.
+Used by engine.py, before any clip is decoded. A folder of VBench's names gives texts as prompt ids:
+of a name that ends in a number the whole is looked for first, then what stands before the number.
 VBench scores a clip by the words of its info file, whatever longer ones the model was given; how
 many clips that concerns is written down, for the two cannot be told apart later.
 """
@@ -9,18 +10,18 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from dfdbench.evaluate.metrics import MetricFamily
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.vbench.totals import STATIC
-from dfdbench.generate.suites.base import FLICKERING, Suite, text_key
+from dfdbench.generate.suites.base import FLICKERING, Prompt, Suite, text_key
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.generate.suites.images import RATIOS, crop, first_frame_of, images_in, nearest_ratio
 from dfdbench.generate.suites.vbench import CUSTOM, OWN
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.manifest import Collection, Sample, unique
+from dfdbench.utils.manifest import MOST_LINES, Collection, Refused, Sample, doubts, listed, unique
 from dfdbench.utils.video import frame_size
 
 STANDS_FOR = {
@@ -36,13 +37,15 @@ class Matched(NamedTuple):
     """Clips as the suite sees them.
 
     suite: with the conditions of the clips. facts: texts for the store's meta. notes: lines for
-    a person.
+    a person. refused: what cannot be scored. folders: method -> the folder that it is named after.
     """
 
     samples: list[Sample]
     suite: Suite
     facts: dict[str, str]
     notes: list[str]
+    refused: list[Refused]
+    folders: dict[str, Path]
 
 
 def match(
@@ -55,15 +58,28 @@ def match(
             needs an image.
 
     Raises:
-        UserError: a prompt that the suite lacks, a clip named twice, an image that is not there.
+        UserError: no clip's prompt is the suite's, a clip named twice, an image that is not there.
     """
     words: dict[str, Counter[str]] = defaultdict(Counter)
-    samples = list[Sample]()
+    found = _Found(suite)
     for collection in collections:
-        named = [_with_prompt(sample, suite, words) for sample in collection.samples]
-        samples += unique(f"suite {suite.name}", named)
+        for sample in collection.samples:
+            found.add(sample, collection.by_name, words)
+    samples = unique(f"suite {suite.name}", found.samples)
+    if found.refused and not samples:
+        more = f" (and {len(found.refused) - 1} more)" if found.refused[1:] else ""
+        raise UserError(found.refused[0].reason + more)
+    refused = [item for collection in collections for item in collection.refused] + found.refused
+    notes = [note for collection in collections for note in collection.notes]
+    by_name = [c for c in collections if c.by_name]
+    notes += found.notes() if suite.prompts else [n for c in by_name for n in doubts(c.samples)]
+    folders = {
+        c.samples[0].method: c.samples[0].path.parent
+        for c in by_name
+        if c.samples[0].method == c.samples[0].path.parent.resolve().name
+    }
     if not suite.protocol:
-        return Matched(samples, suite, {}, [])
+        return Matched(samples, suite, {}, notes, refused, folders)
     if suite.images and any("image" in family.needs for family in families):
         add = _with_crops if suite.conditions == OWN else _with_pictures
         samples = add(samples, suite, suite.images)
@@ -78,10 +94,11 @@ def match(
         facts[f"prompts {suite.name} {method}"] = json.dumps(counts)
     for method, ratios in _ratios(samples).items():
         facts[f"crop {suite.name} {method}"] = ", ".join(sorted(ratios))
-    notes = [f"conditions: {suite.conditions}", *suite.notes] if suite.conditions else []
+    if suite.conditions:
+        notes = [f"conditions: {suite.conditions}", *suite.notes, *notes]
     if suite.conditions == CUSTOM and without:
         notes.append(f"{without} of {len(samples)} clips have no first frame")
-    return Matched(samples, suite, facts, notes)
+    return Matched(samples, suite, facts, notes, refused, folders)
 
 
 def record(store: Store, suite: Suite, facts: dict[str, str], paths: set[str]) -> None:
@@ -117,17 +134,85 @@ def asks(suite: Suite, prompt_id: str, family: MetricFamily) -> bool:
     return not wanted or bool(wanted & set(prompt.dimensions))
 
 
-def _with_prompt(sample: Sample, suite: Suite, words: dict[str, Counter[str]]) -> Sample:
-    """The sample with its prompt's id, and VBench's text; counts in `words` whose text it had."""
-    prompt = suite.find(sample.prompt_id)
-    if prompt is None:
-        suite.check_prompt(sample.prompt_id)
-        return sample
-    if suite.protocol:
-        same = sample.prompt and text_key(sample.prompt) == text_key(prompt.text)
-        words[sample.method]["raw" if same else "other" if sample.prompt else "unknown"] += 1
-        sample = sample._replace(prompt=prompt.text)
-    return sample._replace(prompt_id=prompt.id)
+class _Found:
+    """The clips whose prompts the suite has; the others are refused, each with the reason."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.samples, self.refused = list[Sample](), list[Refused]()
+        self.doubtful = list[str]()  # names that are a prompt with and without their number
+        self.files: dict[str, list[str]] = defaultdict(list)  # file's name -> files of the map
+        for file in suite.files:
+            self.files[PurePath(file).name].append(file)
+        self.unused = set(suite.files)
+
+    def add(self, sample: Sample, by_name: bool, words: dict[str, Counter[str]]) -> None:
+        """Look for the sample's prompt; count in `words` whose text a clip of VBench's had."""
+        try:
+            prompt, seed = self._prompt(sample, by_name)
+        except UserError as error:
+            self.refused.append(Refused(sample.path, f"{sample.path}: {error}"))
+            return
+        if prompt is not None:
+            given, text = sample.prompt, sample.prompt
+            if self.suite.protocol:
+                same = given and text_key(given) == text_key(prompt.text)
+                words[sample.method]["raw" if same else "other" if given else "unknown"] += 1
+            if self.suite.protocol or by_name:
+                text = prompt.text
+            sample = sample._replace(prompt_id=prompt.id, prompt=text, seed=seed)
+        self.samples.append(sample)
+
+    def _prompt(self, sample: Sample, by_name: bool) -> tuple[Prompt | None, int | None]:
+        """The prompt, None in a suite without any, and the seed."""
+        suite, number = self.suite, sample.seed
+        if suite.files and by_name:
+            return suite.prompt(suite.files[self._file(sample.path)]), number
+        found = suite.find(sample.prompt_id)
+        if by_name and number is not None and (whole := suite.find(sample.path.stem)):
+            if found and found != whole:
+                self.doubtful.append(sample.path.name)
+            return whole, None
+        by_text = suite.find(sample.prompt) if sample.prompt else None
+        if found and by_text and found != by_text and found.text != by_text.text:
+            raise UserError(
+                f"its prompt is that of {by_text.id}, its prompt_id {found.id}; say one"
+            )
+        if found is None and by_text is None:
+            self._refuse(sample.prompt_id)
+        return found or by_text, number
+
+    def _refuse(self, name: str) -> None:
+        """Raise for a prompt that the suite lacks, with near ones while they will be read."""
+        if len(self.refused) < MOST_LINES:
+            self.suite.check_prompt(name)
+        elif self.suite.prompts:
+            raise UserError(f"unknown prompt id of suite {self.suite.name} '{name}'")
+
+    def _file(self, path: Path) -> str:
+        """The file of the map that a clip is."""
+        files = self.files.get(path.name, [])
+        if len(files) > 1:
+            parts = path.resolve().parts
+            files = [f for f in files if parts[-len(PurePath(f).parts) :] == PurePath(f).parts]
+        if len(files) != 1:
+            wrong = f"names {len(files)} times" if files else "does not name"
+            raise UserError(f"the map of prompts {self.suite.name} {wrong} this clip; add it there")
+        self.unused.discard(files[0])
+        return files[0]
+
+    def notes(self) -> list[str]:
+        """Lines for a person."""
+        lines = []
+        if self.doubtful:
+            lines.append(
+                f"{len(self.doubtful)} names are a prompt with their number and without it "
+                f"({listed(self.doubtful)}); they count as the former, without a seed"
+            )
+        if self.unused:
+            names = [file for file in self.suite.files if file in self.unused]
+            lines.append(f"{len(names)} clips of the map of prompts are not here ({listed(names)})")
+        return lines
 
 
 def _with_crops(samples: list[Sample], suite: Suite, folder: Path) -> list[Sample]:

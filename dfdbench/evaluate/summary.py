@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from dfdbench.utils.errors import clean
+from dfdbench.utils.manifest import capped
 
 
 @dataclass
@@ -13,7 +17,9 @@ class Summary:
     of clips left out; mixed: prompts left out of group values because their clips differ in size;
     missing: prompts of the suite without a clip, a line a method; skipped: families without their
     weights, with the reason; notes: what the scores depend on; written: files beside the stores;
-    partial: VBench's scores or totals lack something; seconds: wall time.
+    partial: VBench's scores or totals lack something; seconds: wall time; scores: the means of the
+    main metrics (score_table.py), table: the same as lines; left_out_file: holds what is left out
+    where it is too much to print.
     """
 
     suite: str
@@ -29,6 +35,9 @@ class Summary:
     written: list[str] = field(default_factory=list)
     partial: bool = False
     seconds: float = 0.0
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    table: list[str] = field(default_factory=list)
+    left_out_file: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -50,7 +59,11 @@ class Summary:
             "note": self.notes,
             "missing": self.missing,
             "skipped": self.skipped,
-            "no group values": self.mixed,
-            "left out": [reason for _, reason in self.failures],
         }
-        return [f"{kind}: {line}" for kind, lines in kinds.items() for line in lines]
+        bad = {"no group values": self.mixed, "left out": [reason for _, reason in self.failures]}
+        lines = [f"{kind}: {clean(line)}" for kind, own in kinds.items() for line in own]
+        lines += map(clean, self.table)
+        where = self.left_out_file or "the store"
+        return lines + [
+            f"{kind}: {line}" for kind, own in bad.items() for line in capped(own, where)
+        ]

@@ -87,6 +87,7 @@ class Conditions:
             self.embedded[text] = self.family.encode_prompt([text]).to("cpu")
         if new:
             self.family.release("text_encoder")
+            self.family.warn_of_cut_prompts(len(new))
 
     def __call__(self, items: Sequence[Item]) -> Conditioning:
         """Of a batch, on the family's device."""

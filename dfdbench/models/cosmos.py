@@ -10,7 +10,7 @@ from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
 from torch import Tensor, nn
 
 from dfdbench.models.conditioning import Conditioning
-from dfdbench.models.cosmos_text import chat_tokens, joined_states
+from dfdbench.models.cosmos_text import chat_lengths, chat_tokens, joined_states
 from dfdbench.models.defaults import Defaults
 from dfdbench.models.family import ModelFamily
 from dfdbench.utils.errors import UserError
@@ -104,6 +104,7 @@ class Cosmos(ModelFamily):
     @torch.no_grad()
     def encode_prompt(self, prompts: list[str]) -> Conditioning:
         tokenizer, encoder = self.text_encoder
+        self._note_cut(prompts, chat_lengths(tokenizer, prompts))
         tokens = chat_tokens(tokenizer, prompts, self.defaults.max_sequence_length)
         self._warn_of_unknown_words(prompts, tokens)
         return Conditioning(joined_states(encoder, tokens.to(self.device)))

@@ -12,17 +12,26 @@ import torch
 SYSTEM = "You are a helpful assistant who will provide prompts to an image generator."
 
 
-def chat_tokens(tokenizer: Any, prompts: list[str], length: int) -> torch.Tensor:
-    """Token ids (B, length) of prompts after the system message, padded or cut."""
-    chats = [
+def _chats(prompts: list[str]) -> list[Any]:
+    return [
         [
             {"role": role, "content": [{"type": "text", "text": text}]}
             for role, text in (("system", SYSTEM), ("user", prompt))
         ]
         for prompt in prompts
     ]
+
+
+def chat_lengths(tokenizer: Any, prompts: list[str]) -> list[int]:
+    """Tokens of each prompt after the system message, uncut."""
+    ids = tokenizer.apply_chat_template(_chats(prompts), return_dict=True).input_ids
+    return [len(own) for own in ids]
+
+
+def chat_tokens(tokenizer: Any, prompts: list[str], length: int) -> torch.Tensor:
+    """Token ids (B, length) of prompts after the system message, padded or cut."""
     tokens: torch.Tensor = tokenizer.apply_chat_template(
-        chats,
+        _chats(prompts),
         padding="max_length",
         max_length=length,
         truncation=True,

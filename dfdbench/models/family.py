@@ -75,6 +75,7 @@ class ModelFamily(ABC):
         quiet_libraries()
         self.path, self.dtype, self.device, self._load_part = folder, dtype, device, part
         self.defaults = read_defaults(folder, self.own_defaults)
+        self.cut_prompts: dict[str, int] = {}  # those longer than is read -> their tokens
         for name in ("transformer", *SHARED_PARTS):
             if not (folder / name).is_dir():
                 raise UserError(
@@ -130,6 +131,24 @@ class ModelFamily(ABC):
         bad = (tokens == unknown).any(dim=1).tolist()
         for prompt in (p for p, unclear in zip(prompts, bad, strict=True) if unclear):
             warnings.warn(f"{self.path.name} does not know every word of {prompt!r}", stacklevel=3)
+
+    def _note_cut(self, prompts: list[str], counts: list[int]) -> None:
+        """Remember the prompts whose `counts` of tokens are more than the text encoder is given."""
+        most = self.defaults.max_sequence_length
+        both = zip(prompts, counts, strict=True)
+        self.cut_prompts |= {prompt: n for prompt, n in both if n > most}
+
+    def warn_of_cut_prompts(self, total: int | None = None) -> None:
+        """Say how many prompts, of `total` if that is known, were cut since this was last asked."""
+        if self.cut_prompts:
+            longest = max(self.cut_prompts, key=lambda prompt: self.cut_prompts[prompt])
+            warnings.warn(
+                f"{self.path.name} reads {self.defaults.max_sequence_length} tokens of a prompt; "
+                f"cut there: {len(self.cut_prompts)}{f' of {total}' if total else ''} prompts, the "
+                f"longest of {self.cut_prompts[longest]} tokens: {longest[:60]!r}…",
+                stacklevel=3,
+            )
+        self.cut_prompts = {}
 
     def release(self, *parts: str) -> None:
         """Free the text encoder ("text_encoder") or the autoencoder ("vae") until needed again."""

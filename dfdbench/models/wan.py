@@ -62,8 +62,10 @@ class Wan(ModelFamily):
     def encode_prompt(self, prompts: list[str]) -> Conditioning:
         tokenizer, encoder = self.text_encoder
         length = self.defaults.max_sequence_length
+        texts = [prompt_clean(prompt) for prompt in prompts]
+        self._note_cut(prompts, [len(ids) for ids in tokenizer(texts).input_ids])
         tokens = tokenizer(
-            [prompt_clean(prompt) for prompt in prompts],
+            texts,
             padding="max_length",
             max_length=length,
             truncation=True,

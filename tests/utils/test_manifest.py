@@ -1,6 +1,7 @@
 """Every kind of input names its clips; a bad manifest is one clear line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def test_a_run_is_read_by_suite(tmp_path: Path) -> None:
         collect(tmp_path, "other")
 
 
+@pytest.mark.fault("C.manifest")
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -82,13 +84,22 @@ def test_a_run_is_read_by_suite(tmp_path: Path) -> None:
         (json.dumps({"path": "b.mp4"}), "--arm"),
         (row(path="b.mp4", seed="one"), "seed: not a valid integer.*'one'"),
         (row(path="b.mp4", seed=1.9), "seed: not a valid integer.*1.9"),
-        (row(path="b.mp4", prompt_id="p", seed=1), "second clip"),
-        (row(), "second clip"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, line: str, says: str) -> None:
+def test_a_bad_line_is_named_and_the_rest_is_read(tmp_path: Path, line: str, says: str) -> None:
     path = manifest(tmp_path, row(prompt_id="p", seed=1), line)
-    with pytest.raises(UserError, match=says) as caught:
+    found = collect(path, "s")
+    assert [s.path.name for s in found.samples] == ["a.mp4"]
+    ((where, reason),) = found.refused
+    assert where.name == "manifest.jsonl:2" and re.search(says, reason) and "\n" not in reason
+    with pytest.raises(UserError, match=says):
+        collect(manifest(tmp_path, "", line), "s")
+
+
+@pytest.mark.parametrize("line", [row(path="b.mp4", prompt_id="p", seed=1), row()])
+def test_a_second_clip_of_a_seed_is_refused(tmp_path: Path, line: str) -> None:
+    path = manifest(tmp_path, row(prompt_id="p", seed=1), line)
+    with pytest.raises(UserError, match="second clip") as caught:
         collect(path, "s")
     assert "\n" not in str(caught.value)
 

@@ -117,6 +117,7 @@ def encode(
                 **settings,
             )
             layout.write_index(out / layout.INDEX, index)
+    family.warn_of_cut_prompts()
     return Summary(out, samples, left_out, complete)
 
 

@@ -5,6 +5,7 @@ or JSONL with path and prompt; see utils/manifest.py) and WebDataset tars (KEY.m
 KEY.json with "caption"). Used by encode.py.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ import numpy as np
 from dfdbench.distill.data.format import Member, members, read_member
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file
-from dfdbench.utils.manifest import LISTINGS, VIDEO_SUFFIXES, collect
-from dfdbench.utils.reading import Open, parse_json, validate
+from dfdbench.utils.manifest import LISTINGS, VIDEO_SUFFIXES, collect, is_clip_name
+from dfdbench.utils.reading import BOM, Open, Text, parse_json, read_text, validate
+from dfdbench.utils.reading import decode as decode_text
 from dfdbench.utils.video import fit, read_video
 
 SLOWEST = 0.99  # of the wanted rate; below it frames would be shown twice
@@ -28,7 +30,7 @@ CAPTION_REMEDY = 'write {"caption": "..."} beside the clip'
 class CaptionFile(Open):
     """KEY.json beside the clip of a WebDataset; others may have more in it."""
 
-    caption: str
+    caption: Text
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Source:
         name: its input's name and its place in it; without the folders above.
         file: the video, or the tar that `video` lies in.
         caption: file or member of the prompt, JSON or plain; `prompt` where a manifest gives it.
+        fault: why it cannot be used, where its manifest or folder says so.
     """
 
     name: str
@@ -57,27 +60,32 @@ class Source:
     caption: Path | Member | None = None
     caption_is_json: bool = False
     prompt: str | None = None
+    fault: str = ""
 
     def read_prompt(self) -> str:
         """The prompt, without spaces around it.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or one that is no text.
         """
+        if self.fault:
+            raise UserError(f"{self.name}: {self.fault}")
         text = self.prompt or ""
         try:
             if isinstance(self.caption, Member):
-                text = read_member(self.file, self.caption).decode()
+                data = read_member(self.file, self.caption)
+                text = decode_text(data, f"{self.name}, its caption")
             elif self.caption is not None:
-                text = self.caption.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+                text = re.sub(r"\r\n?", "\n", read_text(self.caption, "its caption"))
+        except (OSError, UserError) as error:
             raise UserError(f"{self.name}: its caption cannot be read ({error})") from None
         if self.caption_is_json:
             given = parse_json(text, self.name, CAPTION_REMEDY)
             text = validate(CaptionFile, given, self.name, CAPTION_REMEDY).caption
-        if not text.strip():
+        text = text.removeprefix(BOM).strip()
+        if not text:
             raise UserError(f"{self.name}: no caption; put one beside it")
-        return text.strip()
+        return validate(Text, text, f"{self.name}: its caption", "write it anew")
 
     @contextmanager
     def video_file(self) -> Iterator[Path]:
@@ -109,11 +117,12 @@ def find_sources(path: Path) -> list[Source]:
     if path.suffix == ".tar" and path.is_file():
         sources = _in_tar(path)
     elif listing.is_file():
-        origin = path.resolve().name
+        origin, given = path.resolve().name, collect(listing, "", "data")
         sources = [
             Source(f"{origin}/{sample.path.name}", sample.path, prompt=sample.prompt)
-            for sample in collect(listing, "", "data").samples
+            for sample in given.samples
         ]
+        sources += [Source(f"{origin}/{p.name}", p, fault=why) for p, why in given.refused]
     elif path.is_dir():
         sources = _in_folder(path)
     else:
@@ -124,7 +133,7 @@ def find_sources(path: Path) -> list[Source]:
 
 
 def _in_folder(path: Path) -> list[Source]:
-    files = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in VIDEO_SUFFIXES]
+    files = [f for f in sorted(path.rglob("*")) if is_clip_name(f)]
     origin = path.resolve().name
     return [
         Source(f"{origin}/{f.relative_to(path).as_posix()}", f, caption=f.with_suffix(".txt"))

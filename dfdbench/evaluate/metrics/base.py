@@ -76,7 +76,8 @@ class MetricFamily:
     pool: readings of all clips of a method, those of the reference -> values of level "pooled".
     model: it runs a network, on the device of `Setting`. needs: what of a clip's condition goes
     into its values ("prompt", "image"); a clip without it has none. default: it is one of the
-    general families, which suites of any clips are scored with.
+    general families, which suites of any clips are scored with. cuts: whether it reads only the
+    beginning of a prompt.
     """
 
     name: str
@@ -92,6 +93,7 @@ class MetricFamily:
     dtype: str = "float32"
     min_frames: int = 2
     default: bool = False
+    cuts: Callable[[str], bool] | None = None
 
     def __post_init__(self) -> None:
         own = tuple(replace(metric, family=self.name) for metric in self.metrics)

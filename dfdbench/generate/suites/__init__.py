@@ -8,13 +8,23 @@ and name it in SUITES. toy.py holds the toy's, vbench.py VBench's.
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from dfdbench.generate.suites import toy, vbench
 from dfdbench.generate.suites.base import EIGHT_SEEDS, GENERAL, WITH_IMAGES, Prompt, Suite
 from dfdbench.utils.errors import UserError, unknown_name
-from dfdbench.utils.reading import numbered_lines, read_text
+from dfdbench.utils.reading import (
+    Name,
+    Text,
+    numbered_lines,
+    parse_json,
+    read_text,
+    validate,
+)
 
 HERE = Path(__file__).parent
+MANIFESTS = (".jsonl", ".csv", ".tsv")
+FORMS = "write one prompt a line (.txt), or a JSON list of texts, or a JSON map of clips to texts"
 
 
 def _clips() -> Suite:
@@ -43,16 +53,23 @@ def _released_clips() -> Suite:
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """The prompts of a text file, one a line: `prompt` or `category | prompt`; `#` is a comment.
 
-    Ids are `<category>-<place in it>`, such as food-03; without categories `prompt-007`.
+    Ids are `<category>-<place in it>`, such as food-03; without categories `prompt-007`. A JSON
+    file is a list of prompts, or a map from clips to theirs (`read_prompt_map`).
 
     Raises:
         UserError: the file cannot be read, names no prompt, or names one twice.
     """
+    if path.suffix.lower() == ".json":
+        return read_prompt_map(path)[0]
+    if path.suffix.lower() in MANIFESTS:
+        raise UserError(f"{path}: a manifest is an input, not a list of prompts; {FORMS}")
     prompts, counts, seen = list[Prompt](), dict[str, int](), dict[str, int]()
-    for number, line in numbered_lines(read_text(path, "prompts, one a line")):
+    text = read_text(path, "prompts, one a line")
+    for number, line in numbered_lines(re.sub(r"\r\n?", "\n", text)):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
+        validate(Text, line, f"{path}:{number}", "write that prompt anew")
         category, bar, text = (part.strip() for part in line.rpartition("|"))
         if not text or (bar and not re.fullmatch(r"[a-z0-9][a-z0-9-]*", category)):
             raise UserError(
@@ -69,9 +86,35 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
+def read_prompt_map(path: Path) -> tuple[tuple[Prompt, ...], dict[str, str]]:
+    """Prompts of a JSON file, and file of a clip -> id of its prompt where the file is such a map.
+
+    Ids are `prompt-<place>`; clips of the same text share one.
+
+    Raises:
+        UserError: neither a list of texts, each once, nor an object of texts.
+    """
+    raw = parse_json(read_text(path, "prompts in JSON"), path, FORMS)
+    kind = list[Text] if isinstance(raw, list) else dict[Text, Text]
+    given: Any = validate(kind, raw, path, FORMS)
+    texts = [text.strip() for text in (given.values() if isinstance(given, dict) else given)]
+    ids = {text: f"prompt-{place:03d}" for place, text in enumerate(dict.fromkeys(texts), start=1)}
+    if not texts or "" in ids:
+        raise UserError(f"{path}: {'an empty prompt' if texts else 'names no prompt'}; {FORMS}")
+    if isinstance(given, list) and len(ids) < len(texts):
+        again = next(text for i, text in enumerate(texts) if text in texts[:i])
+        raise UserError(f"{path}: names the prompt {again!r} twice; remove one")
+    pairs = given.items() if isinstance(given, dict) else ()
+    of_files = {file: ids[text.strip()] for file, text in pairs}
+    return tuple(Prompt(name, text) for text, name in ids.items()), of_files
+
+
 def _prompt_suite(path: Path, description: str) -> Suite:
     """The suite of a file of prompts, named after it."""
-    return Suite(path.stem, 1, description, read_prompts(path), EIGHT_SEEDS, (GENERAL,))
+    name = validate(Name, path.stem, path, "rename it")
+    is_json = path.suffix.lower() == ".json"
+    prompts, files = read_prompt_map(path) if is_json else (read_prompts(path), {})
+    return Suite(name, 1, description, prompts, EIGHT_SEEDS, (GENERAL,), files=files)
 
 
 SUITES: dict[str, Callable[[], Suite]] = {

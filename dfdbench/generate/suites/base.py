@@ -1,13 +1,15 @@
 """What a prompt and a suite are, and the families of VBench's dimensions that suites share."""
 
 import unicodedata
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dfdbench.utils.errors import unknown_name
+from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.manifest import CUTS
 
 EIGHT_SEEDS = tuple(range(1, 9))  # as the DFD paper scores diversity
 GENERAL = "general"  # stands for the families for any clips: evaluate/metrics knows which they are
@@ -75,7 +77,8 @@ class Suite:
     "" where none do.
     static_filter: VBench's temporal_flickering counts static clips only. info_sha256: of VBench's
     info file where the prompts are VBench's own. images: the folder of first frames. notes: what a
-    reader of the scores must know, a line each.
+    reader of the scores must know, a line each. files: clip's file -> prompt id, where a map of
+    clips gave the prompts.
     """
 
     name: str
@@ -91,20 +94,43 @@ class Suite:
     info_sha256: str = ""
     images: Path | None = None
     notes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def _by_name(self) -> dict[str, Prompt]:
         texts = {text_key(prompt.text): prompt for prompt in reversed(self.prompts)}
         return texts | {prompt.id: prompt for prompt in self.prompts}
 
+    @cached_property
+    def _by_cut(self) -> dict[str, list[Prompt]]:
+        """Prompts by the beginning that files' names keep of them."""
+        cut = defaultdict[str, list[Prompt]](list)
+        for prompt in self.prompts:
+            for length in CUTS:
+                if len(prompt.text) > length:
+                    cut[text_key(prompt.text[:length])].append(prompt)
+        return cut
+
     def find(self, name: str) -> Prompt | None:
-        """The prompt with this id or, if there is none, this text; None for an unknown one."""
-        return self._by_name.get(name) or self._by_name.get(text_key(name))
+        """The prompt with this id or, if there is none, this text; None for an unknown one.
+
+        A text may be cut where the files' names of VBench and Self-Forcing are, if only one prompt
+        begins so.
+        """
+        found = self._by_name.get(name) or self._by_name.get(text_key(name))
+        cut = self._by_cut.get(text_key(name), [])
+        return found or (cut[0] if len(cut) == 1 else None)
 
     def prompt(self, prompt_id: str) -> Prompt:
         """The prompt with this id; an unknown id is refused with near ones."""
         prompt = self._by_name.get(prompt_id)
         if prompt is None or prompt.id != prompt_id:
+            if cut := self._by_cut.get(text_key(prompt_id)):
+                ids = ", ".join(prompt.id for prompt in cut[:3])
+                raise UserError(
+                    f"{len(cut)} prompts of suite {self.name} begin like the name '{prompt_id}' "
+                    f"({ids}); say which one in a manifest"
+                )
             raise unknown_name(
                 f"prompt id of suite {self.name}", prompt_id, [p.id for p in self.prompts]
             )

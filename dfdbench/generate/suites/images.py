@@ -51,7 +51,8 @@ def images_in(folder: Path) -> dict[str, Path]:
         UserError: there are none, or two of one name.
     """
     images: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in sorted(p for p in visible if p.suffix.lower() in SUFFIXES and p.is_file()):
         stem = text_key(path.stem)
         if stem in images:
             raise UserError(f"--images {folder}: {images[stem].name} and {path.name}; remove one")

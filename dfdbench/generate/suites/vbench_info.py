@@ -20,7 +20,7 @@ from dfdbench.generate.suites.base import Prompt
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.utils.assets import cache_folders
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.reading import Open, read_json
+from dfdbench.utils.reading import Name, Open, Text, read_json
 
 T2V_NAME, I2V_NAME = "VBench_full_info.json", "vbench2_i2v_full_info.json"
 LONGEST = 60  # characters of an id that are read from the prompt
@@ -43,11 +43,11 @@ def _dimension(name: str) -> str:
 class Entry(Open):
     """One prompt of an info file; image_type and image_name are an image-to-video file's."""
 
-    prompt_en: Annotated[str, StringConstraints(pattern=r"\S")]
+    prompt_en: Annotated[Text, StringConstraints(pattern=r"\S")]
     dimension: Annotated[list[Annotated[str, AfterValidator(_dimension)]], Field(min_length=1)]
     auxiliary_info: dict[str, Any] = Field(default_factory=dict)
     image_type: str | None = None
-    image_name: Annotated[str, AfterValidator(_file_name)] | None = None
+    image_name: Annotated[Name, AfterValidator(_file_name)] | None = None
 
 
 Entries = Annotated[list[Entry], Field(min_length=1)]

@@ -38,11 +38,12 @@ def dimension_family(
     policy: str = "all",
     needs: tuple[Literal["prompt", "image"], ...] = (),
     min_frames: int = 2,
+    cuts: Callable[[str], bool] | None = None,
 ) -> MetricFamily:
     """The family `name` of one or more dimensions that one look at a clip gives.
 
     Args:
-        load, policy, needs, min_frames: as of MetricFamily.
+        load, policy, needs, min_frames, cuts: as of MetricFamily.
         weights: the files that `load` reads; their digest is part of a score's key.
         code: raises MissingWeights where the network's definition, which no dependency holds, is
             not here.
@@ -62,4 +63,5 @@ def dimension_family(
         model=True,
         needs=needs,
         min_frames=min_frames,
+        cuts=cuts,
     )

@@ -52,4 +52,5 @@ FAMILY = dimension_family(
     policy="middle8",
     needs=("prompt",),
     min_frames=1,
+    cuts=viclip.is_cut,
 )

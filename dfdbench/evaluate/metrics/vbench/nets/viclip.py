@@ -90,3 +90,10 @@ def encode_text(network: ViCLIP, text: str) -> "Tensor":
 
     tokens = SimpleTokenizer(context_length=TOKENS)(text).to(network.place.device)
     return network.towers.encode_text(tokens)[0]
+
+
+def is_cut(text: str) -> bool:
+    """Whether a prompt has more tokens than the text tower reads, its two marks included."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return len(SimpleTokenizer().encode(text)) + 2 > TOKENS

@@ -1,0 +1,86 @@
+"""The scores that `dfdbench eval` prints: means of the main metrics, with n, and what has none.
+
+Used by engine.py. The mean is the report's: over each prompt's clips, then over prompts. Intervals
+and differences are the report's too.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dfdbench.evaluate.metrics import MetricFamily
+from dfdbench.evaluate.store import Store
+from dfdbench.utils.errors import clean
+from dfdbench.utils.manifest import listed
+
+MAIN = 2  # metrics of a family at each level
+MOST_ROWS, MOST_METHODS = 24, 5
+
+
+def main_metrics(families: Iterable[MetricFamily]) -> list[str]:
+    """The first scores of every family: of clips, of prompts, of whole sets."""
+    names = list[str]()
+    for family in families:
+        for level in ("video", "prompt", "pooled"):
+            names += [m.name for m in family.at(level) if m.kind == "score"][:MAIN]
+    return names[:MOST_ROWS]
+
+
+def score_rows(store: Store, suite: str, families: Sequence[MetricFamily]) -> list[dict[str, Any]]:
+    """One row a metric and method that has it: metric, method, mean, prompts and clips."""
+    table, rows = store.table(suite), list[dict[str, Any]]()
+    pooled = store.pooled(suite)
+    for metric in main_metrics(families):
+        for method, values in table[table["metric"] == metric].groupby("method"):
+            by_prompt = values.groupby("prompt_id")["value"].mean()
+            rows.append(_row(metric, method, by_prompt.mean(), len(by_prompt), values["n"].sum()))
+        for method, values in pooled[pooled["metric"] == metric].groupby("method"):
+            rows.append(_row(metric, method, values["value"].mean(), None, values["n"].sum()))
+    return rows
+
+
+def _row(metric: str, method: object, mean: Any, prompts: int | None, clips: Any) -> dict[str, Any]:
+    numbers = {"mean": float(mean), "prompts": prompts, "clips": int(clips)}
+    return {"metric": metric, "method": str(method)} | numbers
+
+
+def as_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows as a table for people: a column a method, "mean (n clips)" in each cell."""
+    if not rows:
+        return []
+    methods = list(dict.fromkeys(sorted(row["method"] for row in rows)))
+    kept = methods[:MOST_METHODS]
+    cells = [["mean (n clips)", *(clean(method) for method in kept)]]
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        own = {row["method"]: row for row in rows if row["metric"] == metric}
+        cells.append([metric])
+        for method in kept:
+            row = own.get(method)
+            cells[-1].append(f"{row['mean']:.4g} ({row['clips']})" if row else "–")
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in cells
+    ]
+    if methods[MOST_METHODS:]:
+        lines.append(f"{len(methods) - MOST_METHODS} more methods; dfdbench report shows them all")
+    return lines
+
+
+def without_groups(store: Store, suite: str, families: Sequence[MetricFamily]) -> list[str]:
+    """A line for each method that lacks values over a prompt's clips for want of a second one."""
+    names = [m.name for f in families if f.group for m in f.at("prompt") if m.kind == "score"]
+    table, lines = store.table(suite), list[str]()
+    groups = table[table["level"] == "prompt"]
+    for method, clips in store.samples(suite).groupby("method"):
+        counts: pd.Series[int] = clips.groupby("prompt_id").size()
+        single = int((counts == 1).sum())
+        has = set(groups[groups["method"] == method]["metric"])
+        absent = [name for name in names if name not in has]
+        if single and absent:
+            lines.append(
+                f"method {method} has no {listed(absent)}: {single} of {len(counts)} prompts have "
+                "one clip, and these are of two seeds a prompt or more"
+            )
+    return lines
