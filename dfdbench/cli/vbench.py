@@ -80,7 +80,7 @@ def export_store(
         raise UserError(
             f"{store}: no scores here; run `dfdbench eval {store} --suite vbench` first"
         )
-    with Store(path) as opened:
+    with Store.reading(path) as opened:
         chosen = _choose(str(store), suite_name, opened.samples()["suite"].unique().tolist())
         suite = stored_suite(opened.meta(), chosen, images)
         if suite is None or not suite.protocol:

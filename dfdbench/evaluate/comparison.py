@@ -92,7 +92,7 @@ def write_comparison(store: Path, suite: Suite, out: Path) -> list[Path]:
     if suite.reference is None:
         raise UserError(f"suite {suite.name} has no reference values to compare with")
     reference = read_json(suite.reference, Reference, "put the suite's own file back")
-    with Store(store) as opened:
+    with Store.reading(store) as opened:
         rows = compare(opened.table(suite.name), reference)
         provenance = opened.provenance()
     if not rows:

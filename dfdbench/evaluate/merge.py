@@ -22,7 +22,8 @@ def merge(
 ) -> tuple[Path, list[str]]:
     """Join score stores into the store `out`, then compute values over prompts and references.
 
-    A store that is there already is added to. What two stores both hold must be equal.
+    A store that is there already is added to, and may be named among the stores. What two stores
+    both hold must be equal.
 
     Args:
         stores: .sqlite files.
@@ -39,10 +40,19 @@ def merge(
     for path in stores:
         if not path.is_file():
             raise UserError(f"{path}: no such score store; name the shards' .sqlite files")
+        Store.reading(path).close()
     out = out if out.suffix == ".sqlite" else out / "scores.sqlite"
+    is_new = not out.exists()
+    others = [path for path in stores if is_new or not path.samefile(out)]
     lines: list[str] = []
     with Store(out) as target:
-        target.absorb(stores)
+        try:
+            target.absorb(others)
+        except UserError:
+            if is_new:
+                target.close()
+                out.unlink()
+            raise
         for suite, families in _suites(target.meta(), prompts, images):
             reference = target.meta().get(f"reference {suite.name}") or None
             summary = Summary(suite.name)

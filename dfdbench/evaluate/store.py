@@ -6,7 +6,6 @@ a video's bytes, not to its path: `samples` says which paths of which suite had 
 
 import io
 import os
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,18 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dfdbench.evaluate.database import AGAIN, FAULTS, as_line, at_rest, open_reader, open_writer
 from dfdbench.evaluate.metrics import GroupValue
-from dfdbench.evaluate.schema import (
-    MERGED,
-    NEWEST,
-    SCHEMA,
-    SCHEMA_VERSION,
-    UPGRADE,
-    Key,
-    Row,
-    Shape,
-    condition_of,
-)
+from dfdbench.evaluate.schema import MERGED, NEWEST, Key, Row, Shape, condition_of
 from dfdbench.utils.errors import UserError
 
 TABLE_COLUMNS = ["suite", "method", "prompt_id", "seed", "metric", "value", "level", "n"]
@@ -35,34 +25,29 @@ POOLED_COLUMNS = ["suite", "method", "reference", "metric", "value", "n"]
 
 
 class Store:
-    """A score store at `path`; use as a context manager. Created with its folder when absent.
+    """A score store at `path`; use as a context manager.
+
+    `Store(path)` writes, and makes the file with its folder when absent; `Store.reading(path)`
+    never writes, so that it reads what lies in a read-only place too.
 
     A value is a float (NULL where the clip has no such value) or a float array. Of several scores
     of one video and metric, readers get that of the weights and settings used last. Write-ahead
     logging lets a report read while a run writes; a killed run loses only the unfinished video.
 
     Raises:
-        UserError: the file is no score store, or one of a newer schema.
+        UserError: the file is no score store, a damaged one, one of a newer schema, or in use; at
+            the end of the body too, for what SQLite refuses there.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(self.path, timeout=60)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            tables = self._db.execute("SELECT name FROM sqlite_master WHERE name = 'scores'")
-            columns = [row[1] for row in self._db.execute("PRAGMA table_info(scores)")]
-            if tables.fetchone() and "condition" not in columns:
-                self._db.executescript(f"BEGIN; {UPGRADE.format(schema=SCHEMA)} COMMIT;")
-            self._db.executescript(SCHEMA)
-            version = int(self.meta().get("schema", SCHEMA_VERSION))
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{path}: not a score store ({error}); name another file") from error
-        if version > SCHEMA_VERSION:
-            raise UserError(f"{path}: written by a newer dfdbench; update dfdbench to read it")
-        self.set_meta({"schema": str(SCHEMA_VERSION)})
+        self._seen = at_rest(self.path) if read_only and self.path.is_file() else None
+        self._db = (open_reader if read_only else open_writer)(self.path)
+
+    @classmethod
+    def reading(cls, path: str | Path) -> "Store":
+        """An existing store to read only."""
+        return cls(path, read_only=True)
 
     def __enter__(self) -> "Store":
         return self
@@ -74,9 +59,13 @@ class Store:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        if isinstance(error, FAULTS):
+            raise as_line(self.path, error) from error
+        if error is None and self._seen and self._seen != at_rest(self.path):
+            raise UserError(f"{self.path}: written to while it was read; give the command again")
 
     def close(self) -> None:
-        """Close the file; its write-ahead log is folded in."""
+        """Close the file; a writer's log is folded in."""
         self._db.close()
 
     def name_of(self, clip: Path) -> str:
@@ -203,7 +192,7 @@ class Store:
         where = "s.sha256 = ? AND s.metric = ? AND s.condition = ?"
         query = NEWEST.format(column="data", where=where)
         rows = self._db.execute(query, (sha256, metric, condition)).fetchall()
-        return _array(rows[-1][-1]) if rows else None
+        return _array(rows[-1][-1], self.path) if rows else None
 
     def shapes(self) -> dict[str, Shape]:
         """Size and length of every scored video, by sha256."""
@@ -256,10 +245,17 @@ class Store:
         keys = ["suite", "metric", "method", "prompt_id", "seed"]
         return table.sort_values(keys, kind="stable").reset_index(drop=True)
 
-    def arrays(self, metric: str, suite: str | None = None) -> pd.DataFrame:
-        """Array values of every clip (such as saturation_histogram): ARRAY_COLUMNS."""
+    def arrays(
+        self, metric: str, suite: str | None = None, size: int | None = None
+    ) -> pd.DataFrame:
+        """Array values of every clip (such as saturation_histogram): ARRAY_COLUMNS.
+
+        size: what each must have, if given.
+        """
         frame = _of_samples(self.samples(suite), self._newest("data", metric))
-        arrays = [_array(data) for data in frame["data"]]
+        arrays = [_array(data, self.path) for data in frame["data"]]
+        if size is not None and any(array.shape != (size,) for array in arrays):
+            raise UserError(f"{self.path}: damaged (a {metric} of another size); {AGAIN}")
         frame["array"] = pd.Series(arrays, index=frame.index, dtype=object)
         return frame[ARRAY_COLUMNS]
 
@@ -271,8 +267,9 @@ class Store:
                 families or another reference.
         """
         with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             for path in stores:
-                with Store(path) as other:
+                with Store.reading(path) as other:
                     self._absorb(other)
 
     def _absorb(self, other: "Store") -> None:
@@ -342,7 +339,13 @@ def _split(value: float | np.ndarray | None) -> Sequence[float | bytes | None]:
     return (None if value is None else float(value)), None
 
 
-def _array(data: bytes) -> np.ndarray:
-    if not data.startswith(np.lib.format.MAGIC_PREFIX):
-        return np.frombuffer(data, "<f8")  # schema 1: flat float64
-    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+def _array(data: bytes, path: Path) -> np.ndarray:
+    """The array of some bytes; a UserError that names the store where they are none."""
+    try:
+        if not data.startswith(np.lib.format.MAGIC_PREFIX):
+            return np.frombuffer(data, "<f8")  # schema 1: flat float64
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # numpy parses its header as Python text: any error may come
+        raise UserError(
+            f"{path}: damaged (an array of {len(data)} bytes is none); {AGAIN}"
+        ) from error

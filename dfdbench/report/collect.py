@@ -23,7 +23,7 @@ VALUE_COLUMNS = ["arm", "training_seed", "prompt_id", "seed", "metric", "value",
 CLIP_COLUMNS = ["arm", "training_seed", "prompt_id", "prompt", "seed", "path"]
 POOLED_COLUMNS = ["arm", "reference", "metric", "value", "n"]
 VBENCH_COLUMNS = ["arm", "training_seed", "prompt_id", "prompt", "path", *COLUMNS]
-HISTOGRAM = "saturation_histogram"
+HISTOGRAM, BINS = "saturation_histogram", 256
 NO_TRAINING_SEED = -1
 """Stands for the missing training seed of the teacher, of real clips and of plain folders."""
 
@@ -179,9 +179,9 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
             record = _run_record(folder) if (folder / "run.json").exists() else None
             table = pd.DataFrame()
             if store_path.exists():
-                with Store(store_path) as store:
+                with Store.reading(store_path) as store:
                     table = store.table()
-                    arrays.append(_owned(store.arrays(HISTOGRAM), record))
+                    arrays.append(_owned(store.arrays(HISTOGRAM, size=BINS), record))
                     clips.append(_owned(_clips(store.samples(), store_path.parent), record))
                     pooled.append(store.pooled())
                     provenance[store_path.parent.name or "."] = store.provenance()
@@ -232,7 +232,7 @@ def _vbench(
         return nothing, None, []
     parts, metas = [nothing], {"": dict[str, str]()}
     for path, record in stores:
-        with Store(path) as store:
+        with Store.reading(path) as store:
             own = _owned(store.values(suite, COLUMNS), record)[VBENCH_COLUMNS]
             if len(own):
                 parts.append(own)

@@ -44,7 +44,7 @@ def summarise(store: Path, suite: Suite) -> dict[str, Any]:
     """
     prompts = dimensions_of(suite.entries())
     stand_ins = _stand_ins(suite)
-    with Store(store) as opened:
+    with Store.reading(store) as opened:
         values = opened.values(suite.name, [*COLUMNS, *OFFICIAL, *stand_ins])
         facts = {
             str(method): protocol.measure(opened, suite, own)

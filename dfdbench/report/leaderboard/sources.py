@@ -80,7 +80,7 @@ def _parts(path: Path, suite: str | None) -> list[Part]:
     if not file.exists():
         raise UserError(f"{path}: no scores; run `dfdbench eval {path} --suite NAME`")
     parts = []
-    with Store(file) as store:
+    with Store.reading(file) as store:
         table, samples, meta = store.table(), store.samples(), store.meta()
         versions = store.provenance()["metric_versions"]
         known = {m.name for m in all_metrics().values() if m.kind == "score"}
