@@ -56,6 +56,10 @@ def evaluate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 3 where weights or totals lack a part.")
     ] = False,
+    allow_damaged: Annotated[
+        bool,
+        typer.Option("--allow-damaged", help="Score clips on which the decoder reports errors."),
+    ] = False,
     vbench_python: Annotated[
         Path | None,
         typer.Option(
@@ -107,6 +111,7 @@ def evaluate(
         vbench_python=vbench_python,
         official=official,
         official_results=official_results or (),
+        allow_damaged=allow_damaged,
     )
     show(
         vars(summary) | {"stores": [str(path) for path in summary.stores]},

@@ -13,6 +13,7 @@ from dfdbench.evaluate.metrics import Setting
 from dfdbench.evaluate.metrics.vbench import bridge as vbench_bridge
 from dfdbench.evaluate.summary import Summary
 from dfdbench.evaluate.vbench.bridge import open_bridge
+from dfdbench.evaluate.vbench.decord_frames import seen_otherwise
 from dfdbench.generate.suites import choose_suite
 from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.callable_module import takes_fields_of
@@ -35,6 +36,7 @@ class EvalOptions(Outside):
     such as "1/3", or "auto". vbench_python: an interpreter that has the official package vbench.
     official: dimensions to run officially too, as a list, with commas between, or "all".
     official_results: result files (NAME_eval_results.json) that the package wrote elsewhere.
+    allow_damaged: score clips on which the decoder reports errors; else they are left out.
     """
 
     suite: str | None = None
@@ -53,6 +55,7 @@ class EvalOptions(Outside):
     vbench_python: Path | None = None
     official: str | Sequence[str] | None = None
     official_results: Sequence[Path] = ()
+    allow_damaged: bool = False
 
 
 @takes_fields_of(EvalOptions)
@@ -99,7 +102,7 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
         families.append("vipe")
     if bridge:
         families = [family for family in families if family != vbench_bridge.NAME]
-    return score(
+    summary = score(
         inputs,
         suite,
         options.out,
@@ -110,7 +113,11 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
         shard=shard,
         setting=Setting(device, options.poses),
         afterwards=bridge.run if bridge else None,
+        allow_damaged=options.allow_damaged,
     )
+    if options.official_results:
+        summary.notes += seen_otherwise(summary.stores, suite)
+    return summary
 
 
 def _choose_suite(runs: Sequence[Path], options: EvalOptions) -> Suite:

@@ -18,10 +18,11 @@ from dfdbench.distill.data.format import Member, members, read_member
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.manifest import LISTINGS, VIDEO_SUFFIXES, collect
-from dfdbench.utils.reading import Open, parse_json, validate
+from dfdbench.utils.reading import Open, parse_json, read_text, validate
 from dfdbench.utils.video import fit, read_video
 
 SLOWEST = 0.99  # of the wanted rate; below it frames would be shown twice
+STEADY = 0.2  # of a frame that a time may be off in a clip of one rate
 CAPTION_REMEDY = 'write {"caption": "..."} beside the clip'
 
 
@@ -67,9 +68,9 @@ class Source:
         text = self.prompt or ""
         try:
             if isinstance(self.caption, Member):
-                text = read_member(self.file, self.caption).decode()
-            elif self.caption is not None:
-                text = self.caption.read_text(encoding="utf-8")
+                text = read_member(self.file, self.caption).decode("utf-8-sig")
+            elif self.caption is not None and self.caption.is_file():
+                text = read_text(self.caption, "a caption")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{self.name}: its caption cannot be read ({error})") from None
         if self.caption_is_json:
@@ -125,6 +126,7 @@ def find_sources(path: Path) -> list[Source]:
 
 def _in_folder(path: Path) -> list[Source]:
     files = [f for f in sorted(path.rglob("*")) if f.suffix.lower() in VIDEO_SUFFIXES]
+    files = [f for f in files if f.is_file() and not f.name.startswith(".")]
     origin = path.resolve().name
     return [
         Source(f"{origin}/{f.relative_to(path).as_posix()}", f, caption=f.with_suffix(".txt"))
@@ -138,7 +140,7 @@ def _in_tar(path: Path) -> list[Source]:
         video = next((e for e in files if f".{e}" in VIDEO_SUFFIXES), None)
         if video is not None:
             caption = files.get("txt") or files.get("json")
-            name, is_json = f"{path.name}/{key}.{video}", "txt" not in files
+            name, is_json = f"{path.name}/{key}.{video}", "txt" not in files and "json" in files
             sources.append(Source(name, path, files[video], caption, is_json))
     return sources
 
@@ -150,14 +152,13 @@ def decode(source: Source, target: Target) -> Decoded:
         UserError: no caption, no readable video, or one that is too short or too slow.
     """
 
-    def choose(total: int, fps: float) -> np.ndarray:
-        return resample(total, fps, target)
+    def choose(times: np.ndarray, fps: float) -> np.ndarray:
+        return resample(times, fps, target)
 
     prompt = source.read_prompt()
     with source.video_file() as path:
         try:
-            # One thread a clip: clips are the parallel unit.
-            clip = read_video(path, choose, threads=1)
+            clip = read_video(path, choose)
         except UserError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise UserError(f"{source.name}: {reason}") from None
@@ -175,11 +176,14 @@ def decode(source: Source, target: Target) -> Decoded:
     return Decoded(fit(clip.frames, target.height, target.width), prompt, facts)
 
 
-def resample(total: int, fps: float, target: Target) -> np.ndarray:
+def resample(times: np.ndarray, fps: float, target: Target) -> np.ndarray:
     """Frame numbers, int (frames,): the one on screen at k / target.fps, k from 0.
 
     A quarter of a frame is allowed for, so that rates that are all but equal or a whole multiple
     never repeat or skip one.
+
+    Args:
+        times: of the clip's frames, seconds from the first, (T,). fps: their mean rate.
 
     Raises:
         UserError: the clip ends before, or has fewer frames a second than are wanted.
@@ -189,7 +193,11 @@ def resample(total: int, fps: float, target: Target) -> np.ndarray:
             f"{fps:g} frames a second, {target.fps:g} are wanted; a lower --fps would take it"
         )
     # Steps of at least one frame: a source a little too slow shows each of its frames once.
-    chosen = np.floor(np.arange(target.frames) * max(fps / target.fps, 1.0) + 0.25).astype(int)
+    places = np.arange(target.frames) * max(fps / target.fps, 1.0) + 0.25  # in frames
+    chosen, total = np.floor(places).astype(int), len(times)
+    if np.abs(times * fps - np.arange(total)).max(initial=0) > STEADY:
+        ends = np.append(times, times[-1] + 1 / fps)
+        chosen = np.searchsorted(ends, places / fps, side="right") - 1
     if chosen[-1] >= total:
         raise UserError(
             f"too short: {total} frames at {fps:g} a second, {target.frames} at {target.fps:g} "
