@@ -151,9 +151,7 @@ class ClipScorer:
         if condition_of(family.needs, row.prompt, row.image) is None:
             return True  # nothing to compute
         decoder = decode.name()
-        return all(
-            self.models.key(family, m, row, decoder) in stored for m in family.at("video")
-        )
+        return all(self.models.key(family, m, row, decoder) in stored for m in family.at("video"))
 
     def _ahead(self, jobs: Iterator[_Job]) -> Iterator[tuple[_Job, Future[Outcome]]]:
         """Jobs in order, `workers` of them under way: as many decoded clips are in memory."""

@@ -108,9 +108,9 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, clip: Clip) -> "Shape":
-        """The shape of a clip, frames (T H W 3)."""
+        """The shape of a whole clip, whichever of its frames were read."""
         frames, height, width = clip.frames.shape[:3]
-        return cls(width, height, frames, clip.fps)
+        return cls(width, height, clip.total or frames, clip.fps)
 
 
 class Row(NamedTuple):

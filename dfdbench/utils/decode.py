@@ -15,7 +15,6 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -162,9 +161,7 @@ def _timing(ticks: list[int | None], stream: Any, duration: int) -> tuple[np.nda
     return np.arange(len(ticks)) / float(rate), float(rate)
 
 
-def _decode(
-    path: Path, wanted: np.ndarray, expected: tuple[np.ndarray, float] | None
-) -> Decoded:
+def _decode(path: Path, wanted: np.ndarray, expected: tuple[np.ndarray, float] | None) -> Decoded:
     """Decode in order and keep the frames with the numbers `wanted`.
 
     expected: times and rate; where they come true up to the last wanted frame, decoding ends there.
@@ -265,7 +262,7 @@ class _ToRgb:
             self._like = (*like, matrix)
             self._build(*like, _turns(matrix))
         self._source.push(frame)
-        picture = self._sink.pull()
+        picture: Any = self._sink.pull()
         self._size = self._size or (picture.width, picture.height)
         array: np.ndarray = picture.to_ndarray()
         return array

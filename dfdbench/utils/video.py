@@ -41,8 +41,8 @@ class Clip(NamedTuple):
     frames: uint8 (T, H, W, 3) RGB. fps: frames per second of the file, not of the selection.
     decoder: name and version, e.g. "pyav-18.1.0-r2". indices: int (T,), the frame numbers taken.
     path: the file, None for frames that come from none. prompt: its text, image: the picture that
-    it should continue, uint8 (H, W, 3) RGB; only for families that need them. damage: what the
-    decoder reported, None where nothing.
+    it should continue, uint8 (H, W, 3) RGB; only for families that need them. total: frames of the
+    file, where one was read. damage: what the decoder reported, None where nothing.
     """
 
     frames: np.ndarray
@@ -52,6 +52,7 @@ class Clip(NamedTuple):
     path: Path | None = None
     prompt: str | None = None
     image: np.ndarray | None = None
+    total: int = 0
     damage: str | None = None
 
 
@@ -143,10 +144,11 @@ def read_video(
     if not path.is_file():
         kind = "not a regular file" if path.exists() else "no such video file"
         raise UserError(f"{path}: {kind}; check the path")
-    named = isinstance(policy, str)
-    choose = (lambda times, fps: frame_indices(len(times), policy)) if named else policy
     try:
-        shown, indices = decode.read(path, choose, stop_early=not named)
+        if isinstance(policy, str):
+            shown, indices = decode.read(path, lambda times, _: frame_indices(len(times), policy))
+        else:
+            shown, indices = decode.read(path, policy, stop_early=True)
     except MemoryError as error:
         raise UserError(f"{path}: {error or 'larger than the memory'}; cut the clip") from error
     except UserError:
@@ -158,7 +160,10 @@ def read_video(
         ) from error
     if shown.damage and not allow_damaged:
         raise UserError(damaged_line(path, shown.damage))
-    return Clip(shown.frames, shown.fps, decode.name(), indices, path, damage=shown.damage)
+    total = len(shown.times)
+    return Clip(
+        shown.frames, shown.fps, decode.name(), indices, path, None, None, total, shown.damage
+    )
 
 
 def damaged_line(path: Path, damage: str) -> str:

@@ -139,7 +139,7 @@ def test_only_regular_files_are_opened(
     if read is frame_size:
         assert frame_size(path) is None
         return
-    with pytest.raises(UserError, match="clip.mp4: .*(regular file|no such)"):
+    with pytest.raises(UserError, match=r"clip.mp4: .*(regular file|no such)"):
         read(path)
 
 
@@ -217,5 +217,5 @@ def test_sixteen_bit_pictures_are_not_clipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
 def test_what_is_no_picture_gives_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(UserError, match="a.png: not a readable picture"):
+    with pytest.raises(UserError, match=r"a.png: not a readable picture"):
         read_image(tmp_path / "a.png")
