@@ -96,7 +96,7 @@ def examine(verify: bool = False) -> Row:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from dfdbench.distill.recipe import shipped_recipes
-    from dfdbench.utils.video import decoders
+    from dfdbench.utils import decode
 
     stock = take_stock(verify)
     faults = family_faults(stock)
@@ -106,7 +106,7 @@ def examine(verify: bool = False) -> Row:
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": {name: _version(name) for name in LIBRARIES},
-        "decoders": decoders(),
+        "decoders": [decode.name()],
         "recipes": shipped_recipes(),
         "caches": [_cache(assets_folder()), _cache(Path(HF_HUB_CACHE))],
         "assets": [asset_row(found) for found in stock],
@@ -136,7 +136,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         f"dfdbench {found['dfdbench']}, Python {found['python']}, {found['system']}",
         f"GPU: {found['cuda'] or 'none (CPU only)'}",
         f"libraries: {versions}",
-        f"video decoders: {', '.join(found['decoders'])}",
+        f"video decoder: {', '.join(found['decoders'])}",
         f"recipes: {', '.join(found['recipes'])}",
         f"caches: {', '.join(caches)}",
         "",

@@ -56,6 +56,10 @@ def evaluate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 3 where weights or totals lack a part.")
     ] = False,
+    allow_damaged: Annotated[
+        bool,
+        typer.Option("--allow-damaged", help="Score clips on which the decoder reports errors."),
+    ] = False,
     official_results: Annotated[
         list[Path] | None,
         typer.Option(
@@ -94,6 +98,7 @@ def evaluate(
         workers=workers,
         shard=shard,
         official_results=official_results or (),
+        allow_damaged=allow_damaged,
     )
     show(
         vars(summary) | {"stores": [str(path) for path in summary.stores]},

@@ -19,18 +19,20 @@ import numpy as np
 from dfdbench.evaluate.match import asks
 from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
 from dfdbench.evaluate.metrics.base import Values
-from dfdbench.evaluate.schema import Key, Row, Shape, condition_of
+from dfdbench.evaluate.schema import Key, Row, Shape, condition_of, damage_key
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites.base import Suite
+from dfdbench.utils import decode
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.manifest import Refused, Sample
 from dfdbench.utils.progress import Bar
-from dfdbench.utils.video import Clip, decoders, read_image, read_video, select
+from dfdbench.utils.video import Clip, damaged_line, read_image, read_video, select
 
 MOST_WORKERS = 8  # each holds one decoded clip
 Scores = dict[Key, float | np.ndarray | None]
+Outcome = tuple[Scores, Shape, str | None]  # the last: what the decoder reported of damage
 
 
 class Models:
@@ -70,7 +72,10 @@ class _Job(NamedTuple):
 
 @dataclass
 class ClipScorer:
-    """Scores the samples of one store; `summary` and `bar` are told of each."""
+    """Scores the samples of one store; `summary` and `bar` are told of each.
+
+    allow_damaged: score clips on which the decoder reports errors, and say so; else leave them out.
+    """
 
     store: Store
     suite: Suite
@@ -79,16 +84,20 @@ class ClipScorer:
     workers: int | None
     summary: Summary
     bar: Bar
+    allow_damaged: bool = False
 
     def run(self, samples: list[Sample], complete: bool) -> None:
         """Score `samples`. complete: they are all that the store should hold."""
         self._say_what_counts()
         for job, future in self._ahead(self._jobs(samples)):
             try:
-                scores, shape = future.result()
+                scores, shape, damage = future.result()
             except UserError as error:
                 self._failed(job.row.path, str(error))
                 continue
+            if damage:
+                self.store.set_meta({damage_key(job.row.sha256): damage})
+                self._kept(job.row.path, damage)
             self.store.add_scores(job.row, scores, shape)
             self.summary.scored += 1
             self.bar.step()
@@ -117,6 +126,7 @@ class ClipScorer:
 
     def _jobs(self, samples: list[Sample]) -> Iterator[_Job]:
         """Samples that lack a score; the others are recorded and counted as reused."""
+        damaged = self.store.meta()
         for sample in samples:
             name = self.store.name_of(sample.path)
             try:
@@ -134,31 +144,38 @@ class ClipScorer:
             lacking = [family for family in asked if not self._is_stored(family, row, stored)]
             if lacking:
                 yield _Job(sample, row, [(family, self.models.get(family)) for family in lacking])
+            elif (damage := damaged.get(damage_key(sha256))) and not self.allow_damaged:
+                self._failed(name, damaged_line(sample.path, damage))
             else:
+                if damage:
+                    self._kept(name, damage)
                 self.store.add_sample(row)
                 self.summary.reused += 1
                 self.bar.step()
 
     def _is_stored(self, family: MetricFamily, row: Row, stored: set[Key]) -> bool:
-        # A file that the preferred decoder cannot read was scored through the fallback.
         if condition_of(family.needs, row.prompt, row.image) is None:
             return True  # nothing to compute
-        return any(
-            all(self.models.key(family, m, row, d) in stored for m in family.at("video"))
-            for d in decoders()
-        )
+        decoder = decode.name()
+        return all(self.models.key(family, m, row, decoder) in stored for m in family.at("video"))
 
-    def _ahead(self, jobs: Iterator[_Job]) -> Iterator[tuple[_Job, Future[tuple[Scores, Shape]]]]:
+    def _ahead(self, jobs: Iterator[_Job]) -> Iterator[tuple[_Job, Future[Outcome]]]:
         """Jobs in order, `workers` of them under way: as many decoded clips are in memory."""
         workers = self.workers or min(os.cpu_count() or 1, MOST_WORKERS)
         pool = ThreadPoolExecutor(workers)
         try:
-            waiting = [(job, pool.submit(_work, job, self.models)) for job in islice(jobs, workers)]
+            waiting = [(job, self._submit(pool, job)) for job in islice(jobs, workers)]
             while waiting:
                 yield waiting.pop(0)
-                waiting += [(j, pool.submit(_work, j, self.models)) for j in islice(jobs, 1)]
+                waiting += [(j, self._submit(pool, j)) for j in islice(jobs, 1)]
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, job: _Job) -> Future[Outcome]:
+        return pool.submit(_work, job, self.models, self.allow_damaged)
+
+    def _kept(self, name: str, damage: str) -> None:
+        self.summary.notes.append(f"{name}: scored although damaged ({damage})")
 
     def _failed(self, name: str, reason: str) -> None:
         self.store.add_failure(self.suite.name, name, reason)
@@ -178,12 +195,12 @@ def _one_thread() -> None:
         cv2.setNumThreads(1)
 
 
-def _work(job: _Job, models: Models) -> tuple[Scores, Shape]:
+def _work(job: _Job, models: Models, allow_damaged: bool) -> Outcome:
     """Decode one clip and compute what it lacks; runs in a thread."""
     _one_thread()
     policies = {family.policy for family, _ in job.families}
     policy = policies.pop() if len(policies) == 1 else "all"
-    clip = read_video(job.sample.path, policy, threads=1)
+    clip = read_video(job.sample.path, policy, allow_damaged)
     shape = Shape.of(clip)
     if any("image" in family.needs for family, _ in job.families):
         clip = clip._replace(image=read_image(job.sample.image))
@@ -196,7 +213,7 @@ def _work(job: _Job, models: Models) -> tuple[Scores, Shape]:
             if isinstance(value, float) and not math.isfinite(value):
                 value = None
             scores[models.key(family, metric, job.row, clip.decoder)] = value
-    return scores, shape
+    return scores, shape, clip.damage
 
 
 def _compute(family: MetricFamily, compute: Compute, clip: Clip, path: Path) -> Values:

@@ -66,6 +66,7 @@ def score(
     shard: Shard | None = None,
     setting: Setting | None = None,
     afterwards: Callable[[Path, Suite], list[str]] | None = None,
+    allow_damaged: bool = False,
 ) -> Summary:
     """Score the clips of `inputs` with the metrics of `suite`.
 
@@ -86,6 +87,8 @@ def score(
         setting: device of models and folder of pose files.
         afterwards: called with each store once its clips are scored, to add scores that come from
             elsewhere; gives a line for each that it could not.
+        allow_damaged: score clips on which the decoder reports errors, each with a note; else they
+            are left out.
 
     Returns:
         A `Summary`; clips that cannot be read are listed in it, the rest is scored.
@@ -118,7 +121,9 @@ def score(
                     named, folders = part.matched.samples, part.matched.folders
                     summary.notes += settle(opened, suite.name, named, folders)
                 record(opened, part.suite, part.matched.facts, paths)
-                scorer = ClipScorer(opened, part.suite, ready, models, workers, summary, bar)
+                scorer = ClipScorer(
+                    opened, part.suite, ready, models, workers, summary, bar, allow_damaged
+                )
                 scorer.refuse(part.refused)
                 scorer.run(part.samples, part.complete)
                 opened.set_meta({f"reference {suite.name}": reference_name or ""})

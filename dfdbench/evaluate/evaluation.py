@@ -14,6 +14,7 @@ from dfdbench.evaluate.engine import score
 from dfdbench.evaluate.metrics import Setting
 from dfdbench.evaluate.metrics.vbench.official import NAME as OFFICIAL
 from dfdbench.evaluate.summary import Summary
+from dfdbench.evaluate.vbench.decord_frames import seen_otherwise
 from dfdbench.evaluate.vbench.official import keep_official_results
 from dfdbench.generate.suites import choose_suite
 from dfdbench.generate.suites.base import Suite
@@ -40,7 +41,8 @@ class EvalOptions(Outside):
     the suite's. reference: a method or an input that the others are compared with. poses: folder
     of ViPE's pose files. workers: clips scored at once; else one a core, at most 8. shard: a part
     such as "1/3", or "auto". official_results: files (NAME_eval_results.json) that the official
-    package vbench wrote about the clips.
+    package vbench wrote about the clips. allow_damaged: score clips on which the decoder reports
+    errors; else they are left out.
     """
 
     suite: Words | None = None
@@ -57,6 +59,7 @@ class EvalOptions(Outside):
     workers: Count | None = None
     shard: Words | None = None
     official_results: Sequence[Path] = ()
+    allow_damaged: bool = False
 
 
 @takes_fields_of(EvalOptions)
@@ -103,7 +106,7 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
         families.append("vipe")
     if keep:
         families = [family for family in families if family != OFFICIAL]
-    return score(
+    summary = score(
         inputs,
         suite,
         options.out,
@@ -114,7 +117,11 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
         shard=shard,
         setting=Setting(device, options.poses),
         afterwards=keep,
+        allow_damaged=options.allow_damaged,
     )
+    if options.official_results:
+        summary.notes += seen_otherwise(summary.stores, suite)
+    return summary
 
 
 def _choose_suite(runs: Sequence[Path], options: EvalOptions) -> Suite:

@@ -93,6 +93,11 @@ def condition_of(needs: Sequence[str], prompt: str | None, image: str) -> str | 
     return " ".join(f"{need}:{value[:16]}" for need, value in parts)
 
 
+def damage_key(sha256: str) -> str:
+    """Where a store's meta says what the decoder reported of a clip that was scored nonetheless."""
+    return f"damaged {sha256}"
+
+
 class Shape(NamedTuple):
     """What a video is, whatever was scored: size in pixels, frames, frames per second."""
 
@@ -103,9 +108,9 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, clip: Clip) -> "Shape":
-        """The shape of a clip, frames (T H W 3)."""
+        """The shape of a whole clip, whichever of its frames were read."""
         frames, height, width = clip.frames.shape[:3]
-        return cls(width, height, frames, clip.fps)
+        return cls(width, height, clip.total or frames, clip.fps)
 
 
 class Row(NamedTuple):

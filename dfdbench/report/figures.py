@@ -4,6 +4,7 @@ Every function takes gathered data and returns a matplotlib Figure, or None wher
 are missing; page.py saves each as PNG and SVG.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from textwrap import fill, shorten
 from typing import Any
@@ -119,8 +120,9 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
         own = own[own["training_seed"] == own["training_seed"].min()]
         for seed, path in zip(own["seed"], own["path"], strict=True):
             if seed in seeds and Path(path).exists():
-                video = read_video(path).frames
-                frames[arm, seed] = video[len(video) // 2]
+                with suppress(UserError):
+                    video = read_video(path, allow_damaged=True).frames
+                    frames[arm, seed] = video[len(video) // 2]
     if not frames:
         return None
     height, width = next(iter(frames.values())).shape[:2]

@@ -1,9 +1,8 @@
-"""Read and write clips: one reader (decord, PyAV as the fallback), frame policies, H.264 writer.
+"""Read and write clips: the reader (decode.py), frame policies, H.264 writer, first frames.
 
 Used by generation (writes), scoring and report (read). Frames are always uint8 RGB, T H W 3.
 
-Why yuv444p at CRF 8 (24 toy clips of 64×64×17 written and read back; decord and PyAV returned the
-same pixels in every case):
+Why yuv444p at CRF 8 (24 toy clips of 64×64×17 written and read back):
 
     format   CRF  PSNR mean / min dB  mean saturation, shift / largest  kB a clip
     yuv420p    0        38.2 / 36.4              +.0049 / .0107              6.2
@@ -16,16 +15,15 @@ Halved chroma (yuv420p) smears the colours of small sprites and shifts the satur
 measured, at any CRF. No oracle reading changed with either.
 """
 
-import os
 from collections.abc import Callable
 from fractions import Fraction
-from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import numpy as np
 
+from dfdbench.utils import decode
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import atomic_path
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 PIXEL_FORMAT = "yuv444p"
 CRF = 8
-Choose = Callable[[int], np.ndarray]  # frame numbers of a video of so many frames
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, on gamma-coded R, G, B
 
 
@@ -42,9 +39,10 @@ class Clip(NamedTuple):
     """Decoded frames of one video.
 
     frames: uint8 (T, H, W, 3) RGB. fps: frames per second of the file, not of the selection.
-    decoder: name and version, e.g. "decord-0.6.0". indices: int (T,), the frame numbers taken.
+    decoder: name and version, e.g. "pyav-18.1.0-r2". indices: int (T,), the frame numbers taken.
     path: the file, None for frames that come from none. prompt: its text, image: the picture that
-    it should continue, uint8 (H, W, 3) RGB; only for families that need them.
+    it should continue, uint8 (H, W, 3) RGB; only for families that need them. total: frames of the
+    file, where one was read. damage: what the decoder reported, None where nothing.
     """
 
     frames: np.ndarray
@@ -54,6 +52,8 @@ class Clip(NamedTuple):
     path: Path | None = None
     prompt: str | None = None
     image: np.ndarray | None = None
+    total: int = 0
+    damage: str | None = None
 
 
 def _all_frames(total: int) -> np.ndarray:
@@ -65,7 +65,7 @@ def _even16(total: int) -> np.ndarray:
     return np.unique(np.rint(np.linspace(0, total - 1, min(16, total))).astype(int))
 
 
-def _middle(count: int) -> Choose:
+def _middle(count: int) -> Callable[[int], np.ndarray]:
     def indices(total: int) -> np.ndarray:
         # VBench: the middle of each of `count` parts; a shorter clip's last frame fills the rest
         edges = np.linspace(0, total, min(count, total) + 1).astype(int)
@@ -75,7 +75,7 @@ def _middle(count: int) -> Choose:
     return indices
 
 
-POLICIES: dict[str, Choose] = {
+POLICIES: dict[str, Callable[[int], np.ndarray]] = {
     "all": _all_frames,
     "even16": _even16,
     "middle8": _middle(8),
@@ -113,120 +113,88 @@ def reduced(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-@cache
-def _decord() -> Any:
-    """The decord module, quiet; None where no wheel exists (ARM, macOS)."""
-    try:
-        import decord
-    except (ImportError, OSError):
-        return None
-    decord.logging.set_level(decord.logging.QUIET)
-    return decord
-
-
-def decoders() -> list[str]:
-    """Name and version of the decoders on this machine, the preferred first."""
-    first = [f"decord-{_decord().__version__}"] if _decord() else []
-    return [*first, f"pyav-{av.__version__}"]
-
-
-def _decode_decord(path: Path, choose: Choose, threads: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    threads = threads or int((os.environ.get("OMP_NUM_THREADS") or "0").split(",")[0])
-    reader = _decord().VideoReader(str(path), num_threads=threads)
-    indices = choose(len(reader))
-    return reader.get_batch(indices).asnumpy(), indices
-
-
-def _decode_pyav(path: Path, choose: Choose) -> tuple[np.ndarray, np.ndarray]:
-    with av.open(str(path)) as container:
-        declared = container.streams.video[0].frames
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    if len(frames) < declared:
-        raise ValueError(f"{len(frames)} of {declared} frames can be decoded")
-    indices = choose(len(frames))
-    return np.stack([frames[i] for i in indices]), indices
-
-
-def _probe(path: Path) -> float:
-    """Frame rate of the first video stream; raises where the container is unreadable.
-
-    Asked before decord, which writes to stderr from C++ when it cannot open a file.
-    """
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise ValueError("no video stream")
-        rate = container.streams.video[0].average_rate
-    if not rate:
-        raise ValueError("no frame rate")
-    return float(rate)
-
-
 def frame_size(path: str | Path) -> tuple[int, int] | None:
-    """Width and height in pixels that the file declares; None where it cannot be read."""
+    """Width and height in pixels as `read_video` gives the clip's frames; None where it cannot.
+
+    Rotated as the display matrix says; a sample aspect ratio is not applied, as in no frame.
+    """
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            return (stream.width, stream.height) if stream.width and stream.height else None
-    except (av.FFmpegError, OSError, ValueError, IndexError):
+        first = read_video(path, lambda times, fps: np.arange(min(1, len(times))), True).frames[0]
+    except (UserError, IndexError):
         return None
+    return first.shape[1], first.shape[0]
 
 
 def read_video(
-    path: str | Path,
-    policy: str | Callable[[int, float], np.ndarray] = "all",
-    threads: int = 0,
+    path: str | Path, policy: str | decode.Choose = "all", allow_damaged: bool = False
 ) -> Clip:
-    """Decode the frames that `policy` takes from the video at `path`.
+    """The frames that `policy` takes from those that the video at `path` shows; see decode.py.
 
-    policy: a key of POLICIES, or a function of the number of frames and the frame rate.
+    Decoded in order on one thread: clips are the parallel unit.
 
-    decord first; PyAV where decord is missing or fails. Both give the same pixels (a test compares
-    them on a released clip). threads: of decord, 0 for `OMP_NUM_THREADS` or one a core.
+    Args:
+        policy: a key of POLICIES; or a function of times (T,) in seconds from the first frame and
+            the frame rate that gives frame numbers, and depends on no time after the last of them.
+        allow_damaged: read a clip on which the decoder reports errors; `damage` then says so.
 
     Raises:
-        UserError: the file is missing, unreadable, no video, or cut short.
+        UserError: the file is missing, no regular file, no video, cut short, or damaged.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such video file; check the path")
+        kind = "not a regular file" if path.exists() else "no such video file"
+        raise UserError(f"{path}: {kind}; check the path")
     try:
-        fps = _probe(path)
-        choose = (
-            partial(frame_indices, policy=policy)
-            if isinstance(policy, str)
-            else lambda total: policy(total, fps)
-        )
-        if _decord():
-            try:
-                frames, indices = _decode_decord(path, choose, threads)
-                return Clip(frames, fps, decoders()[0], indices, path)
-            except (_decord().DECORDError, RuntimeError, IndexError):
-                pass  # PyAV decides whether the file or decord is at fault
-        frames, indices = _decode_pyav(path, choose)
+        if isinstance(policy, str):
+            shown, indices = decode.read(path, lambda times, _: frame_indices(len(times), policy))
+        else:
+            shown, indices = decode.read(path, policy, stop_early=True)
+    except MemoryError as error:
+        raise UserError(f"{path}: {error or 'larger than the memory'}; cut the clip") from error
     except UserError:
         raise
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except decode.UNREADABLE as error:
         reason = "empty file" if path.stat().st_size == 0 else _one_line(error)
         raise UserError(
             f"{path}: not a readable video ({reason}); write or download it again"
         ) from error
-    return Clip(frames, fps, decoders()[-1], indices, path)
+    if shown.damage and not allow_damaged:
+        raise UserError(damaged_line(path, shown.damage))
+    total = len(shown.times)
+    return Clip(
+        shown.frames, shown.fps, decode.name(), indices, path, None, None, total, shown.damage
+    )
+
+
+def damaged_line(path: Path, damage: str) -> str:
+    """Why a clip is left out on which the decoder reported `damage`."""
+    return (
+        f"{path}: damaged ({damage}); write or download it again, or score it as it is with "
+        "--allow-damaged"
+    )
 
 
 def read_image(path: str | Path | None) -> np.ndarray | None:
-    """The picture at `path` as uint8 (H, W, 3) RGB; None for None.
+    """The picture at `path` as it is shown, uint8 (H, W, 3) RGB; None for None.
+
+    Turned and mirrored as its EXIF orientation says.
 
     Raises:
-        UserError: it is missing or no picture.
+        UserError: it is missing, no regular file, no picture, or too large to be one.
     """
     if path is None:
         return None
-    from PIL import Image
+    from PIL import Image, ImageOps
 
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such picture, or no regular file; check the path")
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):  # PIL would clip its 16 bits to 255
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.asarray(upright.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable picture; write or download it again") from error
 
 

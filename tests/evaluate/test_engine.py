@@ -40,9 +40,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that the engine decodes, in order."""
     names: list[str] = []
 
-    def counting(path: Path, policy: str, threads: int) -> video.Clip:
+    def counting(path: Path, policy: str, allow_damaged: bool) -> video.Clip:
         names.append(path.name)
-        return video.read_video(path, policy, threads)
+        return video.read_video(path, policy, allow_damaged)
 
     monkeypatch.setattr(clip_scores, "read_video", counting)
     return names

@@ -1,18 +1,16 @@
-"""Reader and writer: fidelity, both decoders alike, clear errors, same bytes."""
+"""Reader and writer: fidelity, policies, clear errors, same bytes."""
 
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from clips import random_clip, released_videos
+from clips import random_clip
 
 from dfdbench.toy import world
 from dfdbench.utils import video
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.video import frame_indices, read_video, select, write_video
-
-has_decord = pytest.mark.skipif(video._decord() is None, reason="decord has no wheel here")
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -63,35 +61,6 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
 def test_float_frames_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="uint8"):
         write_video(tmp_path / "clip.mp4", np.zeros((2, 8, 8, 3), np.float32), fps=8)
-
-
-@has_decord
-@pytest.mark.parametrize("name", ["t2v/vipe_coast_dmd.mp4", "diversity/dfd_1.mp4"])
-def test_decord_and_pyav_give_the_same_pixels_of_a_released_clip(name: str) -> None:
-    path = released_videos() / name
-    by_decord, indices = video._decode_decord(path, video.POLICIES["even16"])
-    by_pyav, same = video._decode_pyav(path, video.POLICIES["even16"])
-    np.testing.assert_array_equal(indices, same)
-    np.testing.assert_array_equal(by_decord, by_pyav)
-
-
-@has_decord
-def test_decord_and_pyav_give_the_same_pixels_of_a_toy_clip(tmp_path: Path) -> None:
-    write_video(tmp_path / "clip.mp4", toy_clips(1)[0], fps=8)
-    by_decord, _ = video._decode_decord(tmp_path / "clip.mp4", video.POLICIES["all"])
-    by_pyav, _ = video._decode_pyav(tmp_path / "clip.mp4", video.POLICIES["all"])
-    np.testing.assert_array_equal(by_decord, by_pyav)
-
-
-def test_fallback_is_used_and_named_without_decord(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_video(tmp_path / "clip.mp4", random_clip(), fps=8)
-    expected = read_video(tmp_path / "clip.mp4").frames
-    monkeypatch.setattr(video, "_decord", lambda: None)
-    clip = read_video(tmp_path / "clip.mp4")
-    assert clip.decoder == f"pyav-{av.__version__}"
-    np.testing.assert_array_equal(clip.frames, expected)
 
 
 def test_policy_while_decoding_equals_selection_afterwards(tmp_path: Path) -> None:

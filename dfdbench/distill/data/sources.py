@@ -24,6 +24,7 @@ from dfdbench.utils.reading import decode as decode_text
 from dfdbench.utils.video import fit, read_video
 
 SLOWEST = 0.99  # of the wanted rate; below it frames would be shown twice
+STEADY = 0.2  # of a frame that a time may be off in a clip of one rate
 CAPTION_REMEDY = 'write {"caption": "..."} beside the clip'
 
 
@@ -147,7 +148,7 @@ def _in_tar(path: Path) -> list[Source]:
         video = next((e for e in files if f".{e}" in VIDEO_SUFFIXES), None)
         if video is not None:
             caption = files.get("txt") or files.get("json")
-            name, is_json = f"{path.name}/{key}.{video}", "txt" not in files
+            name, is_json = f"{path.name}/{key}.{video}", "txt" not in files and "json" in files
             sources.append(Source(name, path, files[video], caption, is_json))
     return sources
 
@@ -159,14 +160,13 @@ def decode(source: Source, target: Target) -> Decoded:
         UserError: no caption, no readable video, or one that is too short or too slow.
     """
 
-    def choose(total: int, fps: float) -> np.ndarray:
-        return resample(total, fps, target)
+    def choose(times: np.ndarray, fps: float) -> np.ndarray:
+        return resample(times, fps, target)
 
     prompt = source.read_prompt()
     with source.video_file() as path:
         try:
-            # One thread a clip: clips are the parallel unit.
-            clip = read_video(path, choose, threads=1)
+            clip = read_video(path, choose)
         except UserError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise UserError(f"{source.name}: {reason}") from None
@@ -184,11 +184,14 @@ def decode(source: Source, target: Target) -> Decoded:
     return Decoded(fit(clip.frames, target.height, target.width), prompt, facts)
 
 
-def resample(total: int, fps: float, target: Target) -> np.ndarray:
+def resample(times: np.ndarray, fps: float, target: Target) -> np.ndarray:
     """Frame numbers, int (frames,): the one on screen at k / target.fps, k from 0.
 
     A quarter of a frame is allowed for, so that rates that are all but equal or a whole multiple
     never repeat or skip one.
+
+    Args:
+        times: of the clip's frames, seconds from the first, (T,). fps: their mean rate.
 
     Raises:
         UserError: the clip ends before, or has fewer frames a second than are wanted.
@@ -198,7 +201,11 @@ def resample(total: int, fps: float, target: Target) -> np.ndarray:
             f"{fps:g} frames a second, {target.fps:g} are wanted; a lower --fps would take it"
         )
     # Steps of at least one frame: a source a little too slow shows each of its frames once.
-    chosen = np.floor(np.arange(target.frames) * max(fps / target.fps, 1.0) + 0.25).astype(int)
+    places = np.arange(target.frames) * max(fps / target.fps, 1.0) + 0.25  # in frames
+    chosen, total = np.floor(places).astype(int), len(times)
+    if np.abs(times * fps - np.arange(total)).max(initial=0) > STEADY:
+        ends = np.append(times, times[-1] + 1 / fps)
+        chosen = np.searchsorted(ends, places / fps, side="right") - 1
     if chosen[-1] >= total:
         raise UserError(
             f"too short: {total} frames at {fps:g} a second, {target.frames} at {target.fps:g} "

@@ -87,7 +87,9 @@ def _store(
     store.set_current([key, key._replace(metric=frames)] if dimension in COUNTED else [key])
     shapes = store.shapes()
     for (own, row), value in scored:
-        shape = shapes.get(own.sha256) or Shape.of(read_video(store.path.parent / row.path))
+        shape = shapes.get(own.sha256) or Shape.of(
+            read_video(store.path.parent / row.path, allow_damaged=True)
+        )
         scores = {own: value}
         if dimension in COUNTED:
             # The two consistencies compare each frame with the one before.

@@ -85,7 +85,8 @@ def by_source(folder):
     ],
 )
 def test_resampling_takes_the_frame_on_screen_at_each_time(fps, total, wanted, expected):
-    assert resample(total, fps, Target(wanted, 0, 0, 8)).tolist() == expected
+    times = np.arange(total) / fps
+    assert resample(times, fps, Target(wanted, 0, 0, 8)).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_resampling_takes_the_frame_on_screen_at_each_time(fps, total, wanted, e
 )
 def test_a_clip_that_is_too_short_or_too_slow_is_refused(total, fps, words):
     with pytest.raises(UserError, match=words):
-        resample(total, fps, Target(5, 0, 0, 8))
+        resample(np.arange(total) / fps, fps, Target(5, 0, 0, 8))
 
 
 def test_a_faster_and_larger_clip_is_decoded_to_the_target(tmp_path):
