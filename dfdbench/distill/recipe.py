@@ -128,7 +128,7 @@ def _refuse_other_methods(table: dict[str, Any], origin: Path) -> None:
 def _flat(table: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of nested tables."""
     for key, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and (value or not prefix):  # a section may be empty, no value
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
@@ -156,8 +156,11 @@ def _assigned(assignment: str) -> dict[str, Any]:
     if clean(text) != text:  # a line end would begin another key
         raise UserError(f"--set {key}: its value {text!r} is more than one line; give one value")
     try:
-        return {key: tomllib.loads(f"value = {text}")["value"]}
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return {key: None if text.lower() == "none" else text}
     except (ValueError, RecursionError) as error:  # a number of 10,000 digits, brackets in brackets
         raise UserError(f"--set {key}: no value ({error}); {REMEDY}") from None
+    if value == {}:
+        raise UserError(f"--set {key}: an empty table is no value; {REMEDY}")
+    return {key: value}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dfdbench.generate import clips
 from dfdbench.generate.suites import choose_suite
-from dfdbench.utils.device import local_device
+from dfdbench.utils.device import choose_device, local_device
 from dfdbench.utils.run import Run
 from dfdbench.utils.shards import WHOLE, parse_shard
 
@@ -49,6 +49,7 @@ def generate(
             is not there; no student.
     """
     part = WHOLE if shard is None else parse_shard(shard)
+    place = local_device(device) if shard == "auto" else choose_device(device)
     folder = run.path if isinstance(run, Run) else _path(run)
     chosen = clips.open_run(folder, arm, _path(out), model, cfg)
     wanted = choose_suite(suite, _path(prompts), _path(images), [clips.model_of(chosen)])
@@ -57,7 +58,7 @@ def generate(
         wanted,
         seeds,
         batch,
-        local_device(device) if shard == "auto" else device,
+        place,
         shard=part,
         compiled=compiled,
     )

@@ -50,7 +50,7 @@ def commands(world: Path) -> dict[str, list[str]]:
         "study": ["study", "toy/quickstart", *model],
         "quickstart": ["quickstart", *model],
         "toy train": ["toy", "train"],
-        "bench train": ["bench", "train", *model, "--steps", "1", "--warmup", "1"],
+        "bench train": ["bench", "train", "--method", "dmd2", *model, "--steps", "1", "--warmup", "1"],
     }  # fmt: skip
 
 
@@ -120,8 +120,15 @@ PLACES = (
 
 
 @pytest.mark.fault("C.output")
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("command", WRITERS)
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [  # bench writes one file, which replaces what stood there
+        (command, place)
+        for command in WRITERS
+        for place in PLACES
+        if command != "bench train" or place not in ("a file", "a link in a circle")
+    ],
+)
 def test_an_output_that_cannot_be_is_one_line(
     command: str, place: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
