@@ -50,7 +50,8 @@ def commands(world: Path) -> dict[str, list[str]]:
         "study": ["study", "toy/quickstart", *model],
         "quickstart": ["quickstart", *model],
         "toy train": ["toy", "train"],
-        "bench train": ["bench", "train", "--method", "dmd2", *model, "--steps", "1", "--warmup", "1"],
+        "bench train": ["bench", "train", "--method", "dmd2", *model,
+                        "--steps", "1", "--warmup", "1"],
     }  # fmt: skip
 
 
