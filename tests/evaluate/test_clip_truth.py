@@ -28,7 +28,12 @@ def values(store: Path) -> dict[str, float]:
 @pytest.mark.fault("A6a")
 @pytest.mark.parametrize("name", ["intra-refresh.mp4", "open-gop.mp4", "mpeg4.avi", "mpeg2.mkv"])
 def test_other_metrics_beside_it_change_no_score(tmp_path: Path, name: str) -> None:
-    make(name, CODECS.get(name, CODECS["mpeg2.ts"]), tmp_path, "-f lavfi -i testsrc2=s=128x96:r=16:d=5")
+    make(
+        name,
+        CODECS.get(name, CODECS["mpeg2.ts"]),
+        tmp_path,
+        "-f lavfi -i testsrc2=s=128x96:r=16:d=5",
+    )
     frames = shown(tmp_path / name)
     expected: dict[str, object] = {}
     for family in (colour.FAMILY, flicker.FAMILY):
