@@ -1,8 +1,13 @@
 """An arm's way from the clips that are wanted to their latents: student, teacher, or the real ones.
 
 Used by clips.py. Every clip starts from noise drawn from (prompt id, seed) alone, so neither
-batch size nor order nor a resume changes it (but for the last bit of batched matrix products, which
-moves few pixels by one grey level).
+batch size nor order nor a resume changes it, but for the last bit of batched matrix products: of
+the toy teacher's frames 16 values in a million move by one grey level between batches of 1 and 8.
+H.264 makes more of that than it is: x264 decides otherwise, and of the values read back from the
+files 22 % differ, by .36 grey levels in the mean and up to 15. Scores of a clip move by less than
+1 % of their spread between clips (mean saturation by .0002 at most), those of eight clips by .0001;
+a reading that a clip leaves open may turn (one direction of eight). To repeat files to the byte,
+repeat the batch size too.
 """
 
 from collections.abc import Callable, Iterable, Sequence

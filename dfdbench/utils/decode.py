@@ -31,6 +31,9 @@ FORMATS = (
     "apng,rm,dv,wtv,yuv4mpegpipe"
 )  # no playlists, no pictures: a clip is what its bytes are, not what they point to
 MOST_PIXELS = 2**26  # of a frame: 8192×8192
+LARGE, THINNEST = 4096 * 2304, 2048
+"""Pixels of a frame from which on a file must have a byte for so many: a damaged header costs
+minutes and gigabytes otherwise."""
 OPTIONS = {
     "format_whitelist": FORMATS,
     "protocol_whitelist": "file",
@@ -91,15 +94,15 @@ def choose_stream(container: Any) -> Any:
     streams = [s for s in container.streams.video if not int(s.disposition) & COVER]
     if not streams:
         raise ValueError("no video stream")
+    streams = [s for s in streams if s.codec_context is not None]
+    if not streams:
+        raise ValueError("no decoder for its video")
 
     def rank(stream: Any) -> int:
         is_default = int(stream.disposition) & 1
         return int(stream.width * stream.height + DEFAULT_STREAM * is_default)
 
-    stream = max(streams, key=rank)
-    if stream.codec_context is None:
-        raise ValueError("no decoder for its video")
-    return stream
+    return max(streams, key=rank)
 
 
 def read(path: Path, choose: Choose, stop_early: bool = False) -> tuple[Decoded, np.ndarray]:
@@ -132,6 +135,10 @@ def _expected(path: Path) -> tuple[np.ndarray, float]:
     with open_video(path) as container:
         stream = choose_stream(container)
         packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        area = stream.width * stream.height
+        if area > LARGE and area * len(packets) > THINNEST * path.stat().st_size:
+            size = f"{stream.width}x{stream.height}"
+            raise ValueError(f"{len(packets)} frames of {size} pixels in so few bytes")
         ticks = [packet.dts if packet.pts is None else packet.pts for packet in packets]
         return _timing(ticks, stream, sum(packet.duration or 0 for packet in packets[-1:]))
 

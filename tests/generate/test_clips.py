@@ -16,7 +16,7 @@ from dfdbench.generate.suites.base import Prompt, Suite
 from dfdbench.models.registry import load_family
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run
-from dfdbench.utils.video import to_uint8, write_video
+from dfdbench.utils.video import read_video, to_uint8, write_video
 
 PROMPTS = (
     Prompt("ball-desert", "a ball moving over the desert", {"shape": "ball", "scene": "desert"}),
@@ -47,7 +47,10 @@ def rows(path: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("sampler", ["ode", "sde"])
-def test_batch_size_order_and_resume_change_no_clip(student_run, tiny_family, sampler, monkeypatch):
+@pytest.mark.fault("A15")
+def test_batch_size_order_and_resume_change_no_clip_but_by_rounding(
+    student_run, tiny_family, sampler, monkeypatch
+):
     made: dict[str, np.ndarray] = {}
 
     def remember(path, frames, fps):
@@ -63,9 +66,12 @@ def test_batch_size_order_and_resume_change_no_clip(student_run, tiny_family, sa
     for prompt in ("ball-desert", "box-snow"):
         for seed in (1, 2, 3):
             a, b = (made[f"{r}/videos/two/{prompt}/{seed}.mp4"] for r in ("whole", "parts"))
-            # Batched matrix products round differently: few pixels, one grey level.
+            # Batched matrix products round differently: few pixels, a grey level; H.264 spreads it.
             difference = np.abs(a.astype(int) - b.astype(int))
             assert difference.max() <= 1 and difference.mean() < 1e-3
+            files = (run.videos / "two" / prompt / f"{seed}.mp4" for run in (whole, parts))
+            c, d = (read_video(file).frames.astype(int) for file in files)
+            assert np.abs(c - d).mean() < 1 and abs(c.mean() - d.mean()) < 0.1
     one, two = (made[f"whole/videos/two/box-snow/{seed}.mp4"] for seed in (1, 2))
     assert np.abs(one.astype(int) - two.astype(int)).mean() > 1
 

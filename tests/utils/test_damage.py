@@ -144,17 +144,29 @@ def test_only_regular_files_are_opened(
 
 
 @pytest.mark.fault("F.video")
-def test_a_frame_too_large_to_be_one_is_refused(tmp_path: Path) -> None:
-    """Declared in the header: 16 bits a side, so 65535 × 65535 at most."""
-    path = make("prores.mov", CODECS["prores.mov"], tmp_path)
+@pytest.mark.parametrize("side", [8000, 65535])
+@pytest.mark.parametrize("name", ["prores.mov", "ffv1.avi"])
+def test_frames_too_large_to_be_true_are_refused(tmp_path: Path, name: str, side: int) -> None:
+    """Where a header declares them: 16 bits a side, or 32."""
+    options = CODECS.get(name, "-c:v ffv1 -pix_fmt yuv410p")
+    path = make(name, options, tmp_path)
     data = path.read_bytes()
-    small, huge = (80).to_bytes(2) + (64).to_bytes(2), b"\xff\xff\xff\xff"
+    width, order = (2, "big") if name.endswith("mov") else (4, "little")
+    small = (80).to_bytes(width, order) + (64).to_bytes(width, order)
     assert small in data
-    path.write_bytes(data.replace(small, huge))
+    path.write_bytes(data.replace(small, side.to_bytes(width, order) * 2))
     start = time.monotonic()
-    with pytest.raises(UserError, match=r"prores.mov: not a readable video|damaged"):
+    with pytest.raises(UserError, match=f"{name}: (not a readable video|damaged)"):
         read_video(path)
     assert time.monotonic() - start < LONGEST
+
+
+@pytest.mark.fault("F.video")
+def test_a_codec_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    path = make("clip.mkv", X264, tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"))
+    with pytest.raises(UserError, match=r"clip.mkv: not a readable video \(no decoder"):
+        read_video(path)
 
 
 @pytest.fixture(scope="module")
