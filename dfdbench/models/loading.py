@@ -46,6 +46,8 @@ def loading(folder: Path) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
+    except UnicodeError:
+        raise UserError(f"{folder}: safetensors reads no path that is not UTF-8; rename it") from None
     except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
         raise UserError(f"{folder} cannot be loaded ({_first_line(error)}); {MEND}") from None
 
