@@ -43,11 +43,14 @@ def read_config(folder: Path, cls: Any) -> dict[str, Any]:
 def loading(folder: Path) -> Iterator[None]:
     """Turn what the libraries raise over a broken `folder` into one line that names it."""
     try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        remedy = "safetensors reads no path that is not UTF-8; rename it"
+        raise UserError(f"{folder}: {remedy}") from None
+    try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except UnicodeError:
-        raise UserError(f"{folder}: safetensors reads no path that is not UTF-8; rename it") from None
     except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
         raise UserError(f"{folder} cannot be loaded ({_first_line(error)}); {MEND}") from None
 
