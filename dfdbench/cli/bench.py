@@ -91,8 +91,9 @@ def train(
     from dfdbench.distill.bench.train import bench_train
     from dfdbench.distill.distillation import asked_recipe
     from dfdbench.utils.errors import unknown_name
-    from dfdbench.utils.files import write_json
+    from dfdbench.utils.files import check_output, write_json
 
+    check_output(out)
     values = shaped(frames, height, width, changes)
     if batch:
         values += [f"optim.batch={batch}", "optim.accumulate=1"]
@@ -146,8 +147,9 @@ def sample(
     """
     from dfdbench.distill.bench.sample import bench_sample
     from dfdbench.distill.distillation import asked_recipe
-    from dfdbench.utils.files import write_json
+    from dfdbench.utils.files import check_output, write_json
 
+    check_output(out)
     values = shaped(frames, height, width, changes)
     if student_steps:
         values.append(f"student.steps={student_steps}")

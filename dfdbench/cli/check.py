@@ -18,7 +18,7 @@ from typing import Any
 
 from dfdbench.cli.claims import unshown_signs
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.files import write_json
+from dfdbench.utils.files import check_output, write_json
 from dfdbench.utils.reading import Open, read_json
 from dfdbench.utils.run import Run
 
@@ -314,6 +314,7 @@ def update(
     from dfdbench.utils.run import code_sha256, provenance
 
     bands = bands or BANDS
+    check_output(bands)
     remedy = "mend it, or delete it to begin anew"
     content = read_json(bands, dict[str, Any], remedy) if bands.is_file() else {}
     folder = work / f"{size.name}-{code_sha256()[:8]}"

@@ -52,7 +52,9 @@ def quality(
     """
     from dfdbench.evaluate import toy_quality, toy_quality_i2v
     from dfdbench.models.registry import resolve_folder, takes_first_frame
+    from dfdbench.utils.files import check_output
 
+    check_output(out)
     folder = resolve_folder(model)
     (toy_quality_i2v if takes_first_frame(str(folder)) else toy_quality).measure(folder, out)
     show({"quality": str(out)}, as_json, f"quality: {out}")

@@ -139,6 +139,8 @@ def _newest(folder: Path) -> tuple[Path, State, str] | None:
         return None
     last, older = steps[-1], steps[-2].name if steps[1:] else "the beginning"
     remedy = f"delete {last} to go on from {older}"
+    if not (last / STATE).is_file():
+        raise UserError(f"{last} lacks {STATE}; {remedy}")
     state = read_json(last / STATE, State, remedy)
     if last.name != f"{PREFIX}{state.updates}":
         raise UserError(f"{last / STATE}: says {state.updates} updates; {remedy}")

@@ -65,7 +65,7 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
         if not first <= last < 2**63:
             raise UserError(f"{option} '{text[:80]}': write seeds like 1-8 or 1,2,5")
         ranges.append(range(first, last + 1))
-    if sum(len(r) for r in ranges) > MOST_SEEDS:
+    if sum(r.stop - r.start for r in ranges) > MOST_SEEDS:
         raise UserError(
             f"{option} '{text[:80]}': more than {MOST_SEEDS} seeds; give them in several calls"
         )

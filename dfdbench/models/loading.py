@@ -43,6 +43,11 @@ def read_config(folder: Path, cls: Any) -> dict[str, Any]:
 def loading(folder: Path) -> Iterator[None]:
     """Turn what the libraries raise over a broken `folder` into one line that names it."""
     try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        remedy = "safetensors reads no path that is not UTF-8; rename it"
+        raise UserError(f"{folder}: {remedy}") from None
+    try:
         yield
     except torch.OutOfMemoryError:
         raise

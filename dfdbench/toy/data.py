@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from dfdbench.toy import world
 from dfdbench.utils.errors import UserError
@@ -54,7 +54,7 @@ def real_latents(
             f"{family.path / 'vae'}: its latents of the toy's clips hold NaN; copy it again"
         )
     with atomic_path(file) as temporary:
-        save_file({"latents": latents}, temporary)
+        temporary.write_bytes(save({"latents": latents}))
     return latents, index, prompts
 
 

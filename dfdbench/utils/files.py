@@ -38,21 +38,37 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     with disk_faults(path):
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise UserError(f"{path}: a device or pipe, not a file; name a file")
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, path)
+        _make_room(path)
         temporary, held = reserve(path)
         try:
+            mode = os.fstat(held).st_mode & 0o777  # as the umask leaves it
             yield temporary
+            temporary.chmod(mode)  # a library may have put another file there
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
             os.close(held)
+
+
+def check_output(path: str | Path) -> None:
+    """Raise at once, before work of minutes, what `atomic_path` would raise after it."""
+    path = Path(path)
+    with disk_faults(path):
+        _make_room(path)
+        temporary, held = reserve(path)
+        temporary.unlink()
+        os.close(held)
+
+
+def _make_room(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: a device or pipe, not a file; name a file")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, path)
 
 
 def reserve(path: Path, folder: bool = False) -> tuple[Path, int]:
@@ -62,7 +78,8 @@ def reserve(path: Path, folder: bool = False) -> tuple[Path, int]:
         temporary = path.with_name(f".{stem}.{secrets.token_hex(4)}.part{path.suffix}")
         if folder:
             temporary.mkdir()
-        held = os.open(temporary, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        flags = os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL
+        held = os.open(temporary, flags, 0o666)
         if _lock(held) is not False and os.path.lexists(temporary):
             return temporary, held
         os.close(held)  # a sweeper came between
@@ -137,9 +154,9 @@ def _errno_of(error: Exception, path: Path) -> int | None:
     if isinstance(number, int) and number > 0:
         return number
     text = str(error)
-    if match := re.search(r"Os \{ code: (\d+)", text):  # safetensors
-        return int(match[1])
-    if "PytorchStreamWriter" in text or "No space left" in text:
+    if match := re.search(r"Os \{ code: (\d+)|\(os error (\d+)\)", text):  # safetensors
+        return int(match[1] or match[2])
+    if "PytorchStreamWriter" in text or "inline_container" in text or "No space left" in text:
         with contextlib.suppress(OSError):
             if shutil.disk_usage(path.parent).free > 2**20:
                 return errno.EIO

@@ -34,9 +34,12 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         sweep(folder.parent, folder)
         temporary, held = reserve(folder, folder=True)
         try:
+            mode = os.fstat(held).st_mode & 0o666  # as the umask leaves it
             yield temporary
             for path in temporary.rglob("*"):
                 if path.is_file():
+                    if path.stat().st_nlink == 1:  # a linked one is another folder's too
+                        path.chmod(mode)
                     _sync(path)
             if folder.exists():
                 old = temporary.with_name(temporary.name + ".old")

@@ -104,6 +104,8 @@ def end_with(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGTERM)
+        while True:  # the first ends its work, the next itself, where it waits for more
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from dfdbench.distill.data import format as layout
 from dfdbench.distill.data.format import Sample, SetIndex, ShardIndex
@@ -244,5 +244,5 @@ def _write_negative(out: Path, family: ModelFamily, text: str) -> list[int]:
     """Write the negative prompt's embedding; returns the shape (L, D) of any prompt's."""
     embeds = family.encode_prompt([text]).prompt_embeds[0].float().cpu().contiguous()
     with atomic_path(out / layout.NEGATIVE) as temporary:
-        save_file({"prompt_embeds": embeds}, temporary)
+        temporary.write_bytes(save({"prompt_embeds": embeds}))
     return list(embeds.shape)
