@@ -53,7 +53,7 @@ class EvalOptions(Outside):
     device: str = "auto"
     arm: Name | Sequence[Name] | None = None
     metrics: Words | Sequence[Words] | None = None
-    reference: Words | Path | None = None
+    reference: str | Path | None = None
     poses: Path | None = None
     workers: Count | None = None
     shard: Words | None = None
@@ -94,6 +94,8 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     bridge = open_bridge(
         options.vbench_python, _names(options.official), options.official_results, suite, device
     )
+    if options.reference == "":
+        raise UserError("--reference: names nothing; give a method or an input, or leave it out")
     if runs:
         from dfdbench.generate.clips import complete, parse_seeds
 

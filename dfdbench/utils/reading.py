@@ -43,6 +43,8 @@ def clean_text(text: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"longer than {LONGEST_TEXT} characters")
     if fault := UNSEEN.search(text):
+        if "\udc80" <= fault[0] <= "\udcff":  # as surrogateescape has what it cannot decode
+            raise ValueError("holds a byte that is not UTF-8")
         raise ValueError(f"holds the character {fault[0]!a}")
     if text.startswith(BOM):
         raise ValueError("begins with a byte-order mark")
@@ -50,7 +52,9 @@ def clean_text(text: str) -> str:
 
 
 def clean_name(text: str) -> str:
-    """`text`, if it is one line of at most LONGEST_NAME characters; else a ValueError."""
+    """`text`, if it is one line of at most LONGEST_NAME characters, not blank; else a ValueError."""
+    if not text.strip():
+        raise ValueError("is blank")
     if len(text) > LONGEST_NAME:
         raise ValueError(f"longer than {LONGEST_NAME} characters")
     if fault := BREAKS.search(text):
