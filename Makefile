@@ -26,7 +26,7 @@ test: .venv/.installed-dev
 	@$(PYTEST)
 
 test-all: .venv/.installed-dev .venv-vbench/.installed
-	@DFDBENCH_VBENCH_SITE="$$(.venv-vbench/bin/python -c 'import site; \
+	@DFDBENCH_FUZZ=1000 DFDBENCH_VBENCH_SITE="$$(.venv-vbench/bin/python -c 'import site; \
 	print(site.getsitepackages()[0])')" $(PYTEST) -m "slow or not slow"
 	@$(BIN)/dfdbench check
 

@@ -115,7 +115,7 @@ def _refuse_other_methods(table: dict[str, Any], origin: Path) -> None:
     """Sections of other methods must be as if not given: at their defaults."""
     from dfdbench.distill.methods import get_method, method_names
 
-    for name in {*method_names()} & table.keys() - {table.get("method")}:
+    for name in {*method_names()} & table.keys() - {str(table.get("method"))}:
         defaults = dict(_flat({name: plain(get_method(name).Options())}))
         for key, value in _flat({name: table[name]}):
             if key not in defaults or value != defaults[key]:

@@ -54,7 +54,7 @@ class EvalOptions(Outside):
     device: str = "auto"
     arm: Name | Sequence[Name] | None = None
     metrics: Words | Sequence[Words] | None = None
-    reference: Words | Path | None = None
+    reference: str | Path | None = None
     poses: Path | None = None
     workers: Count | None = None
     shard: Words | None = None
@@ -91,6 +91,8 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     runs = [path for path in inputs if (path / "run.json").is_file()]
     suite = _choose_suite(runs, options)
     device = choose_device(options.device)
+    if options.reference == "":
+        raise UserError("--reference: names nothing; give a method or an input, or leave it out")
     results = options.official_results
     keep = keep_official_results(results) if results else None
     if runs:

@@ -43,6 +43,8 @@ def clean_text(text: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"longer than {LONGEST_TEXT} characters")
     if fault := UNSEEN.search(text):
+        if "\udc80" <= fault[0] <= "\udcff":  # as surrogateescape has what it cannot decode
+            raise ValueError("holds a byte that is not UTF-8")
         raise ValueError(f"holds the character {fault[0]!a}")
     if text.startswith(BOM):
         raise ValueError("begins with a byte-order mark")
@@ -50,7 +52,9 @@ def clean_text(text: str) -> str:
 
 
 def clean_name(text: str) -> str:
-    """`text`, if it is one line of at most LONGEST_NAME characters; else a ValueError."""
+    """`text`, if it is one line, not blank and at most LONGEST_NAME long; else a ValueError."""
+    if not text.strip():
+        raise ValueError("is blank")
     if len(text) > LONGEST_NAME:
         raise ValueError(f"longer than {LONGEST_NAME} characters")
     if fault := BREAKS.search(text):
@@ -289,7 +293,10 @@ def read_csv(
     csv.field_size_limit(sys.maxsize)  # a long cell is its row's fault, and must not cut it in two
     text = read_text(path, "CSV", "surrogateescape" if refuse else "strict")
     rows = csv.reader(_csv_lines(text), strict=True)
-    header = [name.strip() for name in next(rows, [])]
+    try:
+        header = [name.strip() for name in next(rows, [])]
+    except csv.Error as error:
+        raise UserError(f"{path}:1: not CSV ({error}); {remedy}") from None
     if len(set(header)) < len(header):
         raise UserError(f"{path}: names a column twice; keep one")
     while True:

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Strict
 
 import dfdbench
 from dfdbench.utils.errors import UserError
@@ -35,7 +37,7 @@ class RunInfo(Open):
     arm: str
     method: str
     format: Literal[1] = FORMAT
-    training_seed: int | None = None
+    training_seed: Annotated[int, Strict()] | None = None
     status: str | None = None
     model: str | None = None
     recipe: dict[str, Any] | None = None

@@ -263,7 +263,8 @@ def as_entry(raw: dict[str, Any], where: object) -> Entry:
         UserError: another schema or kind, a field that is missing or of another type.
     """
     kind = raw.get("kind")
-    if raw.get("schema") != SCHEMA or kind not in KINDS:
+    known = type(raw.get("schema")) is int and raw["schema"] == SCHEMA  # true is no number
+    if not known or not isinstance(kind, str) or kind not in KINDS:
         raise UserError(
             f"{where}: schema {raw.get('schema')}, kind {kind}: this dfdbench reads schema "
             f"{SCHEMA}, kinds {' and '.join(KINDS)}"
