@@ -14,13 +14,7 @@ import pandas as pd
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.arms import is_reference, reference_arm
 from dfdbench.report.sets import RowSet
-from dfdbench.report.statistics import (
-    cells,
-    interval_of_cells,
-    paired_difference,
-    unpaired_difference,
-)
-from dfdbench.utils.errors import UserError
+from dfdbench.report.statistics import cells, interval_of_cells
 
 Best = Mapping[str, str]
 """metric → the arm that is bold; none where no one is."""
@@ -65,40 +59,33 @@ def best_arm(
 
 def _beats(a: pd.DataFrame, b: pd.DataFrame, direction: str, goal: pd.DataFrame | None) -> bool:
     """Whether `a` is better than `b` and the data tell them apart."""
-    if set(a["prompt_id"]).isdisjoint(b["prompt_id"]):
-        return False
-    try:
-        if goal is not None and not _is_nearer(a, b, goal):
-            return False
-        difference = paired_difference(a, b)
-    except UserError:  # no training seed in common
-        try:
-            difference = unpaired_difference(a, b)
-        except UserError:
-            return False
-    if goal is not None:
-        return difference.low > 0 or difference.high < 0
-    return difference.high < 0 if direction == "lower" else difference.low > 0
-
-
-def _is_nearer(a: pd.DataFrame, b: pd.DataFrame, goal: pd.DataFrame) -> bool:
-    """Whether the interval of |b − r| − |a − r|, r the mean of `goal`, lies above 0.
-
-    Over the prompts of all three; linear about the means, whose signs are taken as they are.
-    """
-    left, right, aim = cells(a), cells(b), cells(goal).mean(axis=1)
-    prompts = left.index.intersection(right.index).intersection(aim.index)
+    left, right = cells(a), cells(b)
+    prompts = left.index.intersection(right.index)
+    aim = None if goal is None else cells(goal).mean(axis=1)
+    if aim is not None:
+        prompts = prompts.intersection(aim.index)
+    left, right = left.loc[prompts], right.loc[prompts]
     seeds = left.columns.intersection(right.columns)
-    if not len(prompts):
-        return False
-    left, right, aim = left.loc[prompts], right.loc[prompts], aim.loc[prompts]
     if len(seeds):
         left, right = left[seeds], right[seeds]
-    elif 1 not in (left.shape[1], right.shape[1]):
+    elif 1 not in (left.shape[1], right.shape[1]):  # no training seed in common
         left, right = (frame.mean(axis=1).to_frame() for frame in (left, right))
-    off_a, off_b = (frame.to_numpy() - aim.to_numpy()[:, None] for frame in (left, right))
-    signs = (float(np.sign(np.nanmean(off))) for off in (off_a, off_b))
-    sign_a, sign_b = signs
-    gain = sign_b * off_b - sign_a * off_a
-    gain = gain[np.isfinite(gain).any(1)]
-    return bool(len(gain)) and interval_of_cells(gain).low > 0
+    if not len(prompts):
+        return False
+    if aim is None:
+        gain = left.to_numpy() - right.to_numpy()
+        return _is_above_0(-gain if direction == "lower" else gain)
+    # How much nearer a is, |b - r| - |a - r|, linear about the means.
+    offs = [frame.to_numpy() - aim.loc[prompts].to_numpy()[:, None] for frame in (left, right)]
+    off_a, off_b = (np.sign(np.nanmean(off)) * off for off in offs)
+    apart = offs[0] - offs[1]
+    apart = apart if np.nanmean(apart) > 0 else -apart
+    return _is_above_0(off_b - off_a) and _is_above_0(apart)
+
+
+def _is_above_0(table_PS: np.ndarray) -> bool:
+    """Whether the 95 % interval of the mean of (prompts, training seeds) lies above 0."""
+    table_PS = table_PS[np.isfinite(table_PS).any(1)]
+    if not len(table_PS) or np.nanmean(table_PS) <= 0:
+        return False
+    return interval_of_cells(table_PS).low > 0

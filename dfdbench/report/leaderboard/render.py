@@ -58,11 +58,15 @@ EDIT = (
 
 
 class Board(NamedTuple):
-    """A board's tables, and its entries in the order of their columns."""
+    """A board's tables, and its entries in the order of their columns.
+
+    best: metric and its version → id of the entry that is bold.
+    """
 
     name: str
     tables: list[Table]
     entries: list[Entry]
+    best: Mapping[tuple[str, int], str | None]
 
 
 def load_boards(folder: Path) -> dict[str, list[Entry]]:
@@ -147,20 +151,19 @@ def _marks(entries: Sequence[Measured], scores: Mapping[str, Score]) -> dict[str
     return {i: of_size(sizes[i][0], f"{sizes[i][1]:.3g}") for i in deviant}
 
 
-def _measured_table(folder: Path, entries: Sequence[Measured]) -> Table:
+def _measured_table(
+    entries: Sequence[Measured], best: Mapping[tuple[str, int], str | None]
+) -> Table:
     keys = measured_keys(entries)
     names = [metric for metric, _ in keys]
     rows = []
     for metric, version in keys:
-        scores, best = (
-            _scores(entries, metric, version),
-            best_entry(folder, entries, metric, version),
-        )
+        scores = _scores(entries, metric, version)
         direction = next(reversed(scores.values())).direction
         label = metric if names.count(metric) == 1 else f"{metric} v{version}"
         marks = _marks(entries, scores)
         cells = [
-            cell(_interval(scores[e.id]), e.id == best, marks.get(e.id, ""))
+            cell(_interval(scores[e.id]), e.id == best[metric, version], marks.get(e.id, ""))
             if e.id in scores
             else MISSING
             for e in entries
@@ -223,11 +226,13 @@ def boards(folder: Path) -> list[Board]:
     by_name = load_boards(folder)
     for name in sorted(by_name, key=lambda n: (by_name[n][0].kind != "measured", n)):
         entries, tables = by_name[name], []
-        if measured := _measured(entries):
-            tables += [_measured_table(folder, measured), _provenance_table(measured)]
+        measured = _measured(entries)
+        best = {key: best_entry(folder, entries, *key) for key in measured_keys(measured)}
+        if measured:
+            tables += [_measured_table(measured, best), _provenance_table(measured)]
         if published := [entry for entry in entries if isinstance(entry, Published)]:
             tables.append(_published_table(published))
-        result.append(Board(name, tables, entries))
+        result.append(Board(name, tables, entries, best))
     return result
 
 
@@ -242,7 +247,7 @@ def page_of(boards: Sequence[Board]) -> Page:
     return Page(TITLE, [INTRODUCTION, PROOF], sections)
 
 
-def table_csv(folder: Path, boards: Sequence[Board]) -> str:
+def table_csv(boards: Sequence[Board]) -> str:
     """board.csv: a row per board, entry and metric."""
     head = ["board", "kind", "entry", "name", "method", "metric", "version", "direction", "value",
             "low", "high", "n", "best", "source"]  # fmt: skip
@@ -257,7 +262,7 @@ def table_csv(folder: Path, boards: Sequence[Board]) -> str:
                 ]
                 continue
             for name, v in entry.metrics.items():
-                best = entry.id == best_entry(folder, board.entries, name, v.version)
+                best = entry.id == board.best[name, v.version]
                 numbers = (v.mean, v.low, v.high, v.n, int(best))
                 rows.append((*about, name, v.version, v.direction, *numbers, entry.evidence.file))
     return to_csv(head, rows)
@@ -270,7 +275,7 @@ def rendered(folder: Path) -> dict[str, str]:
     return {
         "README.md": markdown_page(page._replace(notes=[*page.notes, EDIT])),
         "index.html": html_page(page),
-        "board.csv": table_csv(folder, every),
+        "board.csv": table_csv(every),
     }
 
 
