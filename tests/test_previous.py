@@ -5,6 +5,7 @@ prompt) made and scored by commit 29bc033, without their weights, and the report
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -35,7 +36,16 @@ def test_the_report_says_the_same_numbers(runs: Path) -> None:
     page = report([runs], runs.parent / "report")
     for name in SAME:
         old = (PREVIOUS / "report" / name).read_text(encoding="utf-8")
-        assert (page.parent / name).read_text(encoding="utf-8") == old, name
+        new = (page.parent / name).read_text(encoding="utf-8")
+        assert unmarked(new, name) == unmarked(old, name), name
+
+
+def unmarked(text: str, name: str) -> str:
+    """`text` without its bold: it was any best mean, and is what paired intervals tell apart."""
+    if name == "table.csv":
+        head, *rows = (line.split(",") for line in text.splitlines())
+        return "\n".join(",".join([*row[:6], *row[7:]]) for row in (head, *rows))
+    return re.sub(r"\\textbf\{([^}]*)\}", r"\1", text).replace("**", "")
 
 
 def test_each_run_opens_with_its_recipe_and_clips(runs: Path) -> None:

@@ -1,7 +1,8 @@
 """`dfdbench leaderboard add|render|verify`: short commands, their work in the other files here."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,15 +40,17 @@ def add(
     from dfdbench.report.leaderboard import sources as work
     from dfdbench.utils.errors import UserError
 
+    found: Sequence[tuple[dict[str, Any], str | None]]
     if published:
         if sources or name or arms or suite:
             raise UserError("--published takes no source, --name, --arm or --suite; drop them")
-        made = [entries.write_entry(folder, entry) for entry in work.published_entries(board)]
+        found = [(entry, None) for entry in work.published_entries(board)]
     elif not sources or not board:
         raise UserError("name runs or stores and a --board; or --published")
     else:
         entries.check_board(board)
         found = work.measured_entries(sources, board, name, arms or (), suite)
+    with entries.writing(folder):
         made = [entries.write_entry(folder, entry, evidence) for entry, evidence in found]
     text = "".join(f"entry: {path}\n" for path in made) + "next: dfdbench leaderboard render"
     show({"entries": [str(path) for path in made]}, as_json, text)

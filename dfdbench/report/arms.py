@@ -4,9 +4,11 @@ Colours are Okabe and Ito's palette, which people with any common colour blindne
 markers repeat the distinction in shape. Used by collect.py, tables.py and figures.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+APART = " · "
+"""Between an arm's name and what tells it from others of the name (identity.py)."""
 REFERENCES = ("real", "teacher")
 """Arms that students are measured against; they are never marked best."""
 
@@ -34,19 +36,45 @@ SPARE_MARKERS = ("v", "X", "<", ">", "h", "d")
 def ordered(arms: Iterable[str]) -> list[str]:
     """The distinct `arms`: known ones in their fixed order, then the others by name."""
     known = list(KNOWN)
-    return sorted(
-        set(arms), key=lambda arm: (known.index(arm) if arm in known else len(known), arm)
-    )
+
+    def place(arm: str) -> tuple[int, str]:
+        base = arm.partition(APART)[0]
+        return known.index(base) if base in known else len(known), arm
+
+    return sorted(set(arms), key=place)
 
 
-def looks(arms: Iterable[str]) -> dict[str, Look]:
-    """A look for every arm; unknown arms take spare colours in order of their names."""
+def label_of(arm: str) -> str:
+    """An arm's name as people read it."""
+    base, apart, rest = arm.partition(APART)
+    label = KNOWN[base].label if base in KNOWN else base.replace("_", " ")
+    return f"{label}{apart}{rest}"
+
+
+def looks(arms: Iterable[str], references: Collection[str] = ()) -> dict[str, Look]:
+    """A look for every arm; unknown arms take spare colours in order of their names.
+
+    references: arms that the sources name as what the others are compared with; labels say so.
+    """
     result, spare = {}, 0
     for arm in ordered(arms):
         if arm in KNOWN:
             result[arm] = KNOWN[arm]
         else:
             i = spare % len(SPARE)
-            result[arm] = Look(arm.replace("_", " "), SPARE[i], SPARE_MARKERS[i])
+            result[arm] = Look(label_of(arm), SPARE[i], SPARE_MARKERS[i])
             spare += 1
+        if arm in references:
+            result[arm] = result[arm]._replace(label=f"{result[arm].label} (reference)")
     return result
+
+
+def is_reference(arm: str, references: Collection[str] = ()) -> bool:
+    """Whether students are measured against it: real clips, the teacher, or what sources name."""
+    return arm in references or arm.partition(APART)[0] in REFERENCES
+
+
+def reference_arm(arms: Sequence[str], references: Collection[str] = ()) -> str | None:
+    """What nearness is to: what the sources name, else `real`, else `teacher`, else None."""
+    named = [arm for arm in ordered(arms) if arm in references]
+    return next((arm for arm in (*named, *REFERENCES) if arm in arms), None)

@@ -3,21 +3,24 @@
 The first step of page.py. It reads stores and manifests only and never computes a score.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.vbench.totals import COLUMNS
 from dfdbench.generate.suites.base import Suite
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.generate.suites.stored import stored_suite
 from dfdbench.report.arms import ordered
+from dfdbench.report.deleted import without_deleted
+from dfdbench.report.identity import Member, named_by_clips, named_by_recipe
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.run import Run
 
 VALUE_COLUMNS = ["arm", "training_seed", "prompt_id", "seed", "metric", "value", "level"]
 CLIP_COLUMNS = ["arm", "training_seed", "prompt_id", "prompt", "seed", "path"]
@@ -28,15 +31,19 @@ NO_TRAINING_SEED = -1
 """Stands for the missing training seed of the teacher, of real clips and of plain folders."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunRecord:
-    """One run folder: `info` is its run.json, `log` its metrics.jsonl a row per line."""
+    """One run folder: `info` is its run.json, `log` its metrics.jsonl a row per line.
+
+    parent: the arm of its first stage, where that is among the sources.
+    """
 
     path: Path
     arm: str
     training_seed: int
     info: dict[str, Any]
     log: list[dict[str, Any]] = field(default_factory=list)
+    parent: str | None = None
 
 
 @dataclass
@@ -52,6 +59,8 @@ class Collected:
     vbench: a row per clip with arm, training_seed and what evaluate/vbench/totals.py takes; no rows
     where no dimension of VBench was scored. chosen: the suite of these rows, with the conditions it
     was scored under; None for a user's own prompts, and where its file of VBench is not here.
+    references: the arms that `eval --reference` named. families: those that the clips were scored
+    with.
     """
 
     suite: str
@@ -64,6 +73,8 @@ class Collected:
     provenance: dict[str, Any] = field(default_factory=dict)
     vbench: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=VBENCH_COLUMNS))
     chosen: Suite | None = None
+    references: frozenset[str] = frozenset()
+    families: frozenset[str] = frozenset()
 
     @property
     def arms(self) -> list[str]:
@@ -71,17 +82,43 @@ class Collected:
         return ordered(self.values["arm"])
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a last line cut short by a crash is left out."""
-    rows = []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise UserError(f"{path}, line {number}: not JSON ({error.msg})") from error
-    return rows
+class Source(NamedTuple):
+    """A store, and the run that it lies in.
+
+    table, clips, arrays, pooled: as the store has them, of all suites; clips with their paths
+    absolute. arms: suite and method → arm, empty until all sources are known.
+    """
+
+    path: Path
+    record: RunRecord | None
+    table: pd.DataFrame
+    clips: pd.DataFrame
+    arrays: pd.DataFrame
+    pooled: pd.DataFrame
+    meta: dict[str, str]
+    provenance: dict[str, Any]
+    arms: Mapping[str, str] = {}
+
+    def of(self, suite: str) -> "Source":
+        """The rows of one suite."""
+        parts = {
+            name: part[part["suite"] == suite]
+            for name in ("table", "clips", "arrays", "pooled")
+            for part in (getattr(self, name),)
+        }
+        return self._replace(**parts)
+
+    def arm_of(self, method: str) -> str:
+        """The arm of a method's clips."""
+        return self.arms.get(method, method)
+
+    def owned(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows of the store with the columns arm and training_seed."""
+        seed = self.record.training_seed if self.record else NO_TRAINING_SEED
+        return frame.assign(arm=frame["method"].map(self.arm_of), training_seed=seed)
+
+
+CLIP_KEY = ("arm", "training_seed", "prompt_id", "path")
 
 
 def find_sources(source: Path) -> list[Path]:
@@ -109,27 +146,83 @@ def find_sources(source: Path) -> list[Path]:
     return sorted(found)
 
 
-def _run_record(path: Path) -> RunRecord:
-    from dfdbench.utils.run import Run
-
+def _run_record(path: Path, skipped: list[str]) -> RunRecord:
     run = Run.open(path)
-    seed = NO_TRAINING_SEED if run.training_seed is None else int(run.training_seed)
-    log = path / "metrics.jsonl"
-    return RunRecord(path, run.arm, seed, dict(run.info), read_jsonl(log) if log.exists() else [])
+    seed = NO_TRAINING_SEED if run.training_seed is None else run.training_seed
+    log = list[dict[str, Any]]()
+    try:
+        log += run.metrics()
+    except UserError as error:
+        skipped.append(f"training curve: {error}")
+    return RunRecord(path, run.arm, seed, dict(run.info), log)
 
 
-def _owned(table: pd.DataFrame, record: RunRecord | None) -> pd.DataFrame:
-    """`table` of a store with the columns arm and training_seed of the run that it belongs to."""
-    return table.assign(
-        arm=record.arm if record else table["method"],
-        training_seed=record.training_seed if record else NO_TRAINING_SEED,
+def _read(path: Path, record: RunRecord | None, skipped: list[str]) -> Source:
+    """All that a store holds for a report, without clips that are gone."""
+    with Store.reading(path) as store:
+        table, samples, pooled = store.table(), store.samples(), store.pooled()
+        arrays = store.arrays(HISTOGRAM, size=BINS)
+        meta, provenance = store.meta(), store.provenance()
+    if record:  # a run is one arm, whatever its clips' method is called
+        for frame in (table, samples, pooled, arrays):
+            frame["method"] = record.arm
+    clips = samples.assign(
+        name=samples["path"],
+        path=[str((path.parent / name).resolve()) for name in samples["path"]],
     )
+    kept = without_deleted(path, table, clips, arrays, pooled)
+    skipped += [kept.line] if kept.line else []
+    return Source(path, record, kept.table, kept.clips, kept.arrays, kept.pooled, meta, provenance)
 
 
-def _clips(samples: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """A store's samples with paths that can be opened; the store's are relative to its folder."""
-    paths = [str((folder / path).resolve()) for path in samples["path"]]
-    return samples.assign(path=paths)
+def _named(sources: Sequence[Source]) -> list[Source]:
+    """The sources of one suite with the arm of each method (identity.py)."""
+    members, of_source = list[Member](), list[tuple[int, str]]()
+    for i, source in enumerate(sources):
+        for method in dict.fromkeys([*source.table["method"], *source.clips["method"]]):
+            own = source.clips[source.clips["method"] == method]
+            keys = zip(own["prompt_id"], own["seed"].astype(object), own["name"], strict=True)
+            clips: dict[Hashable, str] = {
+                (prompt, Path(name).name if pd.isna(seed) else seed): sha
+                for (prompt, seed, name), sha in zip(keys, own["sha256"], strict=True)
+            }
+            record = source.record
+            members.append(
+                Member(
+                    str(method),
+                    record.training_seed if record else None,
+                    source.path.parent,
+                    record.info if record else None,
+                    clips,
+                )
+            )
+            of_source.append((i, str(method)))
+    arms: list[dict[str, str]] = [{} for _ in sources]
+    names = named_by_clips(members, named_by_recipe(members))
+    for (i, method), name in zip(of_source, names, strict=True):
+        arms[i][method] = name
+    of_run = {
+        str(run_id): arms[i].get(source.record.arm)
+        for i, source in enumerate(sources)
+        if source.record and (run_id := source.record.info.get("id"))
+    }
+    named = []
+    for source, own_arms in zip(sources, arms, strict=True):
+        record = source.record
+        if record:
+            parent = (record.info.get("parent") or {}).get("id")
+            arm = own_arms.get(record.arm, record.arm)
+            record = replace(record, arm=arm, parent=of_run.get(str(parent)) if parent else None)
+        named.append(source._replace(arms=own_arms, record=record))
+    return named
+
+
+def _once(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Rows without those that a source before has too; clips without a seed are left alone."""
+    again = frame.duplicated([*keys])
+    if "level" in frame:
+        again &= frame["seed"].notna() | (frame["level"] == "prompt")
+    return frame[~again].reset_index(drop=True)
 
 
 def _mean_histograms(table: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -151,93 +244,87 @@ def _choose_suite(tables: Sequence[pd.DataFrame], suite: str | None) -> str:
     return suite
 
 
-def _pooled(tables: Sequence[pd.DataFrame], suite: str) -> pd.DataFrame:
-    frame = pd.concat(tables, ignore_index=True)
-    return frame[frame["suite"] == suite].rename(columns={"method": "arm"})[POOLED_COLUMNS]
-
-
 def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
     """Read every source; `suite` may be left out when the sources hold only one.
 
     Raises UserError for a source without scores that was named outright, and for no scores at
     all. Runs found below a named folder that have no scores are listed in `skipped`.
     """
-    from dfdbench.evaluate.store import Store
-
-    records: list[RunRecord] = []
-    tables: list[pd.DataFrame] = []
-    arrays: list[pd.DataFrame] = []
-    clips: list[pd.DataFrame] = []
-    pooled: list[pd.DataFrame] = []
-    provenance: dict[str, Any] = {}
-    skipped: list[str] = []
-    stores: list[tuple[Path, RunRecord | None]] = []
+    every, skipped, seen = list[Source](), list[str](), set[Path]()
     for source in sources:
         for path in find_sources(Path(source)):
             folder = path.parent if path.is_file() else path
             store_path = path if path.is_file() else folder / "scores.sqlite"
-            record = _run_record(folder) if (folder / "run.json").exists() else None
-            table = pd.DataFrame()
-            if store_path.exists():
-                with Store.reading(store_path) as store:
-                    table = store.table()
-                    arrays.append(_owned(store.arrays(HISTOGRAM, size=BINS), record))
-                    clips.append(_owned(_clips(store.samples(), store_path.parent), record))
-                    pooled.append(store.pooled())
-                    provenance[store_path.parent.name or "."] = store.provenance()
-            if table.empty:
+            if store_path.resolve() in seen:
+                continue
+            seen.add(store_path.resolve())
+            is_run = (folder / "run.json").exists()
+            record = _run_record(folder, skipped) if is_run else None
+            read = _read(store_path, record, skipped) if store_path.exists() else None
+            if read is None or read.table.empty:
                 remedy = f"{path}: no scores; run `dfdbench eval {path} --suite NAME`"
                 if path == Path(source):
                     raise UserError(remedy)
                 skipped.append(remedy)
                 continue
-            tables.append(_owned(table, record))
-            stores.append((store_path, record))
-            records += [record] if record else []
-    if not tables:
+            every.append(read)
+    if not every:
         raise UserError("none of the sources holds scores; run `dfdbench eval` first")
-    chosen = _choose_suite(tables, suite)
-    values, histograms, shown = (
-        pd.concat([part[part["suite"] == chosen] for part in parts], ignore_index=True)
-        for parts in (tables, arrays, clips)
+    chosen = _choose_suite([source.table for source in every], suite)
+    named = _named([source.of(chosen) for source in every])
+    values, arrays, clips = (
+        pd.concat([s.owned(getattr(s, part)) for s in named], ignore_index=True)
+        for part in ("table", "arrays", "clips")
     )
-    vbench, suite_found, faults = _vbench(stores, chosen, set(values["metric"]))
-    skipped += faults
+    values = _once(values[VALUE_COLUMNS], [c for c in VALUE_COLUMNS if c != "value"])
+    vbench, suite_found, faults = _vbench(named, chosen, set(values["metric"]))
+    references = {s.arms.get(name) for s in named if (name := s.meta.get(f"reference {chosen}"))}
+    families = [s.meta.get(f"families {chosen}", "").split(",") for s in named]
     return Collected(
         chosen,
-        values[VALUE_COLUMNS],
-        shown[CLIP_COLUMNS],
-        _mean_histograms(histograms),
-        records,
-        skipped,
-        _pooled(pooled, chosen),
-        provenance,
+        values,
+        _once(clips, CLIP_KEY)[CLIP_COLUMNS],
+        _mean_histograms(arrays),
+        [source.record for source in named if source.record],
+        skipped + faults,
+        _pooled(named),
+        {s.path.parent.name or ".": s.provenance for s in every},
         vbench,
         suite_found,
+        frozenset(arm for arm in references if arm),
+        frozenset(name for of_store in families for name in of_store if name),
     )
+
+
+def _pooled(sources: Sequence[Source]) -> pd.DataFrame:
+    """Values against references, both under the names of their arms."""
+    parts = [
+        s.owned(s.pooled).assign(reference=s.pooled["reference"].map(s.arm_of)) for s in sources
+    ]
+    return pd.concat(parts, ignore_index=True)[POOLED_COLUMNS]
 
 
 def _vbench(
-    stores: Sequence[tuple[Path, RunRecord | None]], suite: str, metrics: set[str]
+    sources: Sequence[Source], suite: str, metrics: set[str]
 ) -> tuple[pd.DataFrame, Suite | None, list[str]]:
     """VBench's values of every clip, the suite as the stores have it, lines for `skipped`.
 
     Raises:
         UserError: the stores have clips of other first frames.
     """
-    from dfdbench.evaluate.store import Store
-
     nothing = pd.DataFrame(columns=VBENCH_COLUMNS)
     if metrics.isdisjoint(DIMENSIONS):
         return nothing, None, []
     parts, metas = [nothing], {"": dict[str, str]()}
-    for path, record in stores:
-        with Store.reading(path) as store:
-            own = _owned(store.values(suite, COLUMNS), record)[VBENCH_COLUMNS]
-            if len(own):
-                parts.append(own)
-                meta = store.meta()
-                metas[meta.get(f"conditions {suite}", "")] = meta
+    for source in sources:
+        with Store.reading(source.path) as store:
+            values = store.values(suite, COLUMNS)
+        values = values[values["path"].isin(set(source.clips["name"]))]
+        if len(values):
+            if source.record:
+                values["method"] = next(iter(source.arms))
+            parts.append(source.owned(values)[VBENCH_COLUMNS])
+            metas[source.meta.get(f"conditions {suite}", "")] = source.meta
     if len(metas) > 2:
         raise UserError(
             f"the sources hold suite {suite} with other first frames "

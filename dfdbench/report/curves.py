@@ -13,12 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatter
 
-from dfdbench.report.arms import looks, ordered
+from dfdbench.report.arms import ordered
 from dfdbench.report.collect import RunRecord
-from dfdbench.report.figures import new_figure, styled
+from dfdbench.report.figures import drawn_looks, new_figure, styled
 
 SMOOTH = 0.05  # of a run's points, the window of the moving mean
 COLUMNS = 3
+LARGEST = 1e100  # a logged number beyond is none that can be drawn
 PANEL = (3.1, 2.3)  # inches
 
 
@@ -58,10 +59,26 @@ def series(run: RunRecord, key: str) -> tuple[np.ndarray, np.ndarray]:
     points = [
         (line["update"], line[key])
         for line in run.log
-        if line.get("kind") != "bins" and isinstance(line.get(key), int | float)
+        if line.get("kind") != "bins"
+        and _is_number(line.get(key))
+        and _is_number(line.get("update"))
     ]
     updates, values = zip(*points, strict=True) if points else ((), ())
     return np.array(updates, float), np.array(values, float)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < LARGEST
+
+
+def _is_binned(line: dict[str, Any], key: str) -> bool:
+    """Whether a line has a value and a count for each bin of t."""
+    parts = [line.get(name) for name in ("t_edges", key, f"{key}_count")]
+    if line.get("kind") != "bins" or not all(isinstance(part, list) for part in parts):
+        return False
+    edges, values, counts = (list(part or ()) for part in parts)
+    numbers = all(map(_is_number, [*edges, *counts, *(v for v in values if v is not None)]))
+    return numbers and len(edges) - 1 == len(values) == len(counts) > 0
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -75,7 +92,8 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 def over_t(runs: Sequence[RunRecord], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Centres of the bins of t and the mean over all lines of `runs`, weighted by count."""
-    lines = [line for run in runs for line in run.log if key in line and line["kind"] == "bins"]
+    lines = [line for run in runs for line in run.log if _is_binned(line, key)]
+    lines = [line for line in lines if line["t_edges"] == lines[0]["t_edges"]]
     if not lines:
         return np.array([]), np.array([])
     edges = np.array(lines[0]["t_edges"], float)
@@ -119,7 +137,7 @@ def training_curves(runs: Sequence[RunRecord]) -> Figure | None:
     panels = [p for p in TRAINING if any(len(series(run, p.key)[0]) > 1 for run in runs)]
     if not panels:
         return None
-    look = looks(run.arm for run in runs)
+    look = drawn_looks(run.arm for run in runs)
     figure, axes = _canvas(panels)
     for axis, panel in zip(axes, panels, strict=True):
         for arm in ordered(run.arm for run in runs):
@@ -134,6 +152,7 @@ def training_curves(runs: Sequence[RunRecord]) -> Figure | None:
                 label = None
         axis.set_xlabel("student updates")
     _legend(figure, axes)
+    figure.set_label("Training: a line a run, smoothed over 5 % of its updates.")
     return figure
 
 
@@ -143,7 +162,7 @@ def discrepancy_against_t(runs: Sequence[RunRecord]) -> Figure | None:
     panels = [p for p in AGAINST_T if len(over_t(runs, p.key)[0])]
     if not panels:
         return None
-    look = looks(run.arm for run in runs)
+    look = drawn_looks(run.arm for run in runs)
     figure, axes = _canvas(panels)
     for axis, panel in zip(axes, panels, strict=True):
         for arm in ordered(run.arm for run in runs):
@@ -156,4 +175,5 @@ def discrepancy_against_t(runs: Sequence[RunRecord]) -> Figure | None:
                 )  # fmt: skip
         axis.set_xlabel("noise level t (0 clean, 1 noise)")
     _legend(figure, axes)
+    figure.set_label("Discrepancies against the noise level t, mean over an arm's runs.")
     return figure

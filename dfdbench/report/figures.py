@@ -1,12 +1,14 @@
 """The figures of a report: seed grid, saturation histograms, diversity against saturation, curves.
 
 Every function takes gathered data and returns a matplotlib Figure, or None where the data for it
-are missing; page.py saves each as PNG and SVG.
+are missing; the figure's label is its caption, which claims only what is in it. page.py saves each
+as PNG and SVG. Names and prompts are anyone's: no sign of theirs is markup here.
 """
 
-from contextlib import suppress
+import warnings
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from textwrap import fill, shorten
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -16,10 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dfdbench.evaluate.metrics.colour import wasserstein
-from dfdbench.report.arms import looks, ordered
+from dfdbench.report.arms import Look, looks, ordered, reference_arm
 from dfdbench.report.collect import Collected
-from dfdbench.report.summary import Summary, reference_arm
-from dfdbench.utils.errors import UserError
+from dfdbench.report.summary import Summary
+from dfdbench.utils.errors import UserError, clean
 from dfdbench.utils.files import atomic_path
 from dfdbench.utils.video import read_video
 
@@ -38,11 +40,13 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 8,
     "svg.hashsalt": "dfdbench",  # same data, same bytes
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a $ in a prompt is a dollar
 }
 DPI = 160
 GRID_COLUMNS = 8
 UNKNOWN_SEED = -1  # of clips whose manifest names no seed
 CELL_INCHES = 0.8
+LONGEST_LABEL = 40
 DIVERSITY_LABELS = {
     "hue_entropy": "hue entropy given the caption (1 = uniform)",
     "joint_coverage": "joint coverage of hue, direction, pan",
@@ -60,6 +64,18 @@ PANELS = 3
 styled = matplotlib.rc_context(STYLE)
 """Decorator of the functions that draw, so that all of a figure is in the report's style."""
 ROW_LABEL: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center", "labelpad": 6}
+
+
+def shown(text: str, longest: int) -> str:
+    """`text` in one line of at most so many signs, all of which XML and fonts can take."""
+    text = clean(" ".join(text[: 2 * longest].split())).translate({0xFFFE: "?", 0xFFFF: "?"})
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
+
+
+def drawn_looks(arms: Iterable[str], references: Collection[str] = ()) -> dict[str, Look]:
+    """`looks` with labels that fit into a figure."""
+    every = looks(arms, references).items()
+    return {arm: look._replace(label=shown(look.label, LONGEST_LABEL)) for arm, look in every}
 
 
 @styled
@@ -85,7 +101,8 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = []
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         path = folder / f"{name}.{suffix}"
-        with atomic_path(path) as temporary:
+        with atomic_path(path) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # such signs become boxes
             figure.savefig(temporary, metadata=metadata, dpi=DPI)
         paths.append(path)
     return paths
@@ -105,14 +122,16 @@ def grid_prompt(clips: pd.DataFrame, prompt: str | None) -> str:
 def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
     """Rows arms, columns up to 8 seeds: the middle frame of each clip of one prompt.
 
-    An arm with several training seeds is shown with its lowest. Unreadable clips stay empty.
+    An arm with several training seeds is shown with its lowest. The place of a clip that is gone or
+    cannot be read stays empty, and `collected.skipped` names it.
     """
     if collected.clips.empty:
         return None
-    shown = grid_prompt(collected.clips, prompt)
-    clips = collected.clips[collected.clips["prompt_id"] == shown]
+    chosen = grid_prompt(collected.clips, prompt)
+    clips = collected.clips[collected.clips["prompt_id"] == chosen]
     clips = clips.assign(seed=clips["seed"].fillna(UNKNOWN_SEED).astype(int))
-    arms, look = ordered(clips["arm"]), looks(collected.arms)
+    arms = ordered(clips["arm"])
+    look = drawn_looks(collected.arms, collected.references)
     seeds = sorted(clips["seed"].unique())[:GRID_COLUMNS]
     frames: dict[tuple[str, int], np.ndarray] = {}
     for arm in arms:
@@ -120,9 +139,12 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
         own = own[own["training_seed"] == own["training_seed"].min()]
         for seed, path in zip(own["seed"], own["path"], strict=True):
             if seed in seeds and Path(path).exists():
-                with suppress(UserError):
+                try:
                     video = read_video(path, allow_damaged=True).frames
-                    frames[arm, seed] = video[len(video) // 2]
+                except (UserError, OSError) as error:
+                    collected.skipped.append(f"picture of a clip: {error}")
+                    continue
+                frames[arm, seed] = video[len(video) // 2]
     if not frames:
         return None
     height, width = next(iter(frames.values())).shape[:2]
@@ -148,31 +170,43 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
         )
     width_in_letters = int(13 * figure.get_figwidth())
     prompts = clips["prompt"].dropna()
-    text = shorten(
-        str(prompts.iloc[0]) if len(prompts) else shown, 2 * width_in_letters, placeholder=" …"
-    )
+    text = shown(str(prompts.iloc[0]) if len(prompts) else chosen, 2 * width_in_letters)
     figure.suptitle(fill(f"“{text}”", width_in_letters), fontsize=9, x=0.01, ha="left")
     figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    figure.set_label(_grid_caption(len(frames) == len(arms) * len(seeds), seeds))
     return figure
+
+
+def _grid_caption(is_full: bool, seeds: Collection[int]) -> str:
+    if UNKNOWN_SEED in seeds:
+        return "Middle frames of clips of one prompt, a row an arm; their seeds are not known."
+    if is_full:
+        return "The same prompt and seeds in every arm."
+    return (
+        "Middle frames of clips of one prompt: a row an arm, a column a seed; an empty place has "
+        "no clip with this seed, or none that can be read."
+    )
 
 
 @styled
 def saturation_histograms(collected: Collected, metric: str = "saturation_mean") -> Figure | None:
     """One row an arm. Left: mean HSV saturation of each video. Right: of all pixels, log shares.
 
-    The dashed line is the mean of the real clips; W₁ is the Wasserstein distance of an arm's pixel
-    histogram to the real clips' (else to the teacher's).
+    The dashed line is the mean of the reference (real clips, else the teacher); W₁ is the
+    Wasserstein distance of an arm's pixel histogram to the reference's.
     """
     values = collected.values[collected.values["metric"] == metric]
-    arms, look = ordered(values["arm"]), looks(collected.arms)
+    arms, references = ordered(values["arm"]), collected.references
+    look = drawn_looks(collected.arms, references)
     if not arms:
         return None
     low, high = float(values["value"].min()), float(values["value"].max())
     pad = max(0.02, 0.05 * (high - low))
     bins = np.linspace(max(0.0, low - pad), min(1.0, high + pad), 41)
     figure, axes = new_figure(7.4, 0.68 * len(arms) + 0.8, len(arms), 2, sharex="col")
-    reference = reference_arm(list(collected.histograms))
-    of_reference = values[values["arm"] == (reference_arm(arms) or "")]
+    reference = reference_arm(list(collected.histograms), references)
+    aim_arm = reference_arm(arms, references)
+    of_reference = values[values["arm"] == (aim_arm or "")]
     aim = of_reference.groupby("prompt_id")["value"].mean()
     for (left, right), arm in zip(axes, arms, strict=True):
         own, colour = values[values["arm"] == arm]["value"], look[arm].colour
@@ -197,19 +231,27 @@ def saturation_histograms(collected: Collected, metric: str = "saturation_mean")
             axis.spines["left"].set_visible(False)
     axes[-1, 0].set_xlabel("mean HSV saturation of a video (0 to 1)")
     axes[-1, 1].set_xlabel("HSV saturation of a pixel (0 to 1), log shares")
+    caption = f"Saturation of videos{' and of their pixels' if collected.histograms else ''}"
+    dashed = f"; the dashed line is the mean of {look[aim_arm].label}" if aim_arm else ""
+    figure.set_label(f"{caption}{dashed}.")
     return figure
 
 
 @styled
-def diversity_against_saturation(summary: Summary) -> Figure | None:
-    """Each arm's diversity over its saturation with 95 % intervals; real clips as dotted lines."""
-    shown = [m for m in DIVERSITY_LABELS if any(m in own for own in summary.values())][:PANELS]
-    arms = [a for a in summary if "saturation_mean" in summary[a] and set(shown) & set(summary[a])]
-    if not shown or not arms:
+def diversity_against_saturation(
+    summary: Summary, references: Collection[str] = ()
+) -> Figure | None:
+    """Each arm's diversity over its saturation with 95 % intervals; real clips as dotted lines.
+
+    references: arms that are labelled so.
+    """
+    panels = [m for m in DIVERSITY_LABELS if any(m in own for own in summary.values())][:PANELS]
+    arms = [a for a in summary if "saturation_mean" in summary[a] and set(panels) & set(summary[a])]
+    if not panels or not arms:
         return None
-    look = looks(summary)
-    figure, axes = new_figure(4.1 * len(shown) + 1.2, 3.5, 1, len(shown))
-    for axis, metric in zip(axes[0], shown, strict=True):
+    look = drawn_looks(summary, references)
+    figure, axes = new_figure(4.1 * len(panels) + 1.2, 3.5, 1, len(panels))
+    for axis, metric in zip(axes[0], panels, strict=True):
         for arm in (a for a in arms if metric in summary[a]):
             x, y = summary[arm]["saturation_mean"], summary[arm][metric]
             axis.errorbar(
@@ -230,4 +272,8 @@ def diversity_against_saturation(summary: Summary) -> Figure | None:
             axis.set_ylim(bottom=0)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
+    intervals = any(summary[a][m].n > 1 for a in arms for m in panels if m in summary[a])
+    caption = f"Diversity against saturation{', 95 % intervals' if intervals else ''}"
+    dotted = f"; the dotted lines are those of {look['real'].label}" if "real" in arms else ""
+    figure.set_label(f"{caption}{dotted}.")
     return figure

@@ -15,7 +15,9 @@ from matplotlib.figure import Figure as Plot
 
 from dfdbench import __version__
 from dfdbench.report import curves, figures, paper, tables, vbench
+from dfdbench.report.absent import absent_lines
 from dfdbench.report.arms import looks, ordered
+from dfdbench.report.best import best_in
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected, collect
 from dfdbench.report.sections import (
     Figure,
@@ -26,55 +28,44 @@ from dfdbench.report.sections import (
     markdown_page,
     markdown_sections,
 )
+from dfdbench.report.sets import row_sets
 from dfdbench.report.summary import Delta, Summary, compare, deltas_json, summarise, summary_json
 from dfdbench.report.table import Table, latex, markdown, of_texts
 from dfdbench.utils.files import write_json, write_text
 from dfdbench.utils.progress import track
 
 NOTE = (
-    "Mean and 95 % interval from a bootstrap over prompts and training seeds; the best student is "
-    "bold. ↑ higher is better, ↓ lower is better, ≈ nearest to the real clips (to the teacher "
-    "where there are none) is best."
+    "Mean and 95 % interval from a bootstrap over prompts and training seeds. A row compares its "
+    "students on the prompts and clip seeds that all of them have; a cell of other prompts or "
+    "numbers of clips says its n. A student is bold where its paired 95 % intervals against every "
+    "other student exclude 0. ↑ higher is better, ↓ lower is better, ≈ nearest to the reference "
+    "(the real clips; the teacher where there are none) is best."
 )
 
 
 def draw(collected: Collected, summary: Summary, out: Path, prompt: str | None) -> list[Figure]:
-    """Draw every figure whose data are there into `out`/figures; returns those, in order."""
-    runs = collected.runs
-    plans: tuple[tuple[str, str, Callable[[], Plot | None]], ...] = (
-        (
-            "seed-grid",
-            "The same prompt and seeds in every arm.",
-            lambda: figures.seed_grid(collected, prompt),
-        ),
+    """Draw every figure whose data are there into `out`/figures; returns those, in order.
+
+    A figure's caption says only what is in it.
+    """
+    runs, references = collected.runs, collected.references
+    plans: tuple[tuple[str, Callable[[], Plot | None]], ...] = (
+        ("seed-grid", lambda: figures.seed_grid(collected, prompt)),
         (
             "diversity-saturation",
-            "Diversity against saturation, 95 % intervals.",
-            lambda: figures.diversity_against_saturation(summary),
+            lambda: figures.diversity_against_saturation(summary, references),
         ),
-        (
-            "saturation-histograms",
-            "Saturation of videos and of their pixels; the dashed line is the mean of real clips.",
-            lambda: figures.saturation_histograms(collected),
-        ),
-        (
-            "training-curves",
-            "Training: a line a run, smoothed over 5 % of its updates.",
-            lambda: curves.training_curves(runs),
-        ),
-        (
-            "discrepancy",
-            "Discrepancies against the noise level t, mean over an arm's runs.",
-            lambda: curves.discrepancy_against_t(runs),
-        ),
+        ("saturation-histograms", lambda: figures.saturation_histograms(collected)),
+        ("training-curves", lambda: curves.training_curves(runs)),
+        ("discrepancy", lambda: curves.discrepancy_against_t(runs)),
     )
     drawn = []
-    for name, caption, plan in track(plans, "drawing figures"):
+    for name, plan in track(plans, "drawing figures"):
         plot = plan()
         if plot is not None:
             figures.save(plot, out / "figures", name)
             link = f"figures/{name}.png"
-            drawn.append(Figure(out / link, link, caption))
+            drawn.append(Figure(out / link, link, str(plot.get_label())))
     return drawn
 
 
@@ -83,11 +74,12 @@ def run_table(collected: Collected) -> Table:
     head = ["arm", "run", "training seed", "student updates", "wall time", "model"]
     rows = []
     order = ordered(run.arm for run in collected.runs)
+    labels = looks(order, collected.references)
     for run in sorted(collected.runs, key=lambda r: (order.index(r.arm), r.training_seed)):
         seconds, updates = run.info.get("wall_seconds"), run.info.get("student_updates")
         rows.append(
             [
-                looks([run.arm])[run.arm].label,
+                labels[run.arm].label,
                 run.path.name,
                 "—" if run.training_seed == NO_TRAINING_SEED else str(run.training_seed),
                 "—" if not updates else str(updates),
@@ -111,13 +103,15 @@ def introduction(collected: Collected) -> str:
 
 def page_of(
     collected: Collected,
-    summary: Summary,
+    main: Table,
     deltas: Sequence[Delta],
     drawn: Sequence[Figure],
     of_vbench: vbench.Results | None = None,
 ) -> Page:
     """The sections of a report that have something to show."""
-    sections = [Section("Scores", [NOTE, tables.main_table(summary)])]
+    sections = [Section("Scores", [NOTE, main])]
+    if absent := absent_lines(collected):
+        sections.append(Section("Not there", [Lines(absent)], 3))
     if of_vbench:
         note = f"{vbench.heading(of_vbench)} {vbench.NOTE}"
         sections.append(Section("VBench", [note, vbench.table(of_vbench)]))
@@ -125,8 +119,12 @@ def page_of(
         sections.append(Section("Pictures", drawn))
     if deltas:
         sections.append(Section("Differences", [tables.DELTA_NOTE]))
-        sections += tables.delta_sections(deltas)
-    pooled = [block for t in tables.pooled_tables(collected.pooled) for block in (t.title, t)]
+        sections += tables.delta_sections(deltas, collected.references)
+    pooled = [
+        block
+        for t in tables.pooled_tables(collected.pooled, collected.references)
+        for block in (t.title, t)
+    ]
     if pooled:
         sections.append(Section("Against the reference", pooled))
     if collected.runs:
@@ -158,7 +156,8 @@ def report(
         UserError: a source without scores, an unknown suite, prompt, arm or setting.
     """
     collected = collect(sources, suite)
-    summary = summarise(collected)
+    rows = row_sets(collected)
+    summary, best = summarise(collected, rows), best_in(rows, collected.references)
     scores = vbench.scores_of(collected.vbench, collected.chosen)
     of_vbench = vbench.results_of(collected, scores)
     conditions = of_vbench.suite.conditions if of_vbench else ""
@@ -172,14 +171,15 @@ def report(
     write_json(out / "runs.json", {run.path.name: run.info for run in collected.runs})
     write_json(out / "provenance.json", collected.provenance)
     write_json(out / "pooled.json", collected.pooled.to_dict("records"))
-    table = tables.main_table(summary)
+    marks = {metric: row.marks for metric, row in rows.items()}
+    table = tables.main_table(summary, best, marks, collected.references)
     write_text(out / "table.md", markdown(table))
     titled = table._replace(head=["Metric", *table.head[1:]])
     write_text(out / "table.tex", latex(titled, "mean and 95 % interval, best student in bold"))
-    write_text(out / "table.csv", tables.long_csv(summary))
-    comparisons = markdown_sections(tables.delta_sections(deltas))
+    write_text(out / "table.csv", tables.long_csv(summary, best))
+    comparisons = markdown_sections(tables.delta_sections(deltas, collected.references))
     write_text(out / "deltas.md", f"{tables.DELTA_NOTE}\n\n{comparisons}")
-    page = page_of(collected, summary, deltas, drawn, of_vbench)
+    page = page_of(collected, table, deltas, drawn, of_vbench)
     write_text(out / "report.md", markdown_page(page))
     write_text(out / "index.html", html_page(page))
     if of_vbench:

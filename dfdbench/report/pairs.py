@@ -9,7 +9,7 @@ dfd_mixture, is compared with what its study or `--against` names. Used by summa
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dfdbench.report.arms import ordered
+from dfdbench.report.arms import APART, ordered
 from dfdbench.report.collect import RunRecord
 
 TEACHER = "teacher"
@@ -43,7 +43,8 @@ def run_origins(runs: Iterable[RunRecord]) -> dict[str, Origin]:
     for run in runs:
         if updates := run.info.get("student_updates"):
             parent = run.info.get("parent") or {}
-            origin = Origin(str(run.info.get("method")), parent.get("arm", TEACHER), updates)
+            before = run.parent or parent.get("arm", TEACHER)
+            origin = Origin(str(run.info.get("method")), before, updates)
             origins.setdefault(run.arm, origin)
     return origins
 
@@ -59,6 +60,10 @@ def usual_pairs(arms: Sequence[str], runs: Iterable[RunRecord]) -> list[tuple[st
         (arm, rival)
         for arm in main
         for rival in (*_measures(arm, origins, continued), origins[arm].parent)
+    ]
+    # Of one name with another recipe: with the one that has the name alone.
+    pairs += [
+        (arm, base) for arm in ordered(arms) for base, apart, _ in [arm.partition(APART)] if apart
     ]
     unique = [pair for i, pair in enumerate(pairs) if pair[::-1] not in pairs[:i]]
     return [(a, b) for a, b in dict.fromkeys(unique) if a in arms and b in arms]

@@ -6,15 +6,22 @@ leaderboard/render.py. Every text from outside is escaped here or in table.py.
 """
 
 import base64
+import re
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
 from urllib.parse import quote
 
-from dfdbench.report.table import Table, escape_markdown, escape_prose, markdown, to_html
+from dfdbench.report.table import (
+    Table,
+    escape_html,
+    escape_markdown,
+    escape_prose,
+    markdown,
+    to_html,
+)
 
 
 class Figure(NamedTuple):
@@ -80,11 +87,17 @@ def _markdown_block(block: Block) -> str:
         case Figure(_, link, caption):
             return f"![{escape_markdown(caption)}]({link})\n\n{escape_prose(caption)}\n"
         case Lines(texts):
-            return "".join(f"- {escape_prose(text)}\n" for text in texts)
+            return "".join(f"- {_item(text)}\n" for text in texts)
         case Links(label, links):
             shown = (f"[{escape_markdown(text)}]({_address(to)})" for text, to in links)
             return f"{label}: {', '.join(shown)}\n"
     return f"{escape_prose(block)}\n"
+
+
+def _item(text: str) -> str:
+    """The text of a list's item, which is no heading, list or quotation of its own."""
+    escaped = re.sub(r"^([#+=-])", r"\\\1", escape_prose(text.lstrip()))
+    return re.sub(r"^(\d+)([.)])", r"\1\\\2", escaped)
 
 
 def _address(path: str) -> str:
@@ -94,12 +107,12 @@ def _address(path: str) -> str:
 
 def html_page(page: Page) -> str:
     """The page as HTML with its pictures inside it, so that it needs nothing but what it links."""
-    parts = [f"<h1>{escape(page.title)}</h1>", *map(_html_block, page.notes)]
+    parts = [f"<h1>{escape_html(page.title)}</h1>", *map(_html_block, page.notes)]
     for section in page.sections:
         blocks = "\n".join(map(_html_block, section.blocks))
-        parts.append(f"<h{section.level}>{escape(section.title)}</h{section.level}>{blocks}")
+        parts.append(f"<h{section.level}>{escape_html(section.title)}</h{section.level}>{blocks}")
     template = Template(files("dfdbench.report").joinpath("page.html").read_text("utf-8"))
-    return template.substitute(title=escape(page.title), body="\n".join(parts))
+    return template.substitute(title=escape_html(page.title), body="\n".join(parts))
 
 
 def _html_block(block: Block) -> str:
@@ -107,16 +120,16 @@ def _html_block(block: Block) -> str:
         case Table():
             return to_html(block)
         case Figure(file, _, caption):
-            data, shown = base64.b64encode(file.read_bytes()).decode(), escape(caption)
+            data, shown = base64.b64encode(file.read_bytes()).decode(), escape_html(caption)
             return (
                 f'<figure><img alt="{shown}" src="data:image/png;base64,{data}">'
                 f"<figcaption>{shown}</figcaption></figure>"
             )
         case Lines(texts):
-            return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
+            return f"<ul>{''.join(f'<li>{escape_html(text)}</li>' for text in texts)}</ul>"
         case Links(label, links):
             shown = ", ".join(
-                f'<a href="{escape(_address(to))}">{escape(t)}</a>' for t, to in links
+                f'<a href="{escape_html(_address(to))}">{escape_html(t)}</a>' for t, to in links
             )
             return f'<p class="note">{label}: {shown}</p>'
-    return f'<p class="note">{escape(block.replace("`", ""))}</p>'
+    return f'<p class="note">{escape_html(block.replace("`", ""))}</p>'

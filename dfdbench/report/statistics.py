@@ -10,6 +10,7 @@ beside it. Both are widened alike to what few training seeds and few prompts cal
 """
 
 from collections.abc import Mapping, Sequence
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -325,6 +326,11 @@ def sign_flip(differences: np.ndarray, resamples: int = RESAMPLES, seed: int = S
     limit = abs(d.sum()) - 1e-9 * np.abs(d).sum()
     hits = int((np.abs(signs @ d) >= limit).sum())
     return (hits + extra) / (len(signs) + extra)
+
+
+def smallest_p(n: int, paired: bool = True) -> float:
+    """The smallest p that n prompts (paired, or n in each of two arms) allow."""
+    return 2 / (2**n if paired else comb(2 * n, n))
 
 
 def holm(pvalues: Sequence[float] | Mapping[str, float]) -> list[float]:

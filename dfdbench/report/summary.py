@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from dfdbench.evaluate.metrics import all_metrics
-from dfdbench.report.arms import REFERENCES
+from dfdbench.report.arms import reference_arm
 from dfdbench.report.collect import NO_TRAINING_SEED, Collected
 from dfdbench.report.pairs import usual_pairs
+from dfdbench.report.sets import RowSet, clips_of, row_sets, same_clips
 from dfdbench.report.statistics import (
     Interval,
     crossed_interval,
@@ -37,6 +38,7 @@ class Delta:
     |a − r| of the means over their common prompts, r the reference arm; positive where a is closer;
     None without a reference or a common prompt.
     paired: over the prompts of both arms; False where they have none in common.
+    alike: False for values over a prompt's clips, of which the two arms have other numbers.
     """
 
     a: str
@@ -53,6 +55,7 @@ class Delta:
     bca_low: float = math.nan
     bca_high: float = math.nan
     paired: bool = True
+    alike: bool = True
 
 
 def reported_metrics(values: pd.DataFrame) -> list[str]:
@@ -78,53 +81,20 @@ def within_range(metric: str, interval: Interval) -> Interval:
     )
 
 
-def summarise(collected: Collected) -> Summary:
-    """Mean and 95 % interval of every reported metric in every arm; missing stays missing."""
+def summarise(collected: Collected, rows: Mapping[str, RowSet] | None = None) -> Summary:
+    """Mean and 95 % interval of every reported metric in every arm; missing stays missing.
+
+    rows: `row_sets` of `collected`, if they are there already.
+    """
+    rows = row_sets(collected) if rows is None else rows
     metrics = reported_metrics(collected.values)
     summary: Summary = {}
     for arm in collected.arms:
-        frames = {metric: scores_of(collected.values, arm, metric) for metric in metrics}
+        frames = {m: scores_of(rows[m].values, arm, m) for m in metrics if m in rows}
         summary[arm] = {
             m: within_range(m, crossed_interval(f)) for m, f in frames.items() if len(f)
         }
     return summary
-
-
-def reference_arm(arms: Sequence[str]) -> str | None:
-    """`real` if it is there, else `teacher`, else None."""
-    return next((arm for arm in REFERENCES if arm in arms), None)
-
-
-def best_arms(summary: Summary, metric: str) -> list[str]:
-    """The students with the best mean: highest, lowest, or nearest to the reference arm.
-
-    More than one only on a tie; none where fewer than two students have the metric, or where a
-    nearest_reference metric has no reference arm with as many prompts.
-    """
-    found = {arm: metrics[metric] for arm, metrics in summary.items() if metric in metrics}
-    students = {arm: x.mean for arm, x in found.items() if arm not in REFERENCES}
-    reference = reference_arm(list(found))
-    aim = None
-    if reference and {x.n for x in found.values()} == {found[reference].n}:
-        aim = found[reference].mean
-    return best_of(students, all_metrics()[metric].direction, aim)
-
-
-def best_of(means: Mapping[str, float], direction: str, aim: float | None = None) -> list[str]:
-    """The names with the highest, lowest, or (nearest_reference) nearest mean to `aim`.
-
-    Of fewer than two nothing is best, nor is anything nearest where there is no aim.
-    """
-    if len(means) < 2:
-        return []
-    if direction == "nearest_reference":
-        if aim is None:
-            return []
-        means = {name: -abs(mean - aim) for name, mean in means.items()}
-    elif direction == "lower":
-        means = {name: -mean for name, mean in means.items()}
-    top = max(means.values())
-    return [name for name, value in means.items() if value == top]
 
 
 def compare(
@@ -132,8 +102,9 @@ def compare(
 ) -> list[Delta]:
     """Differences for each pair of `usual_pairs` and `against` (first minus second).
 
-    Paired over prompts; unpaired where the two arms have no prompt in common, as with a folder of
-    other clips. Holm's correction is over the metrics of one comparison.
+    Paired over prompts, of clips with the seeds that both have; unpaired where the two arms have no
+    prompt in common, as with a folder of other clips. Holm's
+    correction is over the metrics of one comparison.
 
     Raises:
         UserError: `against` names an arm that is not there.
@@ -141,13 +112,14 @@ def compare(
     for arm in chain.from_iterable(against):
         if arm not in collected.arms:
             raise unknown_name("arm", arm, collected.arms)
-    deltas: list[Delta] = []
-    reference = reference_arm(collected.arms)
+    deltas, clips = list[Delta](), clips_of(collected)
+    reference = reference_arm(collected.arms, collected.references)
     usual = usual_pairs(collected.arms, collected.runs)
     for a, b in dict.fromkeys((*usual, *against)):
-        rows = []
+        rows, alike = [], _same_counts(collected, a, b)
         for metric in (m for m in summary.get(a, {}) if m in summary.get(b, {})):
-            left, right = (scores_of(collected.values, arm, metric) for arm in (a, b))
+            own = collected.values[collected.values["metric"] == metric]
+            left, right = (scores_of(same_clips(own, clips, a, b), arm, metric) for arm in (a, b))
             paired = not set(left["prompt_id"]).isdisjoint(right["prompt_id"])
             try:
                 difference = (paired_difference if paired else unpaired_difference)(left, right)
@@ -164,8 +136,22 @@ def compare(
                 gain = _gain(collected.values, (a, b, reference), metric)
             fields = d._asdict() | {"gain_towards_reference": gain}
             fields |= {"p": d.p, "p_holm": p_holm[metric]} if d.n > 1 else UNTESTED
-            deltas.append(Delta(a, b, metric, **fields, paired=paired))
+            of_clips = all_metrics()[metric].level == "video"
+            deltas.append(Delta(a, b, metric, **fields, paired=paired, alike=alike or of_clips))
     return deltas
+
+
+def _same_counts(collected: Collected, *arms: str) -> bool:
+    """Whether the arms have as many clips of each prompt that all of them have."""
+    if collected.clips.empty:
+        return True
+    counts = [
+        own.groupby(["training_seed", "prompt_id"]).size().groupby("prompt_id").max()
+        for arm in arms
+        for own in (collected.clips[collected.clips["arm"] == arm],)
+    ]
+    both = pd.concat(counts, axis=1, join="inner")
+    return bool((both.nunique(axis=1) == 1).all())
 
 
 def _gain(values: pd.DataFrame, arms: Sequence[str], metric: str) -> float | None:
@@ -217,7 +203,8 @@ def deltas_json(deltas: Sequence[Delta]) -> dict[str, dict[str, Any]]:
     """deltas.json: "a - b" → metric → the fields of Delta but a, b and metric."""
     result: dict[str, dict[str, Any]] = {}
     for delta in deltas:
-        row = {k: _finite(v) for k, v in asdict(delta).items() if k not in ("a", "b", "metric")}
+        hidden = ("a", "b", "metric", *(["alike"] if delta.alike else []))
+        row = {k: _finite(v) for k, v in asdict(delta).items() if k not in hidden}
         result.setdefault(f"{delta.a} - {delta.b}", {})[delta.metric] = row
     return result
 

@@ -7,9 +7,12 @@ entries are anyone's. Used by tables.py, vbench.py, paper.py, sections.py and le
 import csv
 import html
 import io
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from dfdbench.utils.errors import clean
 
 
 class Cell(NamedTuple):
@@ -54,16 +57,36 @@ def markdown(table: Table) -> str:
     return "\n".join([texts[0], "|" + "---|" * len(table.head), *texts[1:]]) + "\n"
 
 
+CODE = re.compile(r"(`(?:dfdbench|verify|eval|pip|code|--)[^`<>&]*`)")
+"""Commands that our own sentences name."""
+MARKUP = (
+    (re.compile(r"[\\`*|$~]"), r"\\\g<0>"),
+    (re.compile(r"\]([(:])"), r"]\\\1"),  # links, and where links lead
+    (re.compile(r"(?<![^\W_])_|_(?![^\W_])"), r"\\_"),  # emphasis, but not within a word
+    (re.compile(r"://|(?<=www)\.", re.IGNORECASE), r"\\\g<0>"),  # bare addresses
+)
+
+
 def escape_markdown(text: str) -> str:
     """`text` as Markdown shows it letter by letter: no markup, no HTML, no link, no new line."""
-    for sign in "\\`*|":
-        text = text.replace(sign, f"\\{sign}")
-    return escape_prose(text.replace("](", "]\\("))
+    return _without_markup(one_line(text))
 
 
 def escape_prose(text: str) -> str:
-    """`text` as Markdown of ours that holds names of others: its markup stays, HTML does not."""
-    return html.escape(" ".join(text.splitlines()), quote=False)
+    """A sentence of ours that holds names of others: the same, but commands stay code."""
+    parts = CODE.split(one_line(text))
+    return "".join(p if i % 2 else _without_markup(p) for i, p in enumerate(parts))
+
+
+def _without_markup(text: str) -> str:
+    for pattern, instead in MARKUP:
+        text = pattern.sub(instead, text)
+    return html.escape(text, quote=False)
+
+
+def one_line(text: str) -> str:
+    """`text` in one line, with what no one sees as its escape (utils/errors.py)."""
+    return clean(" ".join(text.splitlines()))
 
 
 # HTML
@@ -71,19 +94,24 @@ def escape_prose(text: str) -> str:
 
 def to_html(table: Table) -> str:
     """The table as HTML; it scrolls where it is too wide."""
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in table.head)
+    head = "".join(f"<th>{escape_html(text)}</th>" for text in table.head)
     rows = "".join(f"<tr>{''.join(map(_html_cell, row))}</tr>\n" for row in table.rows)
     return f'<div class="scroll"><table><tr>{head}</tr>\n{rows}</table></div>'
 
 
+def escape_html(text: str) -> str:
+    """`text` as HTML shows it, in one line."""
+    return html.escape(one_line(text))
+
+
 def _html_cell(cell: Cell) -> str:
     mark = ' class="best"' if cell.best else ""
-    return f"<td{mark}>{html.escape(cell.plain)}</td>"
+    return f"<td{mark}>{escape_html(cell.plain)}</td>"
 
 
 # CSV
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "'")
 """First signs of a text that a spreadsheet would run, and the sign that says text."""
 
 
@@ -97,7 +125,9 @@ def to_csv(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _csv_cell(value: object) -> object:
-    if not isinstance(value, str) or not value.startswith(FORMULA):
+    if isinstance(value, str):
+        value = value.replace("\r", " ")  # which some programs take for the end of a row
+    if not isinstance(value, str) or not value.startswith((*FORMULA, " ")):
         return value
     try:
         float(value)

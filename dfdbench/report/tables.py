@@ -1,19 +1,20 @@
 """The tables of a report: a row a metric, a column an arm, the best student of a row bold.
 
-From summary.py's numbers to Table, which table.py writes in every format. REFERENCES (real clips,
-teacher) are never marked best. Used by page.py, paper.py and leaderboard/render.py.
+From summary.py's numbers to Table, which table.py writes in every format. Which student is bold
+says best.py, which cells name their n sets.py. Used by page.py, paper.py and leaderboard/render.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
 from dfdbench.evaluate.metrics import all_metrics
-from dfdbench.report.arms import REFERENCES, looks, ordered
+from dfdbench.report.arms import looks, ordered
+from dfdbench.report.best import Best
 from dfdbench.report.sections import Section
-from dfdbench.report.statistics import Interval
-from dfdbench.report.summary import Delta, Summary, best_arms, best_of
+from dfdbench.report.statistics import Interval, smallest_p
+from dfdbench.report.summary import Delta, Summary
 from dfdbench.report.table import MISSING, Cell, Table, of_texts, to_csv
 
 ARROWS = {"higher": "↑", "lower": "↓", "nearest_reference": "≈"}
@@ -30,15 +31,16 @@ def number(value: float, size: float | None = None) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero
 
 
-def cell(interval: Interval | None, best: bool = False) -> Cell:
-    """`mean [low, high]`; an em dash where there is no value."""
+def cell(interval: Interval | None, best: bool = False, mark: str = "") -> Cell:
+    """`mean [low, high] (mark)`; an em dash where there is no value."""
     if interval is None:
         return MISSING
+    mark = f"({mark})" if mark else ""
     if math.isnan(interval.low):  # one prompt
-        return Cell(number(interval.mean), best=best)
+        return Cell(number(interval.mean), mark, best)
     size = max(abs(interval.low), abs(interval.high))
     mean, low, high = (number(x, size) for x in interval[:3])
-    return Cell(mean, f"[{low}, {high}]", best)
+    return Cell(mean, f"[{low}, {high}] {mark}".rstrip(), best)
 
 
 def metric_rows(summary: Summary) -> list[str]:
@@ -47,40 +49,57 @@ def metric_rows(summary: Summary) -> list[str]:
     return [name for name in all_metrics() if name in present]
 
 
-def main_table(summary: Summary) -> Table:
-    """Mean and 95 % interval of every metric and arm; arms as in `summary`."""
-    labels, rows = looks(summary), []
+def main_table(
+    summary: Summary,
+    best: Best | None = None,
+    marks: Mapping[str, Mapping[str, str]] | None = None,
+    references: Collection[str] = (),
+) -> Table:
+    """Mean and 95 % interval of every metric and arm; arms as in `summary`.
+
+    Args:
+        best: metric → the arm that is bold. marks: metric → arm → what its cell is of.
+        references: arms that are labelled so.
+    """
+    best, marks = best or {}, marks or {}
+    labels, rows = looks(summary, references), []
     for metric in metric_rows(summary):
-        best = best_arms(summary, metric)
-        cells = [cell(metrics.get(metric), arm in best) for arm, metrics in summary.items()]
+        own = marks.get(metric, {})
+        cells = [
+            cell(metrics.get(metric), arm == best.get(metric), own.get(arm, ""))
+            for arm, metrics in summary.items()
+        ]
         rows.append([Cell(with_arrow(metric)), *cells])
     return Table(["metric", *(labels[arm].label for arm in summary)], rows)
 
 
-def long_csv(summary: Summary) -> str:
+def long_csv(summary: Summary, best: Best | None = None) -> str:
     """A row per arm and metric with full precision, for other programs."""
     head = ["arm", "metric", "mean", "low", "high", "n", "best", "direction", "unit", "version"]
     rows = []
     for metric in metric_rows(summary):
-        info, best = all_metrics()[metric], best_arms(summary, metric)
+        info = all_metrics()[metric]
         about = (info.direction, info.unit, info.version)
         rows += [
-            (arm, metric, *metrics[metric][:4], int(arm in best), *about)
+            (arm, metric, *metrics[metric][:4], int(arm == (best or {}).get(metric)), *about)
             for arm, metrics in summary.items()
             if metric in metrics
         ]
     return to_csv(head, rows)
 
 
-def pooled_tables(frame: pd.DataFrame) -> list[Table]:
+def pooled_tables(frame: pd.DataFrame, references: Collection[str] = ()) -> list[Table]:
     """Values of whole sets of clips: a table per reference, a row a metric, a column an arm.
+
+    They have no interval, so none is bold. Where arms have other numbers of clips, on which such
+    values depend, every cell says its own.
 
     frame: columns arm, reference, metric, value and n (clips of the arm); one suite.
     """
     result = []
     for reference, rows in frame.groupby("reference", sort=True):
         arms = ordered(rows["arm"])
-        labels = looks([*arms, str(reference)])
+        labels = looks([*arms, str(reference)], references)
         clips = rows.groupby("arm")["n"].max()
         counts = ", ".join(f"{labels[arm].label} {clips[arm]}" for arm in arms)
         title = f"Pooled over prompts, against {labels[str(reference)].label}; clips: {counts}."
@@ -95,10 +114,14 @@ def pooled_tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def _pooled_row(rows: pd.DataFrame, metric: str, arms: Sequence[str]) -> list[Cell]:
-    values = dict(zip(rows["arm"], rows["value"], strict=True))
-    students = {arm: value for arm, value in values.items() if arm not in REFERENCES}
-    best = best_of(students, all_metrics()[metric].direction)
-    cells = [Cell(number(values[a]), best=a in best) if a in values else MISSING for a in arms]
+    values, counts = rows.groupby("arm")["value"].mean(), rows.groupby("arm")["n"].max()
+    unequal = counts.nunique() > 1
+    cells = [
+        Cell(number(values[arm]), f"({counts[arm]} clips)" if unequal else "")
+        if arm in values
+        else MISSING
+        for arm in arms
+    ]
     return [Cell(with_arrow(metric)), *cells]
 
 
@@ -106,14 +129,16 @@ DELTA_NOTE = (
     "Paired differences over (prompt, training seed) with 95 % intervals; p from sign flips over "
     "prompts, Holm-corrected over the metrics of a comparison. Unpaired, with p from exchanged "
     "labels, where the title says that the prompts differ. “to reference” says whether the first "
-    "arm's mean is closer to the real clips' (else the teacher's) than the second's."
+    "arm's mean is closer to the reference's (the real clips', else the teacher's) than the "
+    "second's; same where the figures shown do not differ. Few prompts allow no small p: their "
+    "interval is not said to exclude 0."
 )
 DELTA_HEAD = ("metric", "difference", "p", "p (Holm)", "interval", "to reference")
 
 
-def delta_sections(deltas: Sequence[Delta]) -> list[Section]:
+def delta_sections(deltas: Sequence[Delta], references: Collection[str] = ()) -> list[Section]:
     """A section per comparison, such as `DFD − DMD2 control`; DELTA_NOTE explains them."""
-    labels = looks({arm for d in deltas for arm in (d.a, d.b)})
+    labels = looks({arm for d in deltas for arm in (d.a, d.b)}, references)
     groups: dict[str, list[list[str]]] = {}
     for d in deltas:
         apart = "" if d.paired else " (their prompts differ)"
@@ -125,13 +150,36 @@ def delta_sections(deltas: Sequence[Delta]) -> list[Section]:
 def delta_text(delta: Delta) -> list[str]:
     """Difference, p values and verdict of one comparison."""
     moved = delta.gain_towards_reference
-    towards = "—" if moved is None else "closer" if moved > 0 else "farther"
     if math.isnan(delta.low):
+        towards = _towards(moved, delta.mean, delta.mean)
         return [_signed(delta.mean, delta.mean), "—", "—", "one prompt", towards]
     size = max(abs(delta.low), abs(delta.high))
     mean, low, high = (_signed(x, size) for x in (delta.mean, delta.low, delta.high))
-    verdict = "excludes 0" if delta.low > 0 or delta.high < 0 else "includes 0"
-    return [f"{mean} [{low}, {high}]", f"{delta.p:.4f}", f"{delta.p_holm:.4f}", verdict, towards]
+    towards = _towards(moved, delta.mean, size)
+    return [
+        f"{mean} [{low}, {high}]",
+        f"{delta.p:.4f}",
+        f"{delta.p_holm:.4f}",
+        _verdict(delta),
+        towards,
+    ]
+
+
+def _towards(moved: float | None, mean: float, size: float) -> str:
+    if moved is None:
+        return "—"
+    if not all(float(number(value, size)) for value in (moved, mean)):
+        return "same"
+    return "closer" if moved > 0 else "farther"
+
+
+def _verdict(delta: Delta) -> str:
+    if not delta.alike:
+        return "other numbers of clips"
+    if delta.low <= 0 <= delta.high:
+        return "includes 0"
+    smallest = smallest_p(delta.n, delta.paired)
+    return "excludes 0" if smallest <= 0.05 else f"{delta.n} prompts: no p below {smallest:.4f}"
 
 
 def _signed(value: float, size: float) -> str:

@@ -15,9 +15,9 @@ from dfdbench.evaluate.vbench.protocol import part
 from dfdbench.evaluate.vbench.totals import PROTOCOLS, Total, dimension_scores, totals
 from dfdbench.generate.suites.base import Suite
 from dfdbench.generate.suites.dimensions import DIMENSIONS
-from dfdbench.report.arms import REFERENCES, looks, ordered
+from dfdbench.report.arms import looks, ordered
+from dfdbench.report.best import Best, best_arm
 from dfdbench.report.collect import Collected
-from dfdbench.report.summary import best_of
 from dfdbench.report.table import Cell, Table, escape_latex
 from dfdbench.report.table import latex as latex_table
 
@@ -32,7 +32,7 @@ NOTE = (
     "Scores and totals by VBench's own definitions; an em dash was not measured. n/N after a "
     "dimension: it has n of the N clips that VBench asks for; after a total: it lacks dimensions "
     "and is the mean of n of N. Neither can be compared with a whole one. The average is the plain "
-    "mean of the columns that the DFD paper averages."
+    "mean of the columns that the DFD paper averages. Totals have no interval, so none is bold."
 )
 
 
@@ -40,13 +40,15 @@ class Results(NamedTuple):
     """What the report says about VBench.
 
     totals: arm → its totals. lacking: arm → dimension → "37/360" where it has clips for part of
-    what VBench asks for only.
+    what VBench asks for only. best: dimension → the student that the data tell from the others.
     """
 
     suite: Suite
     scores: Scores
     totals: dict[str, dict[str, Total]]
     lacking: dict[str, dict[str, str]]
+    best: Best
+    references: frozenset[str]
 
 
 def scores_of(values: pd.DataFrame, suite: Suite | None = None) -> Scores:
@@ -83,7 +85,18 @@ def results_of(collected: Collected, scores: Scores) -> Results | None:
         if str(arm) in scores
     }
     by_arm = {arm: totals(of_arm, suite.protocol) for arm, of_arm in scores.items()}
-    return Results(suite, scores, by_arm, lacking)
+    best = {name: _best(collected, name, lacking) for name in DIMENSIONS}
+    known = {name: arm for name, arm in best.items() if arm}
+    return Results(suite, scores, by_arm, lacking, known, collected.references)
+
+
+def _best(
+    collected: Collected, dimension: str, lacking: Mapping[str, Mapping[str, str]]
+) -> str | None:
+    """The student that the clips tell from the others, among those with all their clips."""
+    values = collected.values[collected.values["metric"] == dimension]
+    partial = [arm for arm, lacks in lacking.items() if dimension in lacks]
+    return best_arm(values[~values["arm"].isin(partial)], "higher", collected.references)
 
 
 def _lack(values: pd.DataFrame, suite: Suite, dimension: str) -> str:
@@ -103,8 +116,12 @@ def heading(results: Results) -> str:
 
 
 def table(results: Results) -> Table:
-    """The dimensions, then the totals; a column an arm, the best student's whole number bold."""
-    labels = looks(results.scores)
+    """The dimensions, then the totals, which have no interval; a column an arm.
+
+    Of a dimension the student is bold whose clips differ from every other's beyond doubt, if all
+    that VBench asks for are there.
+    """
+    labels = looks(results.scores, results.references)
     of_protocol = PROTOCOLS[results.suite.protocol].dimensions
     scored = {name for scores in results.scores.values() for name in scores}
     rows = []
@@ -129,17 +146,11 @@ def _row(
     results: Results, name: str, values: Mapping[str, float | None], lacks: Mapping[str, str]
 ) -> list[Cell]:
     """A row of the table. lacks: arm → what its value is a part of, empty where it is whole."""
-    whole = {
-        arm: value
-        for arm, value in values.items()
-        if value is not None and not lacks[arm] and arm not in REFERENCES
-    }
-    best = best_of(whole, "higher")
     cells = [Cell(name)]
     for arm in results.scores:
         value, lack = values.get(arm), lacks.get(arm, "")
         text = "—" if value is None else f"{value:.4f}"
-        cells.append(Cell(f"{text} ({lack})" if lack else text, best=arm in best))
+        cells.append(Cell(f"{text} ({lack})" if lack else text, best=arm == results.best.get(name)))
     return cells
 
 

@@ -55,11 +55,12 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path, part: str = "") -> Iterator[None]:
+def locked(folder: Path, part: str = "", wait: float = 0) -> Iterator[None]:
     """Hold `folder`, made if need be, as its only writer; the lock ends with the process.
 
     Args:
         part: of the folder that is held alone, where several processes fill it together.
+        wait: seconds for who holds it to end, where that is soon.
 
     Raises:
         UserError: another process holds it; the line says which.
@@ -69,7 +70,7 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=wait)
         except Timeout:
             raise UserError(
                 f"{folder} is in use by {_holder(file)}; wait until that has ended, or stop it, "

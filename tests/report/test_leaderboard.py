@@ -22,7 +22,7 @@ from dfdbench.report.leaderboard.entries import (
     read_evidence,
     slug,
 )
-from dfdbench.report.leaderboard.render import best_entries, boards, rendered
+from dfdbench.report.leaderboard.render import best_entry, boards, rendered
 from dfdbench.report.leaderboard.sources import measured_entries, model_name, published_board
 from dfdbench.report.leaderboard.verify import verify
 from dfdbench.report.summary import summarise
@@ -312,7 +312,7 @@ def test_versions_of_a_metric_never_share_a_row(folder):
     dfd = measured.head.index("DFD") - 1
     assert rows["saturation_mean v1 ≈"][dfd] == "—" != rows["saturation_mean v2 ≈"][dfd]
     entries = next(b.entries for b in boards(folder) if b.name == "toy-t2v")
-    assert best_entries(entries, "saturation_mean", 2) == []
+    assert best_entry(folder, entries, "saturation_mean", 2) is None
 
 
 def test_published_and_measured_numbers_have_tables_of_their_own(folder, runs):

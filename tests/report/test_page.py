@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -225,12 +226,10 @@ def test_bins_over_t_are_weighted_by_their_counts(runs):
 def test_a_log_line_cut_short_is_left_out_and_a_broken_one_is_named(runs, tmp_path):
     (record,) = collect([runs / "dfd-1"]).runs
     assert len(record.log) == 80 + 4 + 4
-    broken = tmp_path / "metrics.jsonl"
-    broken.write_text('{"kind"\n{"kind": "update", "update": 1}\n')
-    from dfdbench.report.collect import read_jsonl
-
-    with pytest.raises(UserError, match="line 1: not JSON"):
-        read_jsonl(broken)
+    broken = Path(shutil.copytree(runs / "dfd-1", tmp_path / "dfd"))
+    (broken / "metrics.jsonl").write_text('{"kind"\n{"kind": "update", "update": 1}\n')
+    collected = collect([broken])
+    assert "metrics.jsonl:1: not JSON" in collected.skipped[0] and len(collected.values)
 
 
 def test_smoothing_keeps_the_length_and_a_constant():

@@ -6,15 +6,16 @@ import pandas as pd
 import pytest
 from tex_document import check
 
-from dfdbench.report.arms import KNOWN, looks, ordered
-from dfdbench.report.sections import markdown_sections
+from dfdbench.report.arms import KNOWN, looks, ordered, reference_arm
+from dfdbench.report.sections import Lines, Section, markdown_sections
 from dfdbench.report.statistics import Interval
-from dfdbench.report.summary import Delta, best_arms, deltas_json, reference_arm, within_range
+from dfdbench.report.summary import Delta, deltas_json, within_range
 from dfdbench.report.table import (
     MISSING,
     Cell,
     Table,
     escape_latex,
+    escape_markdown,
     from_csv,
     latex,
     markdown,
@@ -25,6 +26,7 @@ from dfdbench.report.table import (
 from dfdbench.report.tables import (
     cell,
     delta_sections,
+    delta_text,
     long_csv,
     main_table,
     number,
@@ -44,38 +46,25 @@ SUMMARY = {
 }
 
 
-def test_best_of_a_nearest_reference_metric_is_neither_highest_nor_lowest():
-    assert best_arms(SUMMARY, "saturation_mean") == ["dfd"]  # .04 off; dmd2 .05, dp_dmd .20
-
-
-def test_best_of_a_higher_metric_is_a_student_although_real_is_higher():
-    assert best_arms(SUMMARY, "hue_entropy") == ["dfd"]
-
-
-def test_no_best_without_a_rival_or_without_a_reference():
-    alone = {"real": SUMMARY["real"], "dfd": SUMMARY["dfd"]}
-    assert best_arms(alone, "hue_entropy") == []
-    students = {arm: SUMMARY[arm] for arm in ("dmd2", "dfd")}
-    assert best_arms(students, "saturation_mean") == []
-    assert best_arms(students, "hue_entropy") == ["dfd"]
-
-
 def test_the_teacher_is_the_reference_where_there_are_no_real_clips():
     assert reference_arm(["dfd", "teacher"]) == "teacher"
     assert reference_arm(["teacher", "real"]) == "real"
     assert reference_arm(["dfd"]) is None
-    moved = {**SUMMARY, "teacher": {"saturation_mean": at(0.12)}}
-    del moved["real"]
-    assert best_arms(moved, "saturation_mean") == ["dp_dmd"]
 
 
-def test_a_tie_marks_both():
-    tied = {"dmd2": {"hue_entropy": at(0.5)}, "dfd": {"hue_entropy": at(0.5)}}
-    assert best_arms(tied, "hue_entropy") == ["dmd2", "dfd"]
+@pytest.mark.fault("A2")
+def test_the_reference_that_sources_name_keeps_its_name_and_is_labelled():
+    assert reference_arm(["dfd", "lcm_x", "real"], {"lcm_x"}) == "lcm_x"
+    assert looks(["lcm_x"], {"lcm_x"})["lcm_x"].label == "lcm x (reference)"
+    head = main_table({"dfd": {}, "lcm_x": {}}, references={"lcm_x"}).head
+    assert head == ["metric", "DFD", "lcm x (reference)"]
+
+
+BEST = {"hue_entropy": "dfd"}
 
 
 def test_markdown_marks_the_best_and_shows_missing_as_missing():
-    lines = markdown(main_table(SUMMARY)).splitlines()
+    lines = markdown(main_table(SUMMARY, BEST)).splitlines()
     assert lines[0] == "| metric | real clips | DMD2 | DFD | DP-DMD |"
     entropy = next(line for line in lines if line.startswith("| hue_entropy ↑"))
     assert "**0.800 [0.700, 0.900]**" in entropy and entropy.endswith("| — |")
@@ -83,7 +72,7 @@ def test_markdown_marks_the_best_and_shows_missing_as_missing():
 
 
 def test_latex_escapes_names_and_keeps_columns():
-    text = latex(main_table(SUMMARY), "")
+    text = latex(main_table(SUMMARY, BEST), "")
     assert r"hue\_entropy" in text and "hue_entropy" not in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 3 and all(row.count("&") == 4 for row in rows)
@@ -114,7 +103,8 @@ def pooled(reference: str, **values: float) -> list[dict]:
     ]  # fmt: skip
 
 
-def test_pooled_values_have_a_table_per_reference_and_the_best_by_their_direction():
+@pytest.mark.fault("A10", "A11")
+def test_pooled_values_have_a_table_per_reference_none_bold_and_other_counts_named():
     rows = pooled(
         "real", dfd__effnet_lite2_frechet=2.0, dmd2__effnet_lite2_frechet=3.0,
         teacher__effnet_lite2_frechet=1.0, dfd__effnet_lite2_recall=0.4,
@@ -124,11 +114,14 @@ def test_pooled_values_have_a_table_per_reference_and_the_best_by_their_directio
     assert first.title.startswith("Pooled over prompts, against clips|x; clips: DFD 96")
     assert second.head == ["metric", "teacher", "DMD2", "DFD"]
     assert second.rows == [
-        [Cell("effnet_lite2_recall ↑"), MISSING, Cell("0.600", best=True), Cell("0.400")],
-        [Cell("effnet_lite2_frechet ↓"), Cell("1.000"), Cell("3.000"), Cell("2.000", best=True)],
+        [Cell("effnet_lite2_recall ↑"), MISSING, Cell("0.600"), Cell("0.400")],
+        [Cell("effnet_lite2_frechet ↓"), Cell("1.000"), Cell("3.000"), Cell("2.000")],
     ]
-    assert "| effnet_lite2_frechet ↓ | 1.000 | 3.000 | **2.000** |" in markdown(second)
+    assert "| effnet_lite2_frechet ↓ | 1.000 | 3.000 | 2.000 |" in markdown(second)
     assert second.title.endswith("against real clips; clips: teacher 96, DMD2 96, DFD 96.")
+    rows[0]["n"] = 48  # DFD's; a Fréchet distance falls with the number of clips
+    text = markdown(pooled_tables(pd.DataFrame(rows))[1])
+    assert "| 1.000 (96 clips) | 3.000 (96 clips) | 2.000 (48 clips) |" in text
 
 
 def test_a_bar_in_a_name_does_not_end_a_markdown_cell():
@@ -150,6 +143,49 @@ def test_no_name_is_markup_in_markdown_or_html_nor_ends_its_line():
 def test_a_text_that_a_spreadsheet_would_run_is_text_and_comes_back(text):
     (_, (field,)) = csv.reader(io.StringIO(to_csv(["name"], [[text]])))
     assert field.startswith(("'", "plain")) and from_csv(field) == text
+
+
+@pytest.mark.fault("E.markdown")
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)&gt;"),
+        ("a\n| b |", r"a \| b \|"),
+        ("![x](http://y)", r"![x]\(http\://y)"),
+        ("[x]: http://y", r"[x]\: http\://y"),
+        ("see www.evil.com", r"see www\.evil.com"),
+        ("_x_ a_b __y__", r"\_x\_ a_b \_\_y\_\_"),
+        ("~~x~~ $x$ **y**", r"\~\~x\~\~ \$x\$ \*\*y\*\*"),
+        ("a\x1b[31mb\x00\u202e", r"a\\x1b[31mb\\x00\\u202e"),
+        ("&lt;b&gt;", "&amp;lt;b&amp;gt;"),
+    ],
+)
+def test_names_in_markdown_are_letters(text, shown):
+    assert escape_markdown(text) == shown
+    assert markdown(of_texts([text], [[text]])).count("\n") == 3
+    lines = markdown_sections([Section(text, [Lines([text, f"# {text}", f"1. {text}"]), text])])
+    assert "<img" not in lines and "](" not in lines and "\n# " not in lines
+    assert r"- \# " in lines and r"- 1\. " in lines
+
+
+@pytest.mark.fault("E.html")
+def test_names_in_html_have_no_control_characters():
+    text = to_html(of_texts(["a\x00\x1b<b>"], [["x\ny\u202e"]]))
+    assert "<b>" not in text and text.isprintable() is False  # its own line ends only
+    assert text.replace("\n", "").isprintable()
+
+
+@pytest.mark.fault("E.csv")
+@pytest.mark.parametrize("text", [" =1+1", "＝1", "\n=1", "-1+cmd|' /C calc'!A0"])
+def test_formulas_behind_blanks_are_texts_too(text):
+    (_, (field,)) = csv.reader(io.StringIO(to_csv(["name"], [[text]]), newline=""))
+    assert field == f"'{text}" and from_csv(field) == text
+
+
+@pytest.mark.fault("E.csv")
+def test_no_text_in_csv_begins_a_row():
+    rows = list(csv.reader(io.StringIO(to_csv(["name"], [["a\r=1"], ["b\n=1"]]), newline="")))
+    assert rows == [["name"], ["a =1"], ["b\n=1"]]
 
 
 def test_numbers_in_csv_stay_numbers():
@@ -188,6 +224,36 @@ def test_deltas_say_whether_the_interval_excludes_zero_and_what_came_closer():
     )
     assert "includes 0 | — |" in text
     assert deltas_json([flat])["dfd - dmd2"]["saturation_mean"]["effect"] is None
+
+
+def verdict(**fields) -> list[str]:
+    about = {"mean": 0.4, "low": 0.3, "high": 0.5, "p": 0.125, "p_holm": 0.25, "n": 4,
+             "effect": 2.0, "gain_towards_reference": 0.4}  # fmt: skip
+    return delta_text(Delta("dfd", "dmd2", "hue_entropy", **about | fields))[3:]
+
+
+@pytest.mark.fault("A10")
+@pytest.mark.parametrize("n", range(2, 9))
+def test_few_prompts_are_not_said_to_exclude_zero(n):
+    smallest = 2 / 2**n
+    says = "excludes 0" if n >= 6 else f"{n} prompts: no p below {smallest:.4f}"
+    assert verdict(n=n, p=smallest)[0] == says
+    assert verdict(n=n, low=-0.3)[0] == "includes 0"
+    assert verdict(n=n, paired=False)[0].startswith("excludes" if n > 3 else f"{n} prompts: no p")
+
+
+@pytest.mark.fault("A10")
+@pytest.mark.parametrize("gain", [0.0004, -0.0004, 0.0, 4e-9])
+def test_nothing_is_closer_by_what_rounds_to_zero(gain):
+    assert verdict(gain_towards_reference=gain)[1] == "same"
+    tiny = {"mean": 0.0004, "low": 0.0001, "high": 0.0007}
+    assert verdict(**tiny, gain_towards_reference=0.0004)[1] == "same"
+    assert verdict(gain_towards_reference=-0.0006)[1] == "farther"
+
+
+@pytest.mark.fault("A11")
+def test_values_over_other_numbers_of_clips_get_no_verdict():
+    assert verdict(alike=False, n=12)[0] == "other numbers of clips"
 
 
 def test_unpaired_differences_are_said_to_be_so():

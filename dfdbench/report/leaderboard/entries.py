@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,14 +23,23 @@ from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.statistics import crossed_interval
 from dfdbench.report.summary import within_range
 from dfdbench.report.table import from_csv, to_csv
-from dfdbench.utils.errors import UserError
-from dfdbench.utils.files import write_json, write_text
+from dfdbench.utils.errors import UserError, clean
+from dfdbench.utils.files import atomic_path, sweep, write_json
+from dfdbench.utils.folders import locked
 from dfdbench.utils.reading import Open, Outside, read_csv, read_json, validate
 
 SCHEMA = 1
 REMEDY = "add the entry again"
-Text = Annotated[str, Field(min_length=1)]
+LOCK_SECONDS = 60  # for another `add` or `render` of the folder to end
+LONGEST_ID = 200
+LARGEST = 1e100  # of a number that means something
+MARKUP = re.compile(r"<[a-z/!?]", re.IGNORECASE)
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.(json|csv)")  # of the writers before .part
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Name = Annotated[Text, BeforeValidator(from_csv)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+TrainingSeed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Direction = Literal["higher", "lower", "nearest_reference"]
 
 
@@ -38,10 +48,10 @@ class Cell(Outside):
 
     arm: Name
     prompt: Name
-    training_seed: int | None = None
+    training_seed: TrainingSeed | None = None
     metric: Name
-    value: float
-    n: int = Field(ge=1)
+    value: Number
+    n: int = Field(ge=1, lt=2**53)
 
 
 class Part(Open):
@@ -53,19 +63,19 @@ class Part(Open):
 class Score(Part):
     """A measured metric: mean over n prompts and its 95 % interval, None for one prompt."""
 
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-    version: int
+    mean: Number
+    low: Number | None
+    high: Number | None
+    n: Count
+    version: Count
     direction: Direction
 
 
 class Printed(Part):
     """A number of a paper; as_printed keeps its trailing zeros."""
 
-    value: float
-    as_printed: str
+    value: Number
+    as_printed: Text
     direction: Direction
 
 
@@ -79,7 +89,7 @@ class Suite(Part):
 class Videos(Part):
     """The clips behind an entry: their number, SHA-256 of their sorted hashes."""
 
-    count: int = Field(ge=1)
+    count: int = Field(ge=1, lt=2**53)
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -92,9 +102,9 @@ class Family(Part):
 class TrainingRun(Part):
     """What an entry keeps of run.json."""
 
-    training_seed: int | None = None
-    student_updates_total: int | None = None
-    wall_seconds_total: float | None = None
+    training_seed: TrainingSeed | None = None
+    student_updates_total: Count | None = None
+    wall_seconds_total: Number | None = None
 
 
 class Provenance(Part):
@@ -107,8 +117,8 @@ class Provenance(Part):
     decoders: list[str] = Field(min_length=1)
     families: dict[str, Family] = Field(min_length=1)
     videos: Videos
-    prompts: int = Field(ge=1)
-    training_seeds: list[int]
+    prompts: int = Field(ge=1, lt=2**53)
+    training_seeds: list[TrainingSeed]
     runs: list[TrainingRun]
 
 
@@ -131,17 +141,18 @@ class Common(Part):
     """What every entry has."""
 
     schema_number: Literal[1] = Field(alias="schema")
-    board: Text
-    id: Text
+    board: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=200)
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=200)
     name: Text
     method: Text
     sha256: Text
 
 
 class Measured(Common):
-    """A method measured by dfdbench."""
+    """A method measured by dfdbench. reference: `eval --reference` named it; else left out."""
 
     kind: Literal["measured"]
+    reference: bool = False
     suite: Suite
     metrics: dict[str, Score] = Field(min_length=1)
     provenance: Provenance
@@ -163,11 +174,38 @@ KINDS: dict[str, type[Measured] | type[Published]] = {
 }
 
 
+def text_faults(value: Any) -> Iterator[str]:
+    """What no text of an entry may hold: signs that no one sees, HTML, a path of one machine."""
+    for text in texts_in(value):
+        shown = clean(text[:60])
+        if clean(text) != text:
+            yield f"'{shown}' holds a control character or a line end; write it without"
+        if MARKUP.search(text):
+            yield f"'{shown}' holds HTML; write it without"
+        if re.match(r"/|~|[A-Za-z]:\\", text):
+            yield f"'{shown}' is a path of one machine; name files relatively"
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, names of fields too."""
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict):
+            left += [*part, *part.values()]
+        elif isinstance(part, list):
+            left += part
+
+
 def slug(text: str) -> str:
     """`text` as a file name: small letters, digits, dots, dashes and underscores."""
     name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
     if not name:
         raise UserError(f"name '{text}' has no letter or digit; choose another --name")
+    if len(name) > LONGEST_ID:
+        raise UserError(f"name '{text[:60]}…' is longer than {LONGEST_ID} signs; shorten --name")
     return name
 
 
@@ -278,32 +316,71 @@ def read_entry(path: Path) -> Entry:
 
 
 def entry_paths(folder: Path) -> list[Path]:
-    """The entries' files, by board and id."""
-    return sorted((folder / "entries").glob("*/*.json"))
+    """The entries' files, by board and id; what a killed writer left hidden is none."""
+    found = (folder / "entries").glob("*/*.json")
+    return sorted(p for p in found if not p.name.startswith(".") and p.parent.name[0] != ".")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the leaderboards as their only writer; sweeps what killed writers left."""
+    with locked(folder, wait=LOCK_SECONDS):
+        for part in (folder, *folder.glob("entries/*"), *folder.glob("evidence/*")):
+            sweep(part)
+            if part != folder:
+                for path in part.glob(".*"):
+                    if TEMPORARY.fullmatch(path.name):
+                        path.unlink(missing_ok=True)
+        yield
 
 
 def write_entry(folder: Path, entry: dict[str, Any], evidence: str | None = None) -> Path:
     """Write an entry, its hash and its evidence; an entry of the same id and kind is replaced.
 
     Raises:
-        UserError: the id is taken by another kind, or the board's entries are of another suite.
+        UserError: the id is taken by another kind or another recipe, the board's entries are of
+            another suite, or a text holds what none may.
     """
     board, name = entry["board"], entry["id"]
     path = folder / entry_file(board, name)
+    for fault in text_faults(entry):
+        raise UserError(f"entry {name}: {fault} (--name, or eval --arm)")
     for other_path in entry_paths(folder):
         other = raw_entry(other_path)
         if other_path == path and other.get("kind") != entry["kind"]:
             raise UserError(f"{path}: taken by a {other.get('kind')} entry; choose another --name")
+        if other_path == path and _other_recipe(entry, other):
+            raise UserError(f"{path}: holds runs of another recipe; choose another --name")
         same = entry["kind"] == other.get("kind") == "measured" and other.get("board") == board
         if same and other_path != path and other.get("suite") != entry["suite"]:
             raise UserError(
                 f"--board {board} holds suite {other.get('suite')}, these scores are of "
                 f"{entry['suite']}; choose another board"
             )
-    if evidence is not None:
-        file = evidence_file(board, name)
-        write_text(folder / file, evidence)
-        sha256 = hashlib.sha256(evidence.encode()).hexdigest()
-        entry["evidence"] = {"file": file, "sha256": sha256}
-    write_json(path, entry | {"sha256": digest(entry)})
+    if evidence is None:
+        write_json(path, entry | {"sha256": digest(entry)})
+        return path
+    file = evidence_file(board, name)
+    sha256 = hashlib.sha256(evidence.encode()).hexdigest()
+    entry["evidence"] = {"file": file, "sha256": sha256}
+    with atomic_path(folder / file) as temporary:  # both appear together, should a kill come
+        temporary.write_text(evidence, encoding="utf-8", newline="")
+        write_json(path, entry | {"sha256": digest(entry)})
     return path
+
+
+def _other_recipe(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    mine, theirs = _recipes(a), _recipes(b)
+    return bool(mine and theirs) and mine.isdisjoint(theirs)
+
+
+def _recipes(entry: dict[str, Any]) -> set[str]:
+    """Digests of the recipes of an entry's runs, without seeds; of an older entry none."""
+    with suppress(AttributeError, TypeError):
+        runs = entry.get("provenance", {}).get("runs", [])
+        return {str(run[RECIPE]) for run in runs if RECIPE in run}
+    return set()
+
+
+RECIPE = "recipe_without_seed"
+"""Field of an entry's run: what all runs of the entry have in common."""

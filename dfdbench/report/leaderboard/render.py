@@ -5,12 +5,17 @@ same entries always give the same bytes. Measured and published numbers have tab
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from dfdbench.evaluate.metrics import all_metrics
-from dfdbench.report.arms import REFERENCES, ordered
+from dfdbench.report.arms import is_reference, ordered, reference_arm
+from dfdbench.report.best import best_arm
+from dfdbench.report.leaderboard.entries import Cell as Evidence
 from dfdbench.report.leaderboard.entries import (
     Entry,
     Measured,
@@ -18,13 +23,17 @@ from dfdbench.report.leaderboard.entries import (
     Score,
     entry_file,
     entry_paths,
+    evidence_file,
     read_entry,
+    read_evidence,
+    writing,
 )
 from dfdbench.report.sections import Links, Page, Section, html_page, markdown_page
+from dfdbench.report.sets import of_size
 from dfdbench.report.statistics import Interval
-from dfdbench.report.summary import best_of, reference_arm
 from dfdbench.report.table import MISSING, Cell, Table, of_texts, to_csv
 from dfdbench.report.tables import ARROWS, cell
+from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import write_text
 
 TITLE = "Leaderboards"
@@ -32,10 +41,12 @@ INTRODUCTION = (
     "Measured numbers come from dfdbench: mean and 95 % interval from a bootstrap over prompts and "
     "training seeds; `dfdbench leaderboard verify` computes them again from each entry's evidence. "
     "Published numbers are as a paper prints them, not measured here, and have tables of their "
-    "own. The best measured student is bold. ↑ higher is better, ↓ lower is better, ≈ nearest to "
-    "the real clips (to the teacher where there are none) is best. An interval holds the "
-    "differences between prompts, which all methods share, so compare methods by paired "
-    "differences (`dfdbench report`), not by overlap."
+    "own. A measured student is bold where its paired 95 % intervals against every other, from "
+    "their evidence, exclude 0. ↑ higher is better, ↓ lower is better, ≈ nearest to the reference "
+    "(the real clips; the teacher where there are none) is best. A cell of other prompts or "
+    "numbers of clips than the others says its n. An interval holds the differences between "
+    "prompts, which all methods share, so compare methods by paired differences "
+    "(`dfdbench report`), not by overlap."
 )
 PROOF = (
     "`verify` shows that the numbers follow from the evidence and that nothing was changed by "
@@ -47,11 +58,15 @@ EDIT = (
 
 
 class Board(NamedTuple):
-    """A board's tables, and its entries in the order of their columns."""
+    """A board's tables, and its entries in the order of their columns.
+
+    best: metric and its version → id of the entry that is bold.
+    """
 
     name: str
     tables: list[Table]
     entries: list[Entry]
+    best: Mapping[tuple[str, int], str | None]
 
 
 def load_boards(folder: Path) -> dict[str, list[Entry]]:
@@ -83,33 +98,79 @@ def _measured(entries: Sequence[Entry]) -> list[Measured]:
     return [entry for entry in entries if isinstance(entry, Measured)]
 
 
-def best_entries(entries: Sequence[Entry], metric: str, version: int) -> list[str]:
-    """Ids of the best measured students of a metric; the reference is the board's own."""
-    scores = _scores(entries, metric, version)
-    methods = {entry.id: entry.method for entry in _measured(entries) if entry.id in scores}
-    students = {i: s.mean for i, s in scores.items() if methods[i] not in REFERENCES}
-    reference = reference_arm(list(methods.values()))
-    # Means over other prompts than the reference's say nothing about nearness to it.
-    same = len({score.n for score in scores.values()}) == 1
-    aims = [s.mean for i, s in scores.items() if methods[i] == reference and same]
-    direction = next(iter(scores.values())).direction
-    return best_of(students, direction, aims[0] if aims else None)
+def best_entry(folder: Path, entries: Sequence[Entry], metric: str, version: int) -> str | None:
+    """Id of the measured student that the evidence tells from every other, if there is one."""
+    own = {e.id: e for e in _measured(entries) if e.id in _scores(entries, metric, version)}
+    level = all_metrics()[metric].level if metric in all_metrics() else None
+    students = [entry for entry in own.values() if not _is_reference(entry)]
+    if level is None or (level == "prompt" and len({_clips_each(e) for e in students}) > 1):
+        return None
+    rows = [
+        (entry.id, cell.prompt, cell.training_seed, cell.value)
+        for entry in own.values()
+        for cell in _evidence(folder / evidence_file(entry.board, entry.id), entry.evidence.sha256)
+        if cell.metric == metric
+    ]
+    values = pd.DataFrame(rows, columns=["arm", "prompt_id", "training_seed", "value"])
+    references = {entry.id for entry in own.values() if _is_reference(entry)}
+    direction = next(iter(own.values())).metrics[metric].direction
+    return best_arm(values, direction, references, _aim(list(own.values())))
 
 
-def _measured_table(entries: Sequence[Measured]) -> Table:
+@lru_cache(maxsize=64)
+def _evidence(path: Path, sha256: str) -> list[Evidence]:
+    """The cells behind an entry; sha256 is what the entry says of the file, so that a new one is
+    read again."""
+    return read_evidence(path)
+
+
+def _is_reference(entry: Measured) -> bool:
+    return is_reference(entry.method, {entry.method} if entry.reference else ())
+
+
+def _aim(entries: Sequence[Measured]) -> str | None:
+    """Id of the entry that nearness is to."""
+    by_method = {entry.method: entry.id for entry in reversed(entries)}
+    named = {entry.method for entry in entries if entry.reference}
+    method = reference_arm(list(by_method), named)
+    return by_method[method] if method else None
+
+
+def _clips_each(entry: Measured) -> float:
+    """Clips of a prompt and training seed."""
+    facts = entry.provenance
+    return facts.videos.count / facts.prompts / max(1, len(facts.training_seeds))
+
+
+def _marks(entries: Sequence[Measured], scores: Mapping[str, Score]) -> dict[str, str]:
+    """Id → what its cell is of, in a row whose entries have other prompts or numbers of clips."""
+    own = [entry for entry in entries if entry.id in scores]
+    sizes = {entry.id: (scores[entry.id].n, _clips_each(entry)) for entry in own}
+    kinds = {sizes[entry.id] for entry in own if not _is_reference(entry)}
+    deviant = [i for i in sizes if len(kinds) > 1 or (kinds and sizes[i] not in kinds)]
+    return {i: of_size(sizes[i][0], f"{sizes[i][1]:.3g}") for i in deviant}
+
+
+def _measured_table(
+    entries: Sequence[Measured], best: Mapping[tuple[str, int], str | None]
+) -> Table:
     keys = measured_keys(entries)
     names = [metric for metric, _ in keys]
     rows = []
     for metric, version in keys:
-        scores, best = _scores(entries, metric, version), best_entries(entries, metric, version)
+        scores = _scores(entries, metric, version)
         direction = next(reversed(scores.values())).direction
         label = metric if names.count(metric) == 1 else f"{metric} v{version}"
+        marks = _marks(entries, scores)
         cells = [
-            cell(_interval(scores[e.id]), e.id in best) if e.id in scores else MISSING
+            cell(_interval(scores[e.id]), e.id == best[metric, version], marks.get(e.id, ""))
+            if e.id in scores
+            else MISSING
             for e in entries
         ]
         rows.append([Cell(f"{label} {ARROWS[direction]}"), *cells])
-    return Table(["metric", *(entry.name for entry in entries)], rows, "Measured")
+    heads = [f"{e.name} (reference)" if e.reference else e.name for e in entries]
+    return Table(["metric", *heads], rows, "Measured")
 
 
 def _interval(score: Score) -> Interval:
@@ -165,11 +226,13 @@ def boards(folder: Path) -> list[Board]:
     by_name = load_boards(folder)
     for name in sorted(by_name, key=lambda n: (by_name[n][0].kind != "measured", n)):
         entries, tables = by_name[name], []
-        if measured := _measured(entries):
-            tables += [_measured_table(measured), _provenance_table(measured)]
+        measured = _measured(entries)
+        best = {key: best_entry(folder, entries, *key) for key in measured_keys(measured)}
+        if measured:
+            tables += [_measured_table(measured, best), _provenance_table(measured)]
         if published := [entry for entry in entries if isinstance(entry, Published)]:
             tables.append(_published_table(published))
-        result.append(Board(name, tables, entries))
+        result.append(Board(name, tables, entries, best))
     return result
 
 
@@ -199,7 +262,7 @@ def table_csv(boards: Sequence[Board]) -> str:
                 ]
                 continue
             for name, v in entry.metrics.items():
-                best = entry.id in best_entries(board.entries, name, v.version)
+                best = entry.id == board.best[name, v.version]
                 numbers = (v.mean, v.low, v.high, v.n, int(best))
                 rows.append((*about, name, v.version, v.direction, *numbers, entry.evidence.file))
     return to_csv(head, rows)
@@ -218,7 +281,10 @@ def rendered(folder: Path) -> dict[str, str]:
 
 def render(folder: Path) -> list[Path]:
     """Write what is rendered; returns the files."""
-    texts = rendered(folder)
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    if not (folder / "entries").is_dir():
+        raise UserError(f"{folder}: no entries; make one with `dfdbench leaderboard add`")
+    with writing(folder):
+        texts = rendered(folder)
+        for name, text in texts.items():
+            write_text(folder / name, text)
     return [folder / name for name in texts]

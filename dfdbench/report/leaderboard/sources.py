@@ -6,7 +6,7 @@ machine that they were made on.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,18 @@ from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.evaluate.schema import Key
 from dfdbench.evaluate.store import Store
 from dfdbench.report import published
-from dfdbench.report.arms import looks, ordered
+from dfdbench.report.arms import KNOWN, label_of, looks, ordered
 from dfdbench.report.collect import find_sources
-from dfdbench.report.leaderboard.entries import SCHEMA, Cell, evidence_text, measure, slug
+from dfdbench.report.deleted import without_deleted
+from dfdbench.report.identity import Member, named_by_recipe, recipe_digest
+from dfdbench.report.leaderboard.entries import (
+    RECIPE,
+    SCHEMA,
+    Cell,
+    evidence_text,
+    measure,
+    slug,
+)
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.run import Run, provenance
 
@@ -38,7 +47,8 @@ class Part:
     """What one store says of one arm, all of one suite.
 
     table: rows of Store.table. videos: sha256 of every clip. keys: how each was scored. run: what
-    is kept of the run's manifest, None for a plain store.
+    is kept of the run's manifest, None for a plain store. folder: of the store. info: run.json.
+    reference: `eval --reference` named its clips.
     """
 
     arm: str
@@ -51,6 +61,17 @@ class Part:
     keys: set[Key]
     versions: dict[str, int]
     run: dict[str, Any] | None
+    folder: Path
+    info: dict[str, Any] | None
+    reference: bool
+
+
+def name_faults(name: str, method: str) -> Iterator[str]:
+    """Whether a name says that a method is another one, such as "real clips" of a teacher's."""
+    said = " ".join(name.lower().replace("_", " ").replace("(reference)", "").split())
+    for arm, look in KNOWN.items():
+        if said in (look.label.lower(), arm.replace("_", " ")) and method != arm:
+            yield f"'{name}' is what {arm} is called, and the clips are of {method}"
 
 
 def model_name(model: str) -> str:
@@ -63,6 +84,8 @@ def _run_facts(run: Run, suite: str) -> dict[str, Any]:
     facts = {key: run.info[key] for key in RUN_FIELDS if run.info.get(key) is not None}
     facts["model"] = model_name(str(run.info.get("model", "")))
     code = run.info.get("code", {})
+    if recipe := recipe_digest(run.info):
+        facts[RECIPE] = recipe
     facts |= {"code_sha256": code.get("sha256"), "commit": code.get("commit")}
     listing = run.videos / suite / "samples.jsonl"
     if "teacher_sha256" not in facts and listing.is_file():
@@ -73,7 +96,11 @@ def _run_facts(run: Run, suite: str) -> dict[str, Any]:
 
 
 def _parts(path: Path, suite: str | None) -> list[Part]:
-    """The arms in one run folder, folder with a store, or store."""
+    """The arms in one run folder, folder with a store, or store.
+
+    Raises:
+        UserError: no scores, or of clips that are gone.
+    """
     folder = path.parent if path.is_file() else path
     run = Run.open(folder) if (folder / "run.json").exists() else None
     file = path if path.is_file() else folder / "scores.sqlite"
@@ -83,6 +110,10 @@ def _parts(path: Path, suite: str | None) -> list[Part]:
     with Store.reading(file) as store:
         table, samples, meta = store.table(), store.samples(), store.meta()
         versions = store.provenance()["metric_versions"]
+        named = [str((file.parent / name).resolve()) for name in samples["path"]]
+        clips = samples.assign(name=samples["path"], path=named)
+        if line := without_deleted(file, table, clips, store.arrays("", None), store.pooled()).line:
+            raise UserError(line)
         known = {m.name for m in all_metrics().values() if m.kind == "score"}
         table = table[table["metric"].isin(known)].dropna(subset=["value"])
         if suite is not None:
@@ -96,6 +127,8 @@ def _parts(path: Path, suite: str | None) -> list[Part]:
                     run.arm if run else str(method), run.training_seed if run else None,
                     folder.name, str(name), meta.get(f"suite {name}"), rows, videos, keys, versions,
                     _run_facts(run, str(name)) if run else None,
+                    folder, dict(run.info) if run else None,
+                    meta.get(f"reference {name}") == method,
                 )
             )  # fmt: skip
     return parts
@@ -126,6 +159,9 @@ def measured_entries(
         raise UserError(f"no scores{f' of suite {suite}' if suite else ''}; run `dfdbench eval`")
     if len(suites) > 1:
         raise UserError(f"the sources hold several suites ({', '.join(suites)}); choose --suite")
+    members = [Member(p.arm, p.training_seed, p.folder, p.info) for p in parts]
+    for part, arm in zip(parts, named_by_recipe(members), strict=True):
+        part.arm = arm
     arms = ordered(part.arm for part in parts)
     for method in methods:
         if method not in arms:
@@ -139,6 +175,8 @@ def measured_entries(
 def _entry(parts: Sequence[Part], board: str, name: str | None) -> tuple[Entry, str]:
     arm = parts[0].arm
     _check_one_entry(parts)
+    for fault in name_faults(name or label_of(arm), arm):
+        raise UserError(f"--name {name or label_of(arm)}: {fault}; choose another")
     cells = _cells(parts)
     metrics = all_metrics()
     numbers = measure(cells)
@@ -153,9 +191,10 @@ def _entry(parts: Sequence[Part], board: str, name: str | None) -> tuple[Entry, 
         "schema": SCHEMA,
         "board": board,
         "id": slug(name or arm),
-        "name": name or looks([arm])[arm].label,
+        "name": name or label_of(arm),
         "method": arm,
         "kind": "measured",
+        **({"reference": True} if any(part.reference for part in parts) else {}),
         "suite": {"name": parts[0].suite, "version": parts[0].suite_version},
         "metrics": numbers,
         "provenance": {

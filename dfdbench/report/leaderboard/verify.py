@@ -6,7 +6,6 @@ with the file.
 
 import hashlib
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +22,12 @@ from dfdbench.report.leaderboard.entries import (
     evidence_file,
     measure,
     raw_entry,
+    read_entry,
     read_evidence,
+    text_faults,
 )
 from dfdbench.report.leaderboard.render import rendered
-from dfdbench.report.leaderboard.sources import published_entries
+from dfdbench.report.leaderboard.sources import name_faults, published_entries
 from dfdbench.utils.errors import UserError
 
 TOLERANCE = 1e-7  # numbers are written with nine digits
@@ -71,8 +72,9 @@ def verify(folder: Path) -> Verdict:
                     faults.append(f"{place}: of another suite than {other}; use another board")
         except UserError as error:
             faults.append(f"{place}: {str(error).removeprefix(f'{path}: ')}")
-        except ValueError as error:  # from digest: a field of others holds NaN
+        except (ValueError, RecursionError) as error:  # from digest: a field of others holds NaN
             faults.append(f"{place}: malformed ({error}); add the entry again")
+    faults += _clips_of_two_methods(folder, paths) if not faults else []
     faults += _stray_evidence(folder, paths)
     if not faults:
         faults = _rendered_faults(folder)
@@ -86,23 +88,13 @@ def _entry_faults(folder: Path, path: Path, raw: dict[str, Any]) -> Iterator[str
         yield f"says that it is {entry.board}/{entry.id}"
     if digest(raw) != entry.sha256:
         yield "its sha256 is not that of its content"
-    for text in _texts(raw):
-        if re.match(r"/|~|[A-Za-z]:\\", text):
-            yield f"'{text}' is a path of one machine; name files relatively"
+    yield from text_faults(raw)
     if isinstance(entry, Published):
         yield from _published_faults(entry)
     else:
+        yield from name_faults(entry.name, entry.method)
         yield from _provenance_faults(entry)
         yield from _evidence_faults(folder, entry)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every string in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
 
 
 def _published_faults(entry: Published) -> Iterator[str]:
@@ -129,6 +121,9 @@ def _provenance_faults(entry: Measured) -> Iterator[str]:
     covered = {name for family in facts.families.values() for name in family.metrics}
     if apart := covered ^ set(entry.metrics):
         yield f"provenance covers other metrics: {', '.join(sorted(apart))}"
+    methods = {str(method) for run in facts.runs if (method := getattr(run, "method", None))}
+    if entry.method == "real" and (methods - {"real"} or facts.training_seeds):
+        yield f"called real clips, its runs are of {', '.join(sorted(methods)) or 'a method'}"
     seeds = sorted(r.training_seed for r in facts.runs if r.training_seed is not None)
     if seeds != facts.training_seeds:
         yield f"training seeds {facts.training_seeds}, its runs have {seeds}"
@@ -176,12 +171,24 @@ def _equal(a: float | None, b: float | None) -> bool:
     return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-12)
 
 
+def _clips_of_two_methods(folder: Path, paths: list[Path]) -> Iterator[str]:
+    """Entries of a board with the very clips of another method, such as a teacher's as real."""
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    for path in paths:
+        entry, place = read_entry(path), path.relative_to(folder).as_posix()
+        if isinstance(entry, Measured):
+            key = entry.board, entry.provenance.videos.digest
+            method, other = first.setdefault(key, (entry.method, place))
+            if method != entry.method:
+                yield f"{place}: its clips are those of {other}, whose method is {method}"
+
+
 def _stray_evidence(folder: Path, paths: list[Path]) -> Iterator[str]:
     """Evidence of no entry: someone removed or renamed one."""
     known = {evidence_file(path.parent.name, path.stem) for path in paths}
     for path in sorted((folder / "evidence").rglob("*.csv")):
         place = path.relative_to(folder).as_posix()
-        if place not in known:
+        if place not in known and not path.name.startswith("."):
             yield f"{place}: evidence of no entry; remove it or add the entry again"
 
 
