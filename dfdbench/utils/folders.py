@@ -70,6 +70,9 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
         lock = FileLock(file)
         try:
             lock.acquire(timeout=0)
+            while not file.exists():  # the last holder took it away as we opened it
+                lock.release()
+                lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
                 f"{folder} is in use by {_holder(file)}; wait until that has ended, or stop it, "
@@ -81,6 +84,8 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
             file.write_text(f"process {os.getpid()} on {platform.node()} ({words})", "utf-8")
         yield
     finally:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
         lock.release()
 
 
