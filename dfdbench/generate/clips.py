@@ -63,11 +63,11 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,19})(?:\s*-\s*(\d{1,19}))?\s*", part, re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < 2**63:
-            raise UserError(f"{option} '{text[:80]}': write seeds like 1-8 or 1,2,5")
+            raise UserError(f"{option} {text[:80]}: write seeds like 1-8 or 1,2,5")
         ranges.append(range(first, last + 1))
     if sum(r.stop - r.start for r in ranges) > MOST_SEEDS:
         raise UserError(
-            f"{option} '{text[:80]}': more than {MOST_SEEDS} seeds; give them in several calls"
+            f"{option} {text[:80]}: more than {MOST_SEEDS} seeds; give them in several calls"
         )
     return sorted(set().union(*ranges))
 

@@ -71,6 +71,9 @@ def locked(folder: Path, part: str = "", wait: float = 0) -> Iterator[None]:
         lock = FileLock(file)
         try:
             lock.acquire(timeout=wait)
+            while not _is_file_of(lock, file):  # the last holder took it away as we opened it
+                lock.release()
+                lock.acquire(timeout=wait)
         except Timeout:
             raise UserError(
                 f"{folder} is in use by {_holder(file)}; wait until that has ended, or stop it, "
@@ -82,7 +85,18 @@ def locked(folder: Path, part: str = "", wait: float = 0) -> Iterator[None]:
             file.write_text(f"process {os.getpid()} on {platform.node()} ({words})", "utf-8")
         yield
     finally:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
         lock.release()
+
+
+def _is_file_of(lock: FileLock, file: Path) -> bool:
+    """Whether the file that is locked is the one that others find under its name."""
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(lock._context.lock_file_fd or 0))
 
 
 def _holder(file: Path) -> str:

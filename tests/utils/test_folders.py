@@ -60,6 +60,7 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path, holder):
         assert str(os.getpid()) in (tmp_path / "run" / ".lock").read_text()
     with locked(tmp_path / "run"):
         pass
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 @pytest.mark.fault("B.lock")

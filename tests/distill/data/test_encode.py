@@ -217,7 +217,7 @@ def test_a_stopped_call_goes_on_with_what_is_missing_and_ends_the_same(
         with pytest.raises(KeyboardInterrupt):
             encoder.encode([clips], str(tiny_checkpoint), out, shard_size=2)
     assert sorted(bytes_of(out)) == ["shard-00000.json", "shard-00000.tar"], "nothing half-written"
-    (out / ".shard-00001.killed.tar").write_text("what a kill -9 leaves")
+    (out / ".shard-00001.1a2b3c4d.part.tar").write_text("what a kill -9 leaves")
     with pytest.raises(UserError, match="pass --resume"):
         encoder.encode([clips], str(tiny_checkpoint), out, shard_size=2)
     before = (out / "shard-00000.tar").stat().st_mtime_ns
