@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.folders import atomic_folder, sweep
+from dfdbench.utils.folders import atomic_folder
 from dfdbench.utils.run import Run, weights_sha256
 
 
