@@ -127,7 +127,8 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
     """
     if collected.clips.empty:
         return None
-    chosen = grid_prompt(collected.clips, prompt)
+    there = collected.clips[[Path(path).exists() for path in collected.clips["path"]]]
+    chosen = grid_prompt(there if prompt is None and len(there) else collected.clips, prompt)
     clips = collected.clips[collected.clips["prompt_id"] == chosen]
     clips = clips.assign(seed=clips["seed"].fillna(UNKNOWN_SEED).astype(int))
     arms = ordered(clips["arm"])

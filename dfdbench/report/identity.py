@@ -17,6 +17,7 @@ from dfdbench.distill.recipe import load_recipe, recipe_from_dict, shipped_recip
 from dfdbench.distill.sections import UNDECISIVE, Recipe
 from dfdbench.report.arms import APART, REFERENCES
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.reading import plain
 from dfdbench.utils.run import Run
 
 Flat = dict[str, str]
@@ -126,7 +127,8 @@ def _parent(
 
 def _decisive(recipe: Mapping[str, Any]) -> Flat:
     with suppress(UserError):
-        recipe = recipe_from_dict(dict(recipe)).as_dict()
+        read = recipe_from_dict(dict(recipe))
+        recipe = read.as_dict() | {"gan": plain(read.gan)}  # also where it has none
     flat = _flat(recipe)
     dropped = (*OWN_NAME, *UNDECISIVE)
     return {k: v for k, v in flat.items() if not any(f"{k}.".startswith(f"{d}.") for d in dropped)}

@@ -126,7 +126,8 @@ def to_csv(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
 
 def _csv_cell(value: object) -> object:
     if isinstance(value, str):
-        value = value.replace("\r", " ")  # which some programs take for the end of a row
+        # A lone return would begin a row for some programs; others move a terminal's cursor.
+        value = re.sub(r"[^\n\t]+", lambda part: clean(part[0]), value)
     if not isinstance(value, str) or not value.startswith((*FORMULA, " ")):
         return value
     try:
