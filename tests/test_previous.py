@@ -41,10 +41,12 @@ def test_the_report_says_the_same_numbers(runs: Path) -> None:
 
 
 def unmarked(text: str, name: str) -> str:
-    """`text` without its bold: it was any best mean, and is what paired intervals tell apart."""
+    """`text` without bold, which was any best mean and is what paired intervals tell apart, and
+    without the n that cells of other prompts name now."""
     if name == "table.csv":
         head, *rows = (line.split(",") for line in text.splitlines())
         return "\n".join(",".join([*row[:6], *row[7:]]) for row in (head, *rows))
+    text = re.sub(r" \(\d+ prompts?, [\d–]+ clips? each\)", "", text)
     return re.sub(r"\\textbf\{([^}]*)\}", r"\1", text).replace("**", "")
 
 

@@ -47,10 +47,10 @@ def same_clips(values: pd.DataFrame, clips: Mapping[str, Clips], *arms: str) -> 
     Where they have no clip in common, all rows. clips: `clips_of`.
     """
     common = frozenset.intersection(*(clips[arm] for arm in arms))
-    keys = _keys(values)
-    if common.isdisjoint(keys):
+    if not common or values.empty:
         return values
-    return values[(values["level"] != "video") | keys.map(common.__contains__)]
+    kept = values[(values["level"] != "video") | _keys(values).map(common.__contains__)]
+    return kept if set(arms) <= set(kept["arm"]) else values
 
 
 def _keys(rows: pd.DataFrame) -> pd.Series:
