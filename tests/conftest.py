@@ -9,7 +9,11 @@ from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.toy.checkpoint import TINY, write_checkpoint
 
-torch.set_num_threads(1)
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Sums depend on the number of threads, which a study in this process may have changed."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

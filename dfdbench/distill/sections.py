@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
-from pydantic import PositiveInt as Count
 
 from dfdbench.models.defaults import Guidance, Shift
 from dfdbench.utils.errors import UserError
@@ -29,7 +28,9 @@ def _without_control(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_without_control)]
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
+Count = Annotated[int, Field(ge=1, lt=2**53)]
 Updates = Annotated[int, Field(ge=0, lt=2**53)]  # between two doings of a thing; 0 = never
+Size = Annotated[int, Field(ge=0, le=2**16)]
 Unit = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -38,11 +39,11 @@ class Data:
     """Real clips: where their latents and prompts come from."""
 
     source: Text = "toy"  # "toy" renders them; else a folder made by `dfdbench data encode`
-    count: Count = 2048  # rendered; a folder is taken whole
+    count: Annotated[Count, Field(le=10_000_000)] = 2048  # rendered; a folder is taken whole
     seed: Seed = 0  # of the rendered
-    frames: NonNegativeInt = 0  # 0: the model's own
-    height: NonNegativeInt = 0
-    width: NonNegativeInt = 0
+    frames: Size = 0  # 0: the model's own
+    height: Size = 0
+    width: Size = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Schedule:
 
     student_updates: Count = 1000
     # Every so many iterations one updates the student, the others the fake score.
-    student_update_freq: Annotated[int, Field(ge=2)] = 5
+    student_update_freq: Annotated[int, Field(ge=2, lt=2**53)] = 5
     shift: Shift = 5.0  # of the student grid and of the score times
     t_low: float = 0.001
     t_high: float = 0.999

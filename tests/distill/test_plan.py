@@ -11,9 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
+from dfdbench.distill import methods
 from dfdbench.distill.discriminator import Heads
 from dfdbench.distill.loop import build_networks
-from dfdbench.distill.methods import get_method, register
+from dfdbench.distill.methods import get_method
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.parallel import Group
 from dfdbench.distill.plan import GIB, Gpu, advice, choose_gpu, flops, make_plan, setup_for, text
@@ -264,8 +265,8 @@ class OwnMethod:
         return LossReport((v**2).mean(), {}, {})
 
 
-def test_a_method_of_ones_own_is_planned_by_what_it_runs(tiny_checkpoint):
-    register("own", OwnMethod())
+def test_a_method_of_ones_own_is_planned_by_what_it_runs(tiny_checkpoint, monkeypatch):
+    monkeypatch.setitem(methods._registered, "own", OwnMethod())
     recipe, setup = setup_for(tiny_recipe(tiny_checkpoint, "own"))
     assert counts(setup.passes(True)) == {
         ("student", "weights", 1): 1,

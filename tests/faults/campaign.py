@@ -160,19 +160,24 @@ def begin(job: Job, folder: Path, out: Path) -> None:
 
 
 def content(out: Path) -> dict[str, str]:
-    """Path → hash of what the file says, for every file of a finished job but logs and locks."""
+    """Path → hash of what the file says, for every file of a finished job that is no log."""
     return {
         str(file.relative_to(out)): hashlib.sha256(_said(file, out)).hexdigest()[:16]
         for file in sorted(out.rglob("*"))
-        if file.is_file() and file.suffix not in (".log", ".lock", ".png", ".pdf", ".svg")
-        and "checkpoints" not in file.parts and file.name != "speed.json" and not file.name.endswith(("-wal", "-shm"))
-    }  # fmt: skip
+        if file.is_file() and not _of_the_way(file)
+    }
+
+
+def _of_the_way(file: Path) -> bool:
+    """Pictures, speeds, checkpoints and logs tell of the way, not of the end."""
+    kinds = (".log", ".png", ".pdf", ".svg", "-wal", "-shm", "speed.json")
+    return file.name.endswith(kinds) or "checkpoints" in file.parts
 
 
 def stray(out: Path) -> list[str]:
     """Files that only an interrupted writer leaves."""
     names = [file for file in out.rglob("*") if file.name.startswith(".")]
-    return [str(file.relative_to(out)) for file in names if file.suffix != ".lock"]
+    return [str(file.relative_to(out)) for file in names]
 
 
 def _said(file: Path, out: Path) -> bytes:

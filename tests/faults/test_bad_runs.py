@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, refused, sets
+from calls import SMALL, refused, sets
 from safetensors.torch import load_file, save_file
 
 from dfdbench.distill import checkpoint

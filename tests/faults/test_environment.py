@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, invoke, refused, sets
+from calls import SMALL, invoke, refused, sets
 
 STUDY = f'seeds = 1\nset = {list(SMALL)}\n[arms.dmd2]\nrecipe = "toy/dmd2"\n'
 LONG = "a" * 300

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, invoke, refused, sets
+from calls import SMALL, invoke, refused, sets
 
 from dfdbench.distill.recipe import load_recipe
 from dfdbench.generate.clips import MOST_SEEDS, parse_seeds

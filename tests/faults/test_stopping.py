@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, invoke, refused, sets, start
+from calls import SMALL, invoke, refused, sets, start
 from safetensors.torch import load_file
 
 from dfdbench.distill import checkpoint
@@ -19,6 +19,18 @@ from dfdbench.utils.stopping import LINE, Stopped, deferred, interruptible
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONG = ("schedule.student_updates=5000", "checkpoint.every_seconds=1e9")
 LIMIT_SECONDS = 120
+
+
+@pytest.fixture(autouse=True)
+def heeded():
+    """Signals as a terminal's programs have them: a shell's background jobs ignore some."""
+    before = {n: signal.getsignal(n) for n in SIGNALS}
+    for number in SIGNALS:
+        heed = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, heed)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def weights(run: Run) -> dict:

@@ -112,7 +112,7 @@ def test_a_registered_family_predicts_saves_and_loads(folder, tmp_path):
 
 
 def test_a_registered_family_is_distilled(folder, tmp_path):
-    sizes = ["data.count=4", "data.frames=9", "data.height=32", "data.width=32", "optim.batch=2"]
+    sizes = ["data.count=4", "optim.batch=2"]
     length = ["schedule.student_updates=1", "schedule.ratio=2", "init.updates=1"]
     log = ["log.every=1", "log.probe_every=0", "log.decode_every=0"]
     recipe = load_recipe("toy/dmd2", [f"model={folder}", "family=mixer", *sizes, *length, *log])

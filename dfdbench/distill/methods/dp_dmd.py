@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,9 +30,11 @@ class Options(MethodOptions):
     """[dp_dmd]: the first step learns the teacher's anchor, the others DMD."""
 
     weight: Annotated[float, Field(alias="lambda", ge=0)] = 0.05
-    anchor_step: PositiveInt | None = 5  # K steps on the teacher's grid, or:
-    anchor_time: Annotated[float, Field(ge=0, le=1)] | None = None  # the grid point nearest to it
-    grid_steps: NonNegativeInt = 0  # 0: the checkpoint's own
+    anchor_step: Annotated[int, Field(ge=1, le=1000)] | None = (
+        5  # K steps on the teacher's grid, or:
+    )
+    anchor_time: Annotated[float, Field(ge=0, le=1)] | None = None
+    grid_steps: Annotated[int, Field(ge=0, le=1000)] = 0  # 0: the checkpoint's own
     grid_shift: Annotated[float, Field(ge=0, le=1000)] = 0.0  # 0: the checkpoint's own
     gradient_steps: Literal["all", "last", "random"] = "all"  # later steps with a DMD gradient
 

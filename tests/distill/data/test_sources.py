@@ -77,9 +77,12 @@ def test_what_is_no_regular_file_is_neither_clip_nor_caption(
         (tmp_path / name).write_bytes(clip)
     put(tmp_path / "a.txt")
     put(tmp_path / "b.mp4")
-    (source,) = find_sources(tmp_path)
-    with pytest.raises(UserError, match=r"a\.mp4: (no caption|.*no regular file)"):
-        decode(source, TARGET)
+    (tmp_path / "b.txt").write_text("a ball")
+    clip_without_caption, no_clip = find_sources(tmp_path)
+    with pytest.raises(UserError, match=r"a\.mp4: (no caption|its caption)"):
+        decode(clip_without_caption, TARGET)
+    with pytest.raises(UserError, match=r"b\.mp4: (not a regular file|no such)"):
+        decode(no_clip, TARGET)
 
 
 @pytest.mark.fault("A6a", "A6b")
