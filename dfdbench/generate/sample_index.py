@@ -5,16 +5,16 @@ its own, which costs no more with thousands of clips, and at its end (or when it
 all journals into samples.jsonl, atomically. What a killed process left is found in its journal.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from dfdbench.utils.files import disk_faults, sha256_file, write_text
+from dfdbench.utils.folders import locked
 from dfdbench.utils.reading import Open, read_growing
 from dfdbench.utils.shards import Shard
 
@@ -110,12 +110,8 @@ class SampleIndex:
                     rows[row["path"]] = row
         return rows
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".samples.lock", "a", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.folder, "samples", wait=60)
 
 
 def _first_frame(row: Row) -> str | None:

@@ -155,7 +155,7 @@ def begin(job: Job, folder: Path, out: Path) -> None:
             file.unlink()
     if job.name == "leaderboard render":
         run(["leaderboard", "add", "runs/dmd2", "--board", "toy-t2v", "--folder", str(out)], folder)
-        for page in (*out.rglob("*.md"), *out.rglob("*.csv"), *out.rglob("*.html")):
+        for page in (*out.rglob("*.md"), *out.rglob("board.csv")):
             page.unlink()
 
 
@@ -170,7 +170,7 @@ def content(out: Path) -> dict[str, str]:
 
 def _of_the_way(file: Path) -> bool:
     """Pictures, speeds, checkpoints and logs tell of the way, not of the end."""
-    kinds = (".log", ".png", ".pdf", ".svg", "-wal", "-shm", "speed.json")
+    kinds = (".log", ".png", ".pdf", ".svg", "-wal", "-shm", "speed.json", ".pt")
     return file.name.endswith(kinds) or "checkpoints" in file.parts
 
 

@@ -80,7 +80,7 @@ def test_a_killed_command_given_again_ends_as_an_unbroken_one(
     dice = random.Random(f"{name} {number}")
     process = dfdbench(words_of(job.words, out), world)
     # within the part that writes; calls differ in pace, so the end may come first
-    time.sleep(dice.uniform(max(whole.first_write - 0.3, 0.0), whole.end))
+    time.sleep(dice.uniform(max(whole.first_write - 0.3, 0.0), 0.95 * whole.end))
     how = signal.SIGKILL if number % 4 else signal.SIGTERM
     ended = process.poll() is not None
     if not ended:
