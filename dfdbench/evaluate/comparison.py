@@ -16,6 +16,7 @@ from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import write_json, write_text
 from dfdbench.utils.reading import Open, read_json
+from dfdbench.utils.table import markdown, of_texts
 
 RELATIVE_ABOVE = 2.0  # reference values above this are compared relative to themselves
 
@@ -132,14 +133,14 @@ def _markdown(result: dict[str, Any]) -> str:
         f"Tolerance: {result['tolerance']}, of the value itself where that is above "
         f"{RELATIVE_ABOVE:g}. Made by `dfdbench eval MANIFEST --suite {suite_name} --out DIR`.",
         "",
-        "| clips | metric | method | measured | reference | difference | within |",
-        "|---|---|---|---|---|---|---|",
     ]
-    for row in result["rows"]:
-        value = row["reference"]
-        lines.append(
-            f"| {row['subset']} ({row['clips']}) | {row['metric']} | {row['method']} "
-            f"| {_number(row['measured'], value)} | {_number(value, value)} "
-            f"| {row['difference']:+.4f} | {'yes' if row['within'] else 'NO'} |"
+    head = ("clips", "metric", "method", "measured", "reference", "difference", "within")
+    rows = [
+        (
+            f"{row['subset']} ({row['clips']})", row["metric"], row["method"],
+            _number(row["measured"], row["reference"]), _number(row["reference"], row["reference"]),
+            f"{row['difference']:+.4f}", "yes" if row["within"] else "NO",
         )
-    return "\n".join(lines) + "\n"
+        for row in result["rows"]
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n" + markdown(of_texts(head, rows))

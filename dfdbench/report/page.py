@@ -30,9 +30,9 @@ from dfdbench.report.sections import (
 )
 from dfdbench.report.sets import row_sets
 from dfdbench.report.summary import Delta, Summary, compare, deltas_json, summarise, summary_json
-from dfdbench.report.table import Table, latex, markdown, of_texts
 from dfdbench.utils.files import write_json, write_text
 from dfdbench.utils.progress import track
+from dfdbench.utils.table import Table, latex, markdown, of_texts
 
 NOTE = (
     "Mean and 95 % interval from a bootstrap over prompts and training seeds. A row compares its "

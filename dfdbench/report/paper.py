@@ -17,11 +17,11 @@ from dfdbench.report.published import DIRECTION, of_setting, settings
 from dfdbench.report.sections import Page, Section, markdown_page
 from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import Summary
-from dfdbench.report.table import Cell, Table, escape_latex, to_csv
-from dfdbench.report.table import latex as latex_table
 from dfdbench.report.tables import ARROWS, cell
 from dfdbench.report.vbench import Scores
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.table import Cell, Table, escape_latex, to_csv
+from dfdbench.utils.table import latex as latex_table
 
 SAME_BACKEND: dict[str, tuple[str, ...]] = {
     "subject_consistency": ("subject_consistency",),

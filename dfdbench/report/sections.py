@@ -14,7 +14,7 @@ from string import Template
 from typing import NamedTuple
 from urllib.parse import quote
 
-from dfdbench.report.table import (
+from dfdbench.utils.table import (
     Table,
     escape_html,
     escape_markdown,

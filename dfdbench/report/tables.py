@@ -15,7 +15,7 @@ from dfdbench.report.best import Best
 from dfdbench.report.sections import Section
 from dfdbench.report.statistics import Interval, smallest_p
 from dfdbench.report.summary import Delta, Summary
-from dfdbench.report.table import MISSING, Cell, Table, of_texts, to_csv
+from dfdbench.utils.table import MISSING, Cell, Table, of_texts, to_csv
 
 ARROWS = {"higher": "↑", "lower": "↓", "nearest_reference": "≈"}
 

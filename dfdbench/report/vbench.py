@@ -18,8 +18,8 @@ from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.best import Best, best_arm
 from dfdbench.report.collect import Collected
-from dfdbench.report.table import Cell, Table, escape_latex
-from dfdbench.report.table import latex as latex_table
+from dfdbench.utils.table import Cell, Table, escape_latex
+from dfdbench.utils.table import latex as latex_table
 
 Scores = dict[str, dict[str, float]]
 """arm → dimension → VBench's score, 0 to 1."""

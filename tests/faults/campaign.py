@@ -8,6 +8,7 @@ for its output folder.
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -188,7 +189,8 @@ def _said(file: Path, out: Path) -> bytes:
     if file.suffix == ".jsonl":
         return b"\n".join(_plain(json.loads(line), out) for line in file.read_text().split("\n")
                           if line)  # fmt: skip
-    return file.read_bytes().replace(str(out).encode(), b"OUT")
+    data = file.read_bytes().replace(str(out).encode(), b"OUT")
+    return re.sub(rb"\d+\.\d min", b"TIME", data)  # of a report's runs
 
 
 def _plain(value: Any, out: Path) -> bytes:

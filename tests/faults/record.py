@@ -55,11 +55,13 @@ def page(kills: list[dict[str, str]], inputs: list[dict[str, str]]) -> str:
     kinds = sorted({line["kind"] for line in inputs})
     outcomes = Counter((line["kind"], line["outcome"]) for line in inputs)
     rows = [HEAD, "## Kills", ""]
+    ended = how.pop("ended first", 0)
+    signals = ", ".join(f"{count} by {name}" for name, count in sorted(how.items()))
     rows += [
-        f"{len(kills)} kills at random moments ({', '.join(f'{n} {h}' for h, n in how.items())}), "
-        "each followed by the same command again: every end was equal to an unbroken one's, file "
-        "by file, and no hidden file was left.",
-        "", "| command | kills | ended equal |", "|---|---|---|",
+        f"{len(kills) - ended} kills at random moments ({signals}; {ended} more came after the "
+        "command's end), each followed by the same command again: every end was equal to an "
+        "unbroken one's, file by file, and no hidden file was left.",
+        "", "| command | calls | ended equal |", "|---|---|---|",
     ]  # fmt: skip
     rows += [f"| {name} | {n} | {n} |" for name, n in by_command.items()]
     rows += [

@@ -11,8 +11,8 @@ from dfdbench.report.collect import NO_TRAINING_SEED, Collected, collect
 from dfdbench.report.page import report
 from dfdbench.report.sets import row_sets
 from dfdbench.report.summary import compare, summarise
-from dfdbench.report.table import markdown
 from dfdbench.report.tables import main_table
+from dfdbench.utils.table import markdown
 
 NOISE = np.random.default_rng(0).normal(0, 0.2, 12)
 

@@ -13,8 +13,8 @@ from dfdbench.cli.app import app
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.report import paper, published
 from dfdbench.report.statistics import Interval
-from dfdbench.report.table import Cell
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.table import Cell
 
 COLUMNS = paper.AVERAGED[:5]
 

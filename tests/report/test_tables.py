@@ -10,7 +10,16 @@ from dfdbench.report.arms import KNOWN, looks, ordered, reference_arm
 from dfdbench.report.sections import Lines, Section, markdown_sections
 from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import Delta, deltas_json, within_range
-from dfdbench.report.table import (
+from dfdbench.report.tables import (
+    cell,
+    delta_sections,
+    delta_text,
+    long_csv,
+    main_table,
+    number,
+    pooled_tables,
+)
+from dfdbench.utils.table import (
     MISSING,
     Cell,
     Table,
@@ -22,15 +31,6 @@ from dfdbench.report.table import (
     of_texts,
     to_csv,
     to_html,
-)
-from dfdbench.report.tables import (
-    cell,
-    delta_sections,
-    delta_text,
-    long_csv,
-    main_table,
-    number,
-    pooled_tables,
 )
 
 

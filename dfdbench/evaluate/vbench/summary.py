@@ -23,6 +23,7 @@ from dfdbench.evaluate.vbench.totals import COLUMNS, PROTOCOLS, dimension_scores
 from dfdbench.generate.suites.base import STAND_INS, Suite
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.utils.files import write_json, write_text
+from dfdbench.utils.table import Cell, Table, escape_prose, markdown
 
 HEAD = (
     "Scores by VBench's definitions; an empty cell was not measured. n/N after a measure: it has "
@@ -196,13 +197,15 @@ def _markdown(suite: Suite, methods: Mapping[str, Any], skipped: Sequence[str]) 
 
 
 def _items(lines: Sequence[str]) -> list[str]:
-    return [*(f"- {line}" for line in lines), ""] if lines else []
+    return [*(f"- {escape_prose(line)}" for line in lines), ""] if lines else []
 
 
 def _table(methods: Mapping[str, Any], rows: Mapping[str, Sequence[str]]) -> list[str]:
-    head = ["", *methods]
-    table = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return table + ["| " + " | ".join([name, *cells]) + " |" for name, cells in rows.items()]
+    cells = [
+        [Cell(name.strip("*"), best=name.startswith("*")), *map(Cell, row)]
+        for name, row in rows.items()
+    ]
+    return markdown(Table(["", *methods], cells)).rstrip("\n").split("\n")
 
 
 def _part(entry: Mapping[str, Any]) -> str:

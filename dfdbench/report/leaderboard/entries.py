@@ -22,11 +22,11 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.statistics import crossed_interval
 from dfdbench.report.summary import within_range
-from dfdbench.report.table import from_csv, to_csv
 from dfdbench.utils.errors import UserError, clean
 from dfdbench.utils.files import atomic_path, sweep, write_json
 from dfdbench.utils.folders import locked
 from dfdbench.utils.reading import Open, Outside, read_csv, read_json, validate
+from dfdbench.utils.table import from_csv, to_csv
 
 SCHEMA = 1
 REMEDY = "add the entry again"

@@ -31,10 +31,10 @@ from dfdbench.report.leaderboard.entries import (
 from dfdbench.report.sections import Links, Page, Section, html_page, markdown_page
 from dfdbench.report.sets import of_size
 from dfdbench.report.statistics import Interval
-from dfdbench.report.table import MISSING, Cell, Table, of_texts, to_csv
 from dfdbench.report.tables import ARROWS, cell
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import write_text
+from dfdbench.utils.table import MISSING, Cell, Table, of_texts, to_csv
 
 TITLE = "Leaderboards"
 INTRODUCTION = (

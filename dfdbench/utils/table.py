@@ -1,7 +1,7 @@
-"""A table of a report, and its text in Markdown, LaTeX, CSV and HTML.
+"""A table, and its text in Markdown, LaTeX, CSV and HTML.
 
 The one place that writes tables and that escapes text for each format: names of arms, prompts and
-entries are anyone's. Used by tables.py, vbench.py, paper.py, sections.py and leaderboard/.
+entries are anyone's. Used by the report, the leaderboards and what eval writes beside a store.
 """
 
 import csv
