@@ -200,33 +200,21 @@ Columns = dict[str, list[tuple[str, str, int]]]
 
 def _columns(db: sqlite3.Connection) -> Columns:
     """The columns of those tables of a store that `db` has."""
-    return {
-        table: rows
-        for table in _expected_tables()
-        if (rows := [(r[1], r[2], r[3]) for r in db.execute(f"PRAGMA table_info({table})")])
-    }
+    return {table: rows for table in _expected() if (rows := _described(db, table))}
 
 
-@cache
-def _expected_tables() -> tuple[str, ...]:
-    return tuple(_empty_store()[0])
+def _described(db: sqlite3.Connection, table: str) -> list[tuple[str, str, int]]:
+    return [(row[1], row[2], row[3]) for row in db.execute(f"PRAGMA table_info({table})")]
 
 
 @cache
 def _expected() -> Columns:
-    return _empty_store()[1]
-
-
-def _empty_store() -> tuple[list[str], Columns]:
     db = sqlite3.connect(":memory:")
     db.executescript(SCHEMA)
-    names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    columns = {
-        name: [(r[1], r[2], r[3]) for r in db.execute(f"PRAGMA table_info({name})")]
-        for name in names
-    }
+    names = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    columns = {name: _described(db, name) for (name,) in names}
     db.close()
-    return names, columns
+    return columns
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:

@@ -44,8 +44,7 @@ def settle(
     stale = {path for path in failed - named if not _exists(store, path)}
     if gone or stale:
         store.keep_samples(suite, {*rows["path"], *failed} - {*gone, *stale})
-    names = [path for path in gone]
-    return [f"{len(gone)} clips are gone and count no longer ({listed(names)})"] if gone else []
+    return [f"{len(gone)} clips are gone and count no longer ({listed(gone)})"] if gone else []
 
 
 def _exists(store: Store, path: str) -> bool:

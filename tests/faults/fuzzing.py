@@ -6,13 +6,12 @@ The examples are the same in every run. DFDBENCH_FUZZ sets their number; `make t
 import json
 import math
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from judge import limit
 
 from dfdbench.utils.errors import clean
 
@@ -42,20 +41,9 @@ values = st.recursive(
 )  # whatever JSON can hold
 
 
-@contextmanager
-def limited() -> Iterator[None]:
+def limited() -> AbstractContextManager[None]:
     """Fail where the body takes more than LIMIT seconds."""
-
-    def stop(*_: object) -> None:
-        raise AssertionError(f"longer than {LIMIT} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    return limit(LIMIT)
 
 
 def same(read: Any, written: Any) -> bool:

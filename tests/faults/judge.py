@@ -22,10 +22,13 @@ LINES = 40  # more is a flood
 
 @contextmanager
 def limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in what takes longer, also where it waits for a file that never ends."""
+    """Fail where the body takes longer, also where it waits for a file that never ends.
+
+    No TimeoutError, which is an OSError and might be taken for a fault of the disk.
+    """
 
     def stop(number: int, frame: object) -> None:
-        raise TimeoutError(f"longer than {seconds} s")
+        raise AssertionError(f"longer than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -54,6 +57,7 @@ def call(words: Sequence[str]) -> Result:
     fault = result.exception
     assert fault is None or isinstance(fault, SystemExit), f"{words}: {fault!r}"
     assert "Traceback" not in result.output, result.output[-2000:]
+    assert "own fault" not in result.output, result.output[-2000:]
     assert result.output.count("\n") <= LINES, f"a flood: {result.output[:2000]}"
     assert not any(ord(c) < 32 and c not in "\n\t\r" for c in result.output), (
         "raw control characters"
