@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,3 +76,18 @@ def forget_hashes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Let files of an asset pass that are not the pinned ones, to test what looks inside them."""
     asset = ASSETS[name]
     monkeypatch.setitem(ASSETS, name, replace(asset, files=dict.fromkeys(asset.files, "")))
+
+
+def put_no_file(path: Path, kind: str) -> None:
+    """What stands at `path` in place of a regular file; a socket's path must be short."""
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "socket":
+            socket.socket(socket.AF_UNIX).bind(str(path))
+        case "folder":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "dangling":
+            path.symlink_to("gone")

@@ -1,13 +1,12 @@
 """Bytes that are no whole video: one line, in time, and never frames that were made up."""
 
-import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import put_no_file
 from ffmpeg_clips import CODECS, X264, ffmpeg, frames_and_errors, make
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -125,17 +124,7 @@ def test_only_regular_files_are_opened(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     path = Path("clip.mp4")
-    match kind:
-        case "fifo":
-            os.mkfifo(path)
-        case "socket":
-            socket.socket(socket.AF_UNIX).bind(str(path))
-        case "folder":
-            path.mkdir()
-        case "device":
-            path.symlink_to("/dev/zero")
-        case "dangling":
-            path.symlink_to("gone")
+    put_no_file(path, kind)
     if read is frame_size:
         assert frame_size(path) is None
         return

@@ -1,12 +1,12 @@
 """Clips and captions as they come: each that cannot be used is named, no other file is opened."""
 
 import io
-import os
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import put_no_file
 from ffmpeg_clips import CODECS, SOUND, X264, ffmpeg, make, shown
 
 from dfdbench.distill.data.sources import Target, decode, find_sources, resample
@@ -62,21 +62,10 @@ def test_a_clip_of_a_tar_without_caption_is_named_and_the_rest_is_read(
 def test_what_is_no_regular_file_is_neither_clip_nor_caption(
     tmp_path: Path, clip: bytes, kind: str
 ) -> None:
-    def put(path: Path) -> None:
-        match kind:
-            case "fifo":
-                os.mkfifo(path)
-            case "folder":
-                path.mkdir()
-            case "device":
-                path.symlink_to("/dev/zero")
-            case "dangling":
-                path.symlink_to("gone")
-
     for name in ("a.mp4", ".a.k2.mp4", "._a.mp4"):
         (tmp_path / name).write_bytes(clip)
-    put(tmp_path / "a.txt")
-    put(tmp_path / "b.mp4")
+    put_no_file(tmp_path / "a.txt", kind)
+    put_no_file(tmp_path / "b.mp4", kind)
     (tmp_path / "b.txt").write_text("a ball")
     clip_without_caption, no_clip = find_sources(tmp_path)
     with pytest.raises(UserError, match=r"a\.mp4: (no caption|its caption)"):
