@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dfdbench.distill.stages import grid, recipe_of
-from dfdbench.generate.real import real_clip, real_continuation
+from dfdbench.generate.real import opening, real_clip, real_continuation
 from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Prompt, Suite
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.family import ModelFamily
@@ -187,7 +187,8 @@ def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
 
 def real_sampler(family: ModelFamily, suite: Suite) -> ArmSampler:
     """Rendered toy clips through the family's autoencoder, as every other arm's pixels are."""
-    rendered = real_continuation if suite.conditions == TOY_FIRST_FRAME else real_clip
+    by_conditions = {TOY_FIRST_FRAME: real_continuation, TOY: opening}
+    rendered = by_conditions.get(suite.conditions, real_clip)
 
     def sample(items: Sequence[Item]) -> Tensor:
         clips = torch.cat([rendered(item.prompt, item.seed) for item in items])

@@ -24,7 +24,7 @@ from dfdbench.generate.arms import (
     student_sampler,
     teacher_sampler,
 )
-from dfdbench.generate.real import opening, real_clip, write_first_frame
+from dfdbench.generate.real import opening, write_first_frame
 from dfdbench.generate.sample_index import Row, SampleIndex
 from dfdbench.generate.speed import Speed, speed_file
 from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Suite
@@ -33,7 +33,6 @@ from dfdbench.generate.suites.vbench import TOY
 from dfdbench.models.defaults import Guidance
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
-from dfdbench.toy.world import render
 from dfdbench.utils.device import choose_device, compute_dtype, describe, now
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import sha256_file, write_json
@@ -85,11 +84,11 @@ def _items(
             image = crop(suite.images, prompt, nearest_ratio(width, height))
         if suite.conditions == TOY_FIRST_FRAME:
             image = folder / prompt.id / "first.png"
-            write_first_frame(image, render(opening(prompt)))
+            write_first_frame(image, opening(prompt))
         for seed in seeds or suite.seeds_of(prompt):
             if suite.conditions == TOY:
                 image = folder / prompt.id / f"{seed}.png"
-                write_first_frame(image, real_clip(prompt, seed))
+                write_first_frame(image, opening(prompt, seed))
             items.append(Item(prompt, seed, image))
     return items
 

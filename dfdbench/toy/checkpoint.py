@@ -103,8 +103,7 @@ def build_transformer(spec: ToySpec) -> Any:
 
 def build_tokenizer() -> Any:
     """A word-level tokenizer over the world's captions; other words become <unk>."""
-    texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
-    words = sorted({word for text in texts for word in text.split()})
+    words = sorted({word for text in world.phrasings() for word in text.split()})
     special = ["<pad>", "</s>", "<unk>"]
     vocabulary = {word: i for i, word in enumerate(special + words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
