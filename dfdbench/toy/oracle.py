@@ -17,7 +17,6 @@ from dfdbench.toy.world import (
     DIRECTIONS,
     HUES,
     PANS,
-    RADIUS,
     REVEALED,
     SHAPES,
     shape_distance,
@@ -26,7 +25,7 @@ from dfdbench.utils.video import LUMA
 
 MIN_CONTRAST = 0.12  # chroma of the sprite above the background's, below which there is no sprite
 MIN_AREA, MAX_AREA = 150, 1100  # pixels; real sprites cover 360 to 600
-LARGE = np.pi * RADIUS[0] * RADIUS[1]  # pixels, from which on a sprite is a large one
+LARGE = 12.0  # pixels of radius, from which on a sprite is a large one; after a VAE .97 of the truth
 STEP = 4  # frames between the two pictures that are slid over each other
 MAX_SHIFT = 7  # pixels over STEP frames; a real pan makes 4
 INTACT_SHARE = 0.8  # share of frames that must show one sprite of known outline
@@ -173,11 +172,16 @@ def _likeness(cover_HW: np.ndarray) -> np.ndarray:
     """Correlation of a centred sprite (WINDOW²) with the best size and blur of each shape: (4,).
 
     Blurred outlines stand beside sharp ones because a VAE rounds corners; against sharp ones alone
-    every rounded box is a ball.
+    every rounded cross is a ball.
     """
+    return np.array([fits.max() for fits in _fits(cover_HW)])
+
+
+def _fits(cover_HW: np.ndarray) -> list[np.ndarray]:
+    """Correlation of a centred sprite (WINDOW²) with every outline: (R,) for each shape."""
     flat = cover_HW.ravel() - cover_HW.mean()
     flat = flat / max(float(np.linalg.norm(flat)), 1e-6)
-    return np.array([(table @ flat).max() for table in _outlines()])
+    return [table @ flat for table in _outlines()]
 
 
 def _hue_and_saturation(pixels_N3: np.ndarray) -> tuple[int, float]:
@@ -241,7 +245,9 @@ def read(frames: np.ndarray) -> Reading:
         [(kept * grid_x).sum((1, 2)) / area, (kept * grid_y).sum((1, 2)) / area], 1
     ).astype(np.float32)
     sprites = np.stack([_centred(*pair) for pair in zip(cover[seen], kept, strict=True)])
-    shape = int(_likeness(sprites.mean(0)).argmax())
+    fits = _fits(sprites.mean(0))
+    shape = int(np.argmax([fit.max() for fit in fits]))
+    radius = RADII[int(fits[shape].argmax()) // len(BLURS)]
     likeness = np.array([_likeness(sprite)[shape] for sprite in sprites])
     times = np.flatnonzero(seen)
     velocity, origin = np.polyfit(times, centroids, 1)
@@ -257,7 +263,7 @@ def read(frames: np.ndarray) -> Reading:
         hue=hue,
         direction=round(turn) % DIRECTIONS,
         pan=pan,
-        size=int(area.mean() >= LARGE),
+        size=int(radius >= LARGE),
         saturation=saturation,
         area=float(area.mean()),
         start=(float(origin[0]), float(origin[1])),

@@ -53,8 +53,8 @@ class Settings:
     decoder_batch: int = 6
     decoder_lr: float = 7e-4
     sprite_weight: float = 20.0  # of both: pixels near the sprite weigh 1 + this · its chroma
-    clips: int = 6144  # in the teacher's training set
-    teacher_steps: int = 12000
+    clips: int = 8192  # in the teacher's training set
+    teacher_steps: int = 7000
     teacher_batch: int = 32
     teacher_lr: float = 1e-3
     matrix_lr: float = 5e-3  # Muon's, of the matrices in the teacher's blocks

@@ -44,8 +44,8 @@ class I2VSettings:
     """
 
     seed: int = 0
-    clips: int = 12288
-    steps: int = 8000
+    clips: int = 8192
+    steps: int = 5000
     batch: int = 32
     lr: float = 1e-3
     matrix_lr: float = 5e-3  # Muon's, of the matrices in the blocks
