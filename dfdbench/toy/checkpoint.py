@@ -63,12 +63,14 @@ class ToySpec:
     defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(50, MAX_WORDS))
 
 
-TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=24, vae_mult=(1, 2, 2))
+TOY = ToySpec(
+    heads=4, layers=6, ffn_dim=512, vae_dim=24, vae_mult=(1, 2, 2), latent_channels=8
+)
 TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), head_dim=16)
 
 
 def build_vae(spec: ToySpec) -> Any:
-    """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B 6 5 8 8)."""
+    """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B C 5 8 8)."""
     return AutoencoderKLWan(
         base_dim=spec.vae_dim,
         z_dim=spec.latent_channels,
