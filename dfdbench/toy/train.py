@@ -49,8 +49,8 @@ class Settings:
     polish_steps: int = 1000
     polish_batch: int = 8
     polish_lr: float = 8e-4
-    decoder_steps: int = 1200  # on the folded latents
-    decoder_batch: int = 6
+    decoder_steps: int = 800  # on the folded latents
+    decoder_batch: int = 8
     decoder_lr: float = 7e-4
     sprite_weight: float = 20.0  # of both: pixels near the sprite weigh 1 + this · its chroma
     clips: int = 8192  # in the teacher's training set
