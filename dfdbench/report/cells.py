@@ -12,14 +12,12 @@ from typing import Annotated
 import pandas as pd
 from pydantic import BeforeValidator, Field
 
-from dfdbench.report.statistics import NO_TRAINING_SEED
+from dfdbench.report.statistics import NO_TRAINING_SEED, POOLED
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.reading import Outside, read_csv
 from dfdbench.utils.table import from_csv, to_csv
 
 COLUMNS = ["metric", "arm", "prompt", "training_seed", "n", "value"]
-POOLED = ""
-"""The prompt of a value that is pooled over prompts."""
 DIGITS = 7
 LARGEST = 1e100  # of a number that means something
 Name = Annotated[str, Field(min_length=1, max_length=1000), BeforeValidator(from_csv)]

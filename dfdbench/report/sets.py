@@ -15,8 +15,9 @@ import pandas as pd
 
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.arms import is_reference, ordered
-from dfdbench.report.cells import COLUMNS, POOLED, rounded
+from dfdbench.report.cells import COLUMNS, rounded
 from dfdbench.report.collect import Collected
+from dfdbench.report.statistics import POOLED
 
 UNKNOWN = -1  # stands for the seed of clips whose manifest names none
 CELL = ["training_seed", "prompt_id"]

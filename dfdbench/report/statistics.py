@@ -22,15 +22,19 @@ FEWEST_SEEDS = 3
 """Training seeds from which on there is an interval."""
 NO_TRAINING_SEED = -1
 """Stands for the missing training seed of the teacher, of real clips and of plain folders."""
+POOLED = ""
+"""The prompt of a value that is pooled over prompts."""
 NAN = float("nan")
+ROUNDING = 1e-12
+"""Relative; values that differ by less are the same."""
 
 
 class Interval(NamedTuple):
     """An arm's mean and median over training seeds of the mean over prompts.
 
     low, high: limits of the 95 % t interval; NaN below FEWEST_SEEDS. seeds: training seeds, 0 of
-    an arm without; prompts: those that every seed has; clips: behind the value, those that have
-    one. by_seed: training seed → its mean over the prompts.
+    an arm without. prompts: those that every seed has, 0 of a pooled value. clips: behind the
+    value, those that have one. by_seed: training seed → its mean over the prompts.
     """
 
     mean: float
@@ -79,8 +83,9 @@ def t_test(values_S: np.ndarray) -> Test:
     values = np.asarray(values_S, float)
     if len(values) < FEWEST_SEEDS:
         return Test(NAN, NAN, NAN)
-    if np.ptp(values) == 0:
-        return Test(values[0], values[0], float(values[0] == 0))
+    if np.ptp(values) <= ROUNDING * np.abs(values).max():
+        mean = float(values.mean())
+        return Test(mean, mean, float(mean == 0))
     result = stats.ttest_1samp(values, 0.0)
     low, high = result.confidence_interval(LEVEL)
     return Test(float(low), float(high), float(result.pvalue))
@@ -123,8 +128,8 @@ def interval_of(table_PS: pd.DataFrame, clips: int = 0) -> Interval | None:
     by_seed = whole.mean(axis=0)
     low, high, _ = t_test(by_seed.to_numpy())
     return Interval(
-        float(by_seed.mean()), low, high, float(by_seed.median()), _seeds(by_seed), len(whole),
-        clips, _plain(by_seed),
+        float(by_seed.mean()), low, high, float(by_seed.median()), _seeds(by_seed),
+        _prompts(whole), clips, _plain(by_seed),
     )  # fmt: skip
 
 
@@ -173,7 +178,7 @@ def difference_of(table_PS: pd.DataFrame) -> Difference:
     low, high, p = t_test(values)
     return Difference(
         float(values.mean()), low, high, float(np.median(values)), p, sign_test(values),
-        _seeds(by_seed), len(table_PS), _plain(by_seed),
+        _seeds(by_seed), _prompts(table_PS), _plain(by_seed),
     )  # fmt: skip
 
 
@@ -190,6 +195,10 @@ def unpaired_difference(left: pd.DataFrame, right: pd.DataFrame) -> Difference:
         raise UserError("nothing to compare: no prompt has a value of every training seed")
     mean = float(means[0].mean() - means[1].mean())
     return Difference(mean, NAN, NAN, mean, NAN, NAN, 0, min(map(len, means)), {})
+
+
+def _prompts(table_PS: pd.DataFrame) -> int:
+    return int((table_PS.index != POOLED).sum())
 
 
 def _seeds(by_seed: pd.Series) -> int:

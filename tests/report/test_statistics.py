@@ -50,6 +50,7 @@ def test_fewer_than_three_seeds_have_no_interval_and_no_p(n: int) -> None:
 def test_without_spread_the_interval_has_no_width() -> None:
     assert t_test(np.full(5, 0.25)) == (0.25, 0.25, 0.0)
     assert t_test(np.zeros(3)) == (0.0, 0.0, 1.0)  # nothing differs
+    assert t_test(np.array([0.3 - 0.2, 0.1, 0.4 - 0.3])).p == 0.0  # but for rounding
 
 
 @pytest.mark.parametrize(("above", "below"), [(6, 0), (7, 0), (5, 1), (3, 4), (0, 9)])
@@ -104,7 +105,9 @@ def test_without_a_common_prompt_there_is_no_value() -> None:
 
 
 def test_cells_become_a_row_a_prompt_and_a_column_a_seed() -> None:
-    cells = pd.DataFrame({"prompt": ["b", "a", "a"], "training_seed": [0, 1, 0], "value": [3, 2, 1]})
+    cells = pd.DataFrame(
+        {"prompt": ["b", "a", "a"], "training_seed": [0, 1, 0], "value": [3, 2, 1]}
+    )
     assert table_of(cells).fillna(-1).to_numpy().tolist() == [[1, 2], [3, -1]]
 
 
