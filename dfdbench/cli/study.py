@@ -3,6 +3,8 @@
 Behind `dfdbench study` and `dfdbench quickstart`. A study is a TOML file with a table per arm, and
 above them `suite` and `model` if they are not toy-t2v:
 
+    seeds = 64                           # clips a prompt of each run, of noises of their own
+
     [arms.dfd_score]
     recipe = "toy/dfd"
     init = "dmd2"                        # an arm of the study that it starts from

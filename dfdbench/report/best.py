@@ -3,7 +3,7 @@
 Used by page.py, vbench.py and leaderboard/render.py. Of the two best students of a row the first
 is bold where the paired 95 % interval over training seeds of its lead excludes 0; of values that
 should be near the reference, where the same holds for how much nearer it is. With fewer than three
-training seeds in common nobody is bold, nor among ties.
+training seeds in common nobody is bold, nor among ties, nor by a lead that shows as 0.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,6 +13,7 @@ import pandas as pd
 
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.arms import is_reference, reference_arm
+from dfdbench.report.digits import is_zero
 from dfdbench.report.sets import RowSet
 from dfdbench.report.statistics import complete, t_test, table_of
 
@@ -61,10 +62,15 @@ def best_arm(
     shared = first.index.intersection(second.index), first.columns.intersection(second.columns)
     both = pd.concat([table.loc[shared] for table in (first, second)], axis=1).dropna()
     apart = len(shared[1])
-    lead = _badness(both.iloc[:, apart:], direction, goal) - _badness(
-        both.iloc[:, :apart], direction, goal
+    worse, better = (
+        _badness(part, direction, goal) for part in (both.iloc[:, apart:], both.iloc[:, :apart])
     )
-    return ranked[0] if t_test(lead.to_numpy()).low > 0 else None
+    lead = worse - better
+    if t_test(lead.to_numpy()).low > 0 and not is_zero(
+        float(lead.mean()), float(first.max().max())
+    ):
+        return ranked[0]
+    return None
 
 
 def _badness(table_PS: pd.DataFrame, direction: str, goal: pd.Series | None) -> pd.Series:

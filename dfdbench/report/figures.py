@@ -182,6 +182,7 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
     figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     shifted = any(set(seeds).isdisjoint(own["seed"]) for own in of_arm.values())
     caption = _grid_caption(len(frames) == len(arms) * len(seeds) and not shifted, seeds)
+    caption += " One prompt; of an arm's training seeds the lowest."
     figure.set_label(f"{caption} {SHIFTED}" if shifted else caption)
     return figure
 

@@ -13,10 +13,11 @@ import pandas as pd
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.best import Best
+from dfdbench.report.digits import is_zero, number, signed
 from dfdbench.report.primary import in_order
 from dfdbench.report.sections import Section
 from dfdbench.report.sets import of_size
-from dfdbench.report.statistics import FEWEST_SEEDS, Interval
+from dfdbench.report.statistics import FEWEST_SEEDS, NO_TRAINING_SEED, Interval
 from dfdbench.report.summary import Delta, Summary
 from dfdbench.utils.table import MISSING, Cell, Table, of_texts, to_csv
 
@@ -30,12 +31,6 @@ Size = tuple[int, int, int]
 def with_arrow(metric: str) -> str:
     """The metric's name and which way it is better: ↑, ↓ or ≈."""
     return f"{metric} {ARROWS[all_metrics()[metric].direction]}"
-
-
-def number(value: float, size: float | None = None) -> str:
-    """`value` with three decimals, or one where values of this `size` reach 10."""
-    digits = 1 if abs(value if size is None else size) >= 10 else 3
-    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero
 
 
 def cell(interval: Interval | None, best: bool = False, mark: str = "") -> Cell:
@@ -133,9 +128,8 @@ def pooled_tables(frame: pd.DataFrame, references: Collection[str] = ()) -> list
     for reference, rows in frame.groupby("reference", sort=True):
         arms = ordered(rows["arm"])
         labels = looks([*arms, str(reference)], references)
-        clips = rows.groupby("arm")["n"].max()
-        counts = ", ".join(f"{labels[arm].label} {clips[arm]}" for arm in arms)
-        title = f"Pooled over prompts, against {labels[str(reference)].label}; clips: {counts}."
+        counts = "; ".join(f"{labels[arm].label} {_size(rows, arm)}" for arm in arms)
+        title = f"Pooled over prompts, against {labels[str(reference)].label}; n: {counts}."
         present = set(rows["metric"])
         body = [
             _pooled_row(rows[rows["metric"] == name], name, arms)
@@ -144,6 +138,11 @@ def pooled_tables(frame: pd.DataFrame, references: Collection[str] = ()) -> list
         ]
         result.append(Table(["metric", *(labels[arm].label for arm in arms)], body, title))
     return result
+
+
+def _size(rows: pd.DataFrame, arm: str) -> str:
+    clips = rows[rows["arm"] == arm].groupby("training_seed")["n"].max()
+    return of_size(len(set(clips.index) - {NO_TRAINING_SEED}), clips=int(clips.sum()))
 
 
 def _pooled_row(rows: pd.DataFrame, metric: str, arms: Sequence[str]) -> list[Cell]:
@@ -191,7 +190,7 @@ def delta_text(delta: Delta) -> list[str]:
     known = not math.isnan(delta.low)
     size = max(abs(delta.low), abs(delta.high)) if known else delta.mean
     mean, low, high, median = (
-        "" if math.isnan(x) else _signed(x, size)
+        "" if math.isnan(x) else signed(x, size)
         for x in (delta.mean, delta.low, delta.high, delta.median)
     )
     clips = f"{delta.clips_a} / {delta.clips_b} clips"
@@ -220,7 +219,7 @@ def _p_texts(delta: Delta) -> list[str]:
 def _towards(moved: float | None, mean: float, size: float) -> str:
     if moved is None:
         return "—"
-    if not all(float(number(value, size)) for value in (moved, mean)):
+    if any(is_zero(value, size) for value in (moved, mean)):
         return "same"
     return "closer" if moved > 0 else "farther"
 
@@ -232,10 +231,6 @@ def _verdict(delta: Delta, size: float) -> str:
         return "other numbers of clips"
     if math.isnan(delta.low):
         return "one seed" if delta.seeds < FEWEST_SEEDS - 1 else FEW
-    if not float(number(delta.mean, size)):
+    if is_zero(delta.mean, size):
         return "same"
     return "includes 0" if delta.low <= 0 <= delta.high else "excludes 0"
-
-
-def _signed(value: float, size: float) -> str:
-    return f"{'+' if value > 0 else ''}{number(value, size)}"

@@ -52,6 +52,7 @@ def cells(*parts) -> pd.DataFrame:
         ("lower", NOISE - 0.1 + SHAKE[0], "dfd"),
         ("higher", NOISE - 0.1 + SHAKE[0], "dmd2"),
         ("higher", NOISE, None),  # a tie
+        ("higher", NOISE + 0.0004, None),  # which shows as one
         ("higher", NOISE + np.array([0.5, -0.4, 0.5, -0.4, 0.5, -0.4]), None),  # seeds scatter
     ],
 )

@@ -17,9 +17,10 @@ from dfdbench.report.best import best_in
 from dfdbench.report.cells import cells_csv, read_cells
 from dfdbench.report.collect import RunRecord, _mean_histograms, collect, find_sources
 from dfdbench.report.page import report
+from dfdbench.report.sections import markdown_sections
 from dfdbench.report.sets import cells_of
 from dfdbench.report.summary import COST, deltas_json, pairs_of, recompute, summary_json
-from dfdbench.report.tables import long_csv, main_table
+from dfdbench.report.tables import delta_sections, long_csv, main_table
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.table import markdown
@@ -117,6 +118,9 @@ def test_every_number_follows_from_cells_csv_alone(page):
     best = best_in(again.rows)
     assert long_csv(again.summary, best) == (page / "table.csv").read_text()
     assert markdown(main_table(again.summary, best)) == (page / "table.md").read_text()
+    assert (
+        (page / "deltas.md").read_text().endswith(markdown_sections(delta_sections(again.deltas)))
+    )
 
 
 def test_another_number_in_cells_csv_gives_another_summary(page, tmp_path):
@@ -329,6 +333,8 @@ def test_figures_show_each_training_seed_and_say_their_n(runs):
     assert [[saturation[s], entropy[s]] for s in (0, 1, 2)] in dots
     for figure in (strip, scatter):
         assert "n 3 training seeds, 4 prompts, 32 to 96 clips" in figure.get_label()
+    drawn = curves.training_curves(collect([runs]).runs)
+    assert drawn.get_label().endswith("n 12 runs.")  # teacher and real clips have no curve
     histograms = figures.saturation_histograms(collect([runs]), summary)
     texts = [text.get_text() for axis in histograms.axes for text in axis.texts]
     assert sum("3 seeds, 4 prompts, 96 clips" in text for text in texts) == 4

@@ -7,6 +7,7 @@ import pytest
 from tex_document import check
 
 from dfdbench.report.arms import KNOWN, looks, ordered, reference_arm
+from dfdbench.report.digits import number, signed
 from dfdbench.report.sections import Lines, Section, markdown_sections
 from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import Delta, deltas_json, within_range
@@ -16,7 +17,6 @@ from dfdbench.report.tables import (
     delta_text,
     long_csv,
     main_table,
-    number,
     pooled_tables,
 )
 from dfdbench.utils.table import (
@@ -112,14 +112,17 @@ def test_pooled_values_have_a_table_per_reference_none_bold_and_other_counts_nam
         dmd2__effnet_lite2_recall=0.6,
     ) + pooled("clips|x", dfd__effnet_lite2_recall=0.1)  # fmt: skip
     first, second = pooled_tables(pd.DataFrame(rows))
-    assert first.title.startswith("Pooled over prompts, against clips|x; clips: DFD 96")
+    assert first.title.startswith("Pooled over prompts, against clips|x; n: DFD 1 seed, 96 clips")
     assert second.head == ["metric", "teacher", "DMD2", "DFD"]
     assert second.rows == [
         [Cell("effnet_lite2_recall ↑"), MISSING, Cell("0.600"), Cell("0.400")],
         [Cell("effnet_lite2_frechet ↓"), Cell("1.000"), Cell("3.000"), Cell("2.000")],
     ]
     assert "| effnet_lite2_frechet ↓ | 1.000 | 3.000 | 2.000 |" in markdown(second)
-    assert second.title.endswith("against real clips; clips: teacher 96, DMD2 96, DFD 96.")
+    assert second.title.endswith(
+        "against real clips; n: teacher 1 seed, 96 clips; DMD2 1 seed, 96 clips; "
+        "DFD 1 seed, 96 clips."
+    )
     rows[0]["n"] = 48  # DFD's; a Fréchet distance falls with the number of clips
     text = markdown(pooled_tables(pd.DataFrame(rows))[1])
     assert "| 1.000 (96 clips) | 3.000 (96 clips) | 2.000 (48 clips) |" in text
@@ -206,6 +209,7 @@ def test_a_cell_without_an_interval_has_the_mean_alone():
     wide = at(43.21, low=40.0, high=45.99, median=42.0)
     assert cell(wide).plain == "43.2 [40.0, 46.0], median 42.0"
     assert number(-0.0314) == "-0.031" and number(-0.0001) == "0.000"
+    assert (signed(0.0314), signed(0.0001), signed(-0.2)) == ("+0.031", "0.000", "-0.200")
 
 
 def test_the_first_row_has_the_n_of_each_arm_and_a_cell_of_fewer_its_own():
