@@ -41,7 +41,7 @@ def test_the_report_says_the_same_means(runs: Path) -> None:
             for metric, value in values.items():
                 if isinstance(value, dict):
                     mean = new[key][metric]["mean"]
-                    assert mean == pytest.approx(value["mean"], abs=1e-5), metric
+                    assert mean == pytest.approx(value["mean"], rel=1e-5, abs=1e-5), metric
                     assert new[key][metric]["prompts"] == value["n"]
 
 

@@ -247,12 +247,14 @@ def saturation_histograms(
         left.set_ylim(top=1.35 * left.get_ylim()[1])
         interval = summary.get(arm, {}).get(metric)
         if interval:
-            seeds = list(interval.by_seed.values())
-            height = [0.06 * left.get_ylim()[1]] * len(seeds)
-            left.plot(seeds, height, "o", ms=4, mfc="white", mec="#222222", mew=0.8)
-            left.plot(interval.median, height[0], "|", ms=10, color="#222222", mew=1.2)
-            size = of_size(interval.seeds, interval.prompts, len(own))
-            note(left, f"mean {interval.mean:.3f}, median {interval.median:.3f}; {size}")
+            text = f"mean {interval.mean:.3f}"
+            if interval.seeds:
+                seeds = list(interval.by_seed.values())
+                height = [0.06 * left.get_ylim()[1]] * len(seeds)
+                left.plot(seeds, height, "o", ms=4, mfc="white", mec="#222222", mew=0.8)
+                left.plot(interval.median, height[0], "|", ms=10, color="#222222", mew=1.2)
+                text += f", median {interval.median:.3f}"
+            note(left, f"{text}; {of_size(interval.seeds, interval.prompts, interval.clips)}")
         if arm in collected.histograms:
             shares = collected.histograms[arm].reshape(64, -1).sum(axis=1)
             right.stairs(shares, np.linspace(0, 1, 65), fill=True, color=colour, alpha=0.85)
@@ -301,7 +303,10 @@ def over_training_seeds(summary: Summary, references: Collection[str] = ()) -> F
         axis.set_xlabel(metric)
         axis.set_yticks(range(len(arms)), [look[arm].label for arm in arms])
     axes[0, 0].invert_yaxis()
-    figure.set_label(f"Headline metrics: {DOTS}, a bar the mean, {_sizes(summary, panels)}.")
+    lines = any(np.isfinite(own[m].low) for own in summary.values() for m in panels if m in own)
+    limits = ", lines 95 % intervals" if lines else ""
+    sizes = _sizes(summary, panels)
+    figure.set_label(f"Headline metrics: {DOTS}, a bar the mean{limits}; {sizes}.")
     return figure
 
 
