@@ -47,7 +47,11 @@ def test_summary_holds_every_arm_with_intervals_over_three_training_seeds(folder
         assert len(metrics["training_seeds"]) >= 3 or arm in ("real", "teacher")
         for metric, value in metrics.items():
             if metric not in ("training_seeds", *COST):
-                assert value["low"] <= value["mean"] <= value["high"] and value["n"] > 0, metric
+                if value["low"] is None:
+                    assert arm in ("real", "teacher"), metric
+                else:
+                    assert value["low"] <= value["mean"] <= value["high"], metric
+                assert value.get("n", value.get("prompts")) > 0, metric
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,9 @@ def test_runs_and_study_still_ask_for_the_comparisons_that_are_committed(folder,
 
 def test_every_arm_of_image_to_video_keeps_the_first_frame():
     for arm, metrics in load("toy-i2v", "summary.json").items():
-        assert metrics["first_frame_psnr"]["low"] >= 30, arm
+        assert (metrics["first_frame_psnr"]["low"] or metrics["first_frame_psnr"]["mean"]) >= 30, (
+            arm
+        )
 
 
 def test_the_regression_reference_was_made_with_the_shipped_teacher():

@@ -3,6 +3,8 @@
 Behind `dfdbench study` and `dfdbench quickstart`. A study is a TOML file with a table per arm, and
 above them `suite` and `model` if they are not toy-t2v:
 
+    seeds = 64                           # clips a prompt of each run, of noises of their own
+
     [arms.dfd_score]
     recipe = "toy/dfd"
     init = "dmd2"                        # an arm of the study that it starts from
@@ -32,6 +34,7 @@ from dfdbench.utils.folders import locked
 from dfdbench.utils.names import check_name
 from dfdbench.utils.progress import say
 from dfdbench.utils.reading import Outside, read_toml, validate
+from dfdbench.utils.run import Run
 from dfdbench.utils.stopping import Stopped, end_with, interruptible
 
 
@@ -53,7 +56,7 @@ class Arm:
 class Study:
     """Arms in an order in which each comes after the one it starts from.
 
-    changes: recipe values for every arm, before the arm's own. seeds: clips a prompt.
+    changes: recipe values for every arm, before the arm's own. seeds: clips a prompt of each run.
     suite: what is generated and scored. model: what is distilled unless a call names another.
     """
 
@@ -67,12 +70,15 @@ class Study:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a study: an arm at a training seed, or an untrained arm (seed None)."""
+    """One run of a study: an arm at a training seed, or an untrained arm.
+
+    seeds: of its clips' noises (`noise_seeds`).
+    """
 
     arm: str
     path: Path
     model: str
-    seeds: int
+    seeds: range
     threads: int
     suite: str
     recipe: str = ""
@@ -140,6 +146,15 @@ def load_study(name: str | Path) -> Study:
     return Study(study_name, tuple(arms), file.set, file.seeds, file.suite, file.model)
 
 
+def noise_seeds(clips: int, training_seed: int = 0) -> range:
+    """Seeds of the noises of `clips` clips a prompt, which no other training seed has.
+
+    With the same noises at each training seed, what is peculiar to them would pass for the method.
+    Arms at one training seed share theirs, so that they are paired; untrained arms have the first.
+    """
+    return range(training_seed * clips + 1, (training_seed + 1) * clips + 1)
+
+
 def jobs_of(
     study: Study, out: Path, training_seeds: Sequence[int], model: str, threads: int
 ) -> list[Job]:
@@ -147,9 +162,10 @@ def jobs_of(
     from dfdbench.distill.stages import run_name
 
     runs = out / "runs"
-    shared = (model, study.seeds, threads, study.suite)
-    jobs = [Job(name, runs / name, *shared) for name in reversed(UNTRAINED)]
+    untrained = (model, noise_seeds(study.seeds), threads, study.suite)
+    jobs = [Job(name, runs / name, *untrained) for name in reversed(UNTRAINED)]
     for seed in training_seeds:
+        shared = (model, noise_seeds(study.seeds, seed), threads, study.suite)
         for arm in study.arms:
             own = (f"arm='{arm.name}'", f"seed={seed}", f"model='{model}'")
             jobs.append(
@@ -179,9 +195,25 @@ def run_job(job: Job) -> float:
     else:
         run = distill(load_recipe(job.recipe, job.changes), job.path, resume=True, init=job.parent)
     suite = get_suite(job.suite)
-    generate(run, suite, range(1, job.seeds + 1), family=open_family(job.model))
+    _refuse_other_clips(run, job)
+    generate(run, suite, job.seeds, family=open_family(job.model))
     score([run.path], suite)
     return time.monotonic() - start
+
+
+def _refuse_other_clips(run: Run, job: Job) -> None:
+    """A run with clips of other seeds would count them, as of a study with another number."""
+    from dfdbench.utils.manifest import collect
+
+    folder = run.videos / job.suite
+    if not (folder / "samples.jsonl").is_file():
+        return
+    seeds = {sample.seed for sample in collect(run.path, job.suite).samples}
+    if other := sorted(seed for seed in seeds if seed not in job.seeds and seed is not None):
+        raise UserError(
+            f"{folder}: holds clips of seed {other[0]}, this study makes {job.seeds.start} to "
+            f"{job.seeds.stop - 1}; delete the folder or choose another --out"
+        )
 
 
 def run_study(

@@ -1,20 +1,21 @@
-"""Which student of a row is bold: the one that its paired intervals tell from every other.
+"""Which student of a row is bold: the one that training seeds tell from the next best.
 
-Used by page.py and leaderboard/render.py. A student is best where, over the prompts (and training
-seeds) that two of them share, its difference from each other student is in its favour and the 95 %
-interval excludes 0; of values that should be near the reference, where the same holds for how much
-nearer it is. Nobody is best among ties, nor among students that the data cannot tell apart.
+Used by page.py, vbench.py and leaderboard/render.py. Of the two best students of a row the first
+is bold where the paired 95 % interval over training seeds of its lead excludes 0; of values that
+should be near the reference, where the same holds for how much nearer it is. With fewer than three
+training seeds in common nobody is bold, nor among ties, nor by a lead that shows as 0.
 """
 
 from collections.abc import Collection, Mapping
+from math import isnan
 
-import numpy as np
 import pandas as pd
 
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.arms import is_reference, reference_arm
+from dfdbench.report.digits import is_zero
 from dfdbench.report.sets import RowSet
-from dfdbench.report.statistics import cells, interval_of_cells
+from dfdbench.report.statistics import complete, t_test, table_of
 
 Best = Mapping[str, str]
 """metric → the arm that is bold; none where no one is."""
@@ -23,7 +24,7 @@ Best = Mapping[str, str]
 def best_in(rows: Mapping[str, RowSet], references: Collection[str] = ()) -> Best:
     """The best student of each row that has one."""
     found = {
-        metric: best_arm(row.values, all_metrics()[metric].direction, references)
+        metric: best_arm(row.cells, all_metrics()[metric].direction, references)
         for metric, row in rows.items()
         if row.alike and metric in all_metrics()
     }
@@ -31,61 +32,55 @@ def best_in(rows: Mapping[str, RowSet], references: Collection[str] = ()) -> Bes
 
 
 def best_arm(
-    values: pd.DataFrame,
+    cells: pd.DataFrame,
     direction: str,
     references: Collection[str] = (),
     aim: str | None = None,
 ) -> str | None:
-    """The student that is better than every other beyond doubt, if there is one.
+    """The student whose lead on the next best is beyond doubt, if there is one.
 
     Args:
-        values: rows of one metric: arm, prompt_id, training_seed, value.
+        cells: of one metric: arm, prompt, training_seed, value.
         references: arms that are no students, beside real clips and teacher.
         aim: the one that nearness is to; None: `reference_arm`.
     """
-    frames = {str(arm): own for arm, own in values.groupby("arm")}
-    aim = aim or reference_arm(list(frames), references)
-    students = {a: frame for a, frame in frames.items() if not is_reference(a, references)}
-    near = direction == "nearest_reference"
-    if len(students) < 2 or (near and aim is None):
+    tables = {str(arm): table_of(own) for arm, own in cells.groupby("arm")}
+    goal = None
+    if direction == "nearest_reference":
+        aim = aim or reference_arm(list(tables), references)
+        if aim is None:
+            return None
+        goal = complete(tables[aim]).mean(axis=1)
+    students = {arm: t for arm, t in tables.items() if not is_reference(arm, references)}
+    badness = {
+        arm: float(_badness(table, direction, goal).mean()) for arm, table in students.items()
+    }
+    ranked = sorted((arm for arm in students if not isnan(badness[arm])), key=badness.__getitem__)
+    if len(ranked) < 2:
         return None
-    goal = frames[aim] if near and aim else None
-    for arm, frame in students.items():
-        rivals = [other for name, other in students.items() if name != arm]
-        if all(_beats(frame, rival, direction, goal) for rival in rivals):
-            return arm
+    first, second = (students[arm].dropna(axis=1, how="all") for arm in ranked[:2])
+    shared = first.index.intersection(second.index), first.columns.intersection(second.columns)
+    both = pd.concat([table.loc[shared] for table in (first, second)], axis=1).dropna()
+    apart = len(shared[1])
+    worse, better = (
+        _badness(part, direction, goal) for part in (both.iloc[:, apart:], both.iloc[:, :apart])
+    )
+    lead = worse - better
+    if t_test(lead.to_numpy()).low > 0 and not is_zero(
+        float(lead.mean()), float(first.max().max())
+    ):
+        return ranked[0]
     return None
 
 
-def _beats(a: pd.DataFrame, b: pd.DataFrame, direction: str, goal: pd.DataFrame | None) -> bool:
-    """Whether `a` is better than `b` and the data tell them apart."""
-    left, right = cells(a), cells(b)
-    prompts = left.index.intersection(right.index)
-    aim = None if goal is None else cells(goal).mean(axis=1)
-    if aim is not None:
-        prompts = prompts.intersection(aim.index)
-    left, right = left.loc[prompts], right.loc[prompts]
-    seeds = left.columns.intersection(right.columns)
-    if len(seeds):
-        left, right = left[seeds], right[seeds]
-    elif 1 not in (left.shape[1], right.shape[1]):  # no training seed in common
-        left, right = (frame.mean(axis=1).to_frame() for frame in (left, right))
-    if not len(prompts):
-        return False
-    if aim is None:
-        gain = left.to_numpy() - right.to_numpy()
-        return _is_above_0(-gain if direction == "lower" else gain)
-    # How much nearer a is, |b - r| - |a - r|, linear about the means.
-    offs = [frame.to_numpy() - aim.loc[prompts].to_numpy()[:, None] for frame in (left, right)]
-    off_a, off_b = (np.sign(np.nanmean(off)) * off for off in offs)
-    apart = offs[0] - offs[1]
-    apart = apart if np.nanmean(apart) > 0 else -apart
-    return _is_above_0(off_b - off_a) and _is_above_0(apart)
+def _badness(table_PS: pd.DataFrame, direction: str, goal: pd.Series | None) -> pd.Series:
+    """Of each training seed the mean over prompts, turned so that less is better.
 
-
-def _is_above_0(table_PS: np.ndarray) -> bool:
-    """Whether the 95 % interval of the mean of (prompts, training seeds) lies above 0."""
-    table_PS = table_PS[np.isfinite(table_PS).any(1)]
-    if not len(table_PS) or np.nanmean(table_PS) <= 0:
-        return False
-    return interval_of_cells(table_PS).low > 0
+    goal: what values of each prompt should be near; then the distance of the means.
+    """
+    whole = complete(table_PS)
+    if goal is not None:
+        whole = whole.loc[whole.index.intersection(goal.index)]
+        return whole.sub(goal.loc[whole.index], axis=0).mean(axis=0).abs()
+    by_seed = whole.mean(axis=0)
+    return by_seed if direction == "lower" else -by_seed

@@ -19,16 +19,15 @@ from dfdbench.generate.suites.stored import stored_suite
 from dfdbench.report.arms import ordered
 from dfdbench.report.deleted import without_deleted
 from dfdbench.report.identity import Member, named_by_clips, named_by_recipe
+from dfdbench.report.statistics import NO_TRAINING_SEED
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run
 
-VALUE_COLUMNS = ["arm", "training_seed", "prompt_id", "seed", "metric", "value", "level"]
+VALUE_COLUMNS = ["arm", "training_seed", "prompt_id", "seed", "metric", "value", "level", "n"]
 CLIP_COLUMNS = ["arm", "training_seed", "prompt_id", "prompt", "seed", "path"]
-POOLED_COLUMNS = ["arm", "reference", "metric", "value", "n"]
+POOLED_COLUMNS = ["arm", "training_seed", "reference", "metric", "value", "n"]
 VBENCH_COLUMNS = ["arm", "training_seed", "prompt_id", "prompt", "path", *COLUMNS]
 HISTOGRAM, BINS = "saturation_histogram", 256
-NO_TRAINING_SEED = -1
-"""Stands for the missing training seed of the teacher, of real clips and of plain folders."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,11 @@ class RunRecord:
 class Collected:
     """All that a report shows.
 
-    values: a row per score; columns VALUE_COLUMNS, `level` is "video" or "prompt".
+    values: a row per score; columns VALUE_COLUMNS, `level` is "video" or "prompt", n the clips.
     clips: a row per video; columns CLIP_COLUMNS, `path` absolute.
     histograms: arm → mean over its prompts of the pixel-saturation histogram (256 bins, [0, 1]).
     runs: the run folders among the sources. skipped: one line per source that gave nothing.
-    pooled: values of all clips of an arm against a reference, columns POOLED_COLUMNS.
+    pooled: values of all clips of an arm's training seed against a reference; POOLED_COLUMNS.
     provenance: source → what its scores depend on (Store.provenance).
     vbench: a row per clip with arm, training_seed and what evaluate/vbench/totals.py takes; no rows
     where no dimension of VBench was scored. chosen: the suite of these rows, with the conditions it
@@ -276,7 +275,7 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
         pd.concat([s.owned(getattr(s, part)) for s in named], ignore_index=True)
         for part in ("table", "arrays", "clips")
     )
-    values = _once(values[VALUE_COLUMNS], [c for c in VALUE_COLUMNS if c != "value"])
+    values = _once(values[VALUE_COLUMNS], [c for c in VALUE_COLUMNS if c not in ("value", "n")])
     vbench, suite_found, faults = _vbench(named, chosen, set(values["metric"]))
     references = {s.arms.get(name) for s in named if (name := s.meta.get(f"reference {chosen}"))}
     families = [s.meta.get(f"families {chosen}", "").split(",") for s in named]
@@ -301,7 +300,8 @@ def _pooled(sources: Sequence[Source]) -> pd.DataFrame:
     parts = [
         s.owned(s.pooled).assign(reference=s.pooled["reference"].map(s.arm_of)) for s in sources
     ]
-    return pd.concat(parts, ignore_index=True)[POOLED_COLUMNS]
+    pooled = pd.concat(parts, ignore_index=True)[POOLED_COLUMNS]
+    return pooled.drop_duplicates(["arm", "training_seed", "reference", "metric"])
 
 
 def _vbench(

@@ -152,7 +152,8 @@ def training_curves(runs: Sequence[RunRecord]) -> Figure | None:
                 label = None
         axis.set_xlabel("student updates")
     _legend(figure, axes)
-    figure.set_label("Training: a line a run, smoothed over 5 % of its updates.")
+    drawn = sum(any(len(series(run, p.key)[0]) > 1 for p in panels) for run in runs)
+    figure.set_label(f"Training: a line a run, smoothed over 5 % of its updates; n {drawn} runs.")
     return figure
 
 
@@ -175,5 +176,8 @@ def discrepancy_against_t(runs: Sequence[RunRecord]) -> Figure | None:
                 )  # fmt: skip
         axis.set_xlabel("noise level t (0 clean, 1 noise)")
     _legend(figure, axes)
-    figure.set_label("Discrepancies against the noise level t, mean over an arm's runs.")
+    drawn = sum(any(len(over_t([run], p.key)[0]) for p in panels) for run in runs)
+    figure.set_label(
+        f"Discrepancies against the noise level t, mean over an arm's runs; n {drawn} runs."
+    )
     return figure

@@ -6,7 +6,7 @@ as PNG and SVG. Names and prompts are anyone's: no sign of theirs is markup here
 """
 
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from dfdbench.evaluate.metrics.colour import wasserstein
 from dfdbench.report.arms import Look, looks, ordered, reference_arm
 from dfdbench.report.collect import Collected
+from dfdbench.report.primary import headline
+from dfdbench.report.sets import of_size
 from dfdbench.report.summary import Summary
 from dfdbench.utils.errors import UserError, clean
 from dfdbench.utils.files import atomic_path
@@ -45,9 +47,11 @@ STYLE: dict[Any, Any] = {
 DPI = 160
 GRID_COLUMNS = 8
 UNKNOWN_SEED = -1  # of clips whose manifest names no seed
+SHIFTED = "An arm of other seeds is shown in the order of its own."
 CELL_INCHES = 0.8
 LONGEST_LABEL = 40
 DIVERSITY_LABELS = {
+    "open_gini": "Gini–Simpson index of what the caption leaves open",
     "hue_entropy": "hue entropy given the caption (1 = uniform)",
     "joint_coverage": "joint coverage of hue, direction, pan",
     "direction_entropy_given_image": "direction entropy given the picture (1 = uniform)",
@@ -59,6 +63,7 @@ DIVERSITY_LABELS = {
     "lpips_alex_diversity": "LPIPS (Alex) diversity over seeds",
 }  # the panels, in this order; a figure has at most PANELS of them
 PANELS = 3
+DOTS = "dots are training seeds, hollow diamonds their medians"
 
 
 styled = matplotlib.rc_context(STYLE)
@@ -133,11 +138,12 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
     clips = clips.assign(seed=clips["seed"].fillna(UNKNOWN_SEED).astype(int))
     arms = ordered(clips["arm"])
     look = drawn_looks(collected.arms, collected.references)
-    seeds = sorted(clips["seed"].unique())[:GRID_COLUMNS]
+    of_arm = {arm: own[own["training_seed"] == own["training_seed"].min()] for arm, own in
+              clips.groupby("arm")}  # fmt: skip
+    seeds = _grid_seeds(of_arm[arm]["seed"] for arm in reversed(arms))
     frames: dict[tuple[str, int], np.ndarray] = {}
     for arm in arms:
-        own = clips[clips["arm"] == arm]
-        own = own[own["training_seed"] == own["training_seed"].min()]
+        own = _in_columns(of_arm[arm], seeds)
         for seed, path in zip(own["seed"], own["path"], strict=True):
             if seed in seeds and Path(path).exists():
                 try:
@@ -174,8 +180,29 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
     text = shown(str(prompts.iloc[0]) if len(prompts) else chosen, 2 * width_in_letters)
     figure.suptitle(fill(f"“{text}”", width_in_letters), fontsize=9, x=0.01, ha="left")
     figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
-    figure.set_label(_grid_caption(len(frames) == len(arms) * len(seeds), seeds))
+    shifted = any(set(seeds).isdisjoint(own["seed"]) for own in of_arm.values())
+    caption = _grid_caption(len(frames) == len(arms) * len(seeds) and not shifted, seeds)
+    caption += " One prompt; of an arm's training seeds the lowest."
+    figure.set_label(f"{caption} {SHIFTED}" if shifted else caption)
     return figure
+
+
+def _grid_seeds(of_arms: Iterable[pd.Series]) -> list[int]:
+    """The columns: the first seeds of the last arm in the order of drawing, and of all that share
+    some with it."""
+    seeds = set[int]()
+    for own in of_arms:
+        if not seeds or not seeds.isdisjoint(own):
+            seeds |= set(own)
+    return sorted(seeds)[:GRID_COLUMNS]
+
+
+def _in_columns(clips: pd.DataFrame, seeds: Sequence[int]) -> pd.DataFrame:
+    """An arm's clips; of an arm that has none of the seeds, by their order instead."""
+    if not set(seeds).isdisjoint(clips["seed"]):
+        return clips
+    first = clips.sort_values("seed").head(len(seeds))
+    return first.assign(seed=list(seeds)[: len(first)])
 
 
 def _grid_caption(is_full: bool, seeds: Collection[int]) -> str:
@@ -190,11 +217,14 @@ def _grid_caption(is_full: bool, seeds: Collection[int]) -> str:
 
 
 @styled
-def saturation_histograms(collected: Collected, metric: str = "saturation_mean") -> Figure | None:
+def saturation_histograms(
+    collected: Collected, summary: Summary, metric: str = "saturation_mean"
+) -> Figure | None:
     """One row an arm. Left: mean HSV saturation of each video. Right: of all pixels, log shares.
 
-    The dashed line is the mean of the reference (real clips, else the teacher); W₁ is the
-    Wasserstein distance of an arm's pixel histogram to the reference's.
+    Dots are training seeds, the stroke their median. The dashed line is the mean of the reference
+    (real clips, else the teacher); W₁ is the Wasserstein distance of an arm's pixel histogram to
+    the reference's.
     """
     values = collected.values[collected.values["metric"] == metric]
     arms, references = ordered(values["arm"]), collected.references
@@ -207,17 +237,24 @@ def saturation_histograms(collected: Collected, metric: str = "saturation_mean")
     figure, axes = new_figure(7.4, 0.68 * len(arms) + 0.8, len(arms), 2, sharex="col")
     reference = reference_arm(list(collected.histograms), references)
     aim_arm = reference_arm(arms, references)
-    of_reference = values[values["arm"] == (aim_arm or "")]
-    aim = of_reference.groupby("prompt_id")["value"].mean()
+    aim = summary.get(aim_arm or "", {}).get(metric)
     for (left, right), arm in zip(axes, arms, strict=True):
         own, colour = values[values["arm"] == arm]["value"], look[arm].colour
         left.hist(own, bins=bins, color=colour, alpha=0.85, density=True, linewidth=0)
-        if len(aim):
-            left.axvline(aim.mean(), color="#444444", linestyle=(0, (4, 3)), lw=0.9)
+        if aim:
+            left.axvline(aim.mean, color="#444444", linestyle=(0, (4, 3)), lw=0.9)
         left.set_ylabel(look[arm].label, color=colour, fontweight="bold", **ROW_LABEL)
         left.set_ylim(top=1.35 * left.get_ylim()[1])
-        mean = own.groupby(values["prompt_id"]).mean().mean()
-        note(left, f"mean {mean:.3f}, {len(own)} videos")
+        interval = summary.get(arm, {}).get(metric)
+        if interval:
+            text = f"mean {interval.mean:.3f}"
+            if interval.seeds:
+                seeds = list(interval.by_seed.values())
+                height = [0.06 * left.get_ylim()[1]] * len(seeds)
+                left.plot(seeds, height, "o", ms=4, mfc="white", mec="#222222", mew=0.8)
+                left.plot(interval.median, height[0], "|", ms=10, color="#222222", mew=1.2)
+                text += f", median {interval.median:.3f}"
+            note(left, f"{text}; {of_size(interval.seeds, interval.prompts, interval.clips)}")
         if arm in collected.histograms:
             shares = collected.histograms[arm].reshape(64, -1).sum(axis=1)
             right.stairs(shares, np.linspace(0, 1, 65), fill=True, color=colour, alpha=0.85)
@@ -234,15 +271,65 @@ def saturation_histograms(collected: Collected, metric: str = "saturation_mean")
     axes[-1, 1].set_xlabel("HSV saturation of a pixel (0 to 1), log shares")
     caption = f"Saturation of videos{' and of their pixels' if collected.histograms else ''}"
     dashed = f"; the dashed line is the mean of {look[aim_arm].label}" if aim_arm else ""
-    figure.set_label(f"{caption}{dashed}.")
+    figure.set_label(f"{caption}; dots are training seeds, a stroke their median{dashed}.")
     return figure
+
+
+@styled
+def over_training_seeds(summary: Summary, references: Collection[str] = ()) -> Figure | None:
+    """A panel a headline metric, a row an arm: training seeds as dots, their mean and median.
+
+    references: arms that are labelled so.
+    """
+    panels = headline({metric for own in summary.values() for metric in own})
+    if not panels:
+        return None
+    arms, look = list(summary), drawn_looks(summary, references)
+    figure, axes = new_figure(
+        3.0 * len(panels) + 1.2, 0.3 * len(arms) + 0.9, 1, len(panels), sharey="row"
+    )
+    for axis, metric in zip(axes[0], panels, strict=True):
+        for row, arm in enumerate(arms):
+            interval, colour = summary[arm].get(metric), look[arm].colour
+            if interval is None:
+                continue
+            if interval.seeds:
+                seeds = list(interval.by_seed.values())
+                axis.plot(seeds, [row] * len(seeds), "o", ms=4, color=colour, alpha=0.6, mew=0)
+                axis.plot(interval.median, row, "D", ms=6, mfc="none", mec="#222222", mew=0.9)
+            if np.isfinite(interval.low):
+                axis.plot([interval.low, interval.high], [row, row], color=colour, lw=1)
+            axis.plot(interval.mean, row, "|", ms=13, color=colour, mew=2)
+        axis.set_xlabel(metric)
+        axis.set_yticks(range(len(arms)), [look[arm].label for arm in arms])
+    axes[0, 0].invert_yaxis()
+    lines = any(np.isfinite(own[m].low) for own in summary.values() for m in panels if m in own)
+    limits = ", lines 95 % intervals" if lines else ""
+    sizes = _sizes(summary, panels)
+    figure.set_label(f"Headline metrics: {DOTS}, a bar the mean{limits}; {sizes}.")
+    return figure
+
+
+def _sizes(summary: Summary, metrics: Sequence[str]) -> str:
+    """The n behind a figure: training seeds and prompts of the arms, as ranges, and all clips."""
+    shown = [own[m] for own in summary.values() for m in metrics if m in own]
+    seeds = sorted({i.seeds for i in shown if i.seeds})
+    prompts = sorted({i.prompts for i in shown})
+    clips = sorted({i.clips for i in shown})
+    parts = [(seeds, "training seeds"), (prompts, "prompts"), (clips, "clips")]
+    return "n " + ", ".join(
+        f"{own[0]}{'' if own[0] == own[-1] else f' to {own[-1]}'} {what}"
+        for own, what in parts
+        if own
+    )
 
 
 @styled
 def diversity_against_saturation(
     summary: Summary, references: Collection[str] = ()
 ) -> Figure | None:
-    """Each arm's diversity over its saturation with 95 % intervals; real clips as dotted lines.
+    """Each arm's diversity over its saturation: training seeds as dots, means with 95 % intervals,
+    medians; real clips as dotted lines.
 
     references: arms that are labelled so.
     """
@@ -255,26 +342,36 @@ def diversity_against_saturation(
     for axis, metric in zip(axes[0], panels, strict=True):
         for arm in (a for a in arms if metric in summary[a]):
             x, y = summary[arm]["saturation_mean"], summary[arm][metric]
+            colour = look[arm].colour
+            if x.seeds:
+                both = [seed for seed in x.by_seed if seed in y.by_seed]
+                axis.plot(
+                    [x.by_seed[s] for s in both], [y.by_seed[s] for s in both], "o", ms=3.5,
+                    color=colour, alpha=0.6, mew=0,
+                )  # fmt: skip
+                axis.plot(x.median, y.median, "D", ms=5, mfc="none", mec=colour, mew=1)
+            known = np.isfinite(x.low) and np.isfinite(y.low)
             axis.errorbar(
                 x.mean, y.mean,
-                xerr=[[max(0, x.mean - x.low)], [max(0, x.high - x.mean)]],
-                yerr=[[max(0, y.mean - y.low)], [max(0, y.high - y.mean)]],
-                fmt=look[arm].marker, color=look[arm].colour, label=look[arm].label,
+                xerr=[[max(0, x.mean - x.low)], [max(0, x.high - x.mean)]] if known else None,
+                yerr=[[max(0, y.mean - y.low)], [max(0, y.high - y.mean)]] if known else None,
+                fmt=look[arm].marker, color=colour, label=look[arm].label,
                 markersize=12 if arm == "real" else 8, elinewidth=1.1,
                 markeredgecolor="white", markeredgewidth=0.7,
             )  # fmt: skip
             if arm == "real":
-                axis.axvline(x.mean, color=look[arm].colour, lw=0.7, ls=":", zorder=0)
-                axis.axhline(y.mean, color=look[arm].colour, lw=0.7, ls=":", zorder=0)
+                axis.axvline(x.mean, color=colour, lw=0.7, ls=":", zorder=0)
+                axis.axhline(y.mean, color=colour, lw=0.7, ls=":", zorder=0)
         axis.set_xlabel("mean HSV saturation (0 to 1)")
         axis.set_ylabel(DIVERSITY_LABELS[metric])
         axis.margins(0.08)
-        if metric.endswith("_diversity"):  # of one prompt there is no interval to judge a gap by
+        if metric.endswith("_diversity"):
             axis.set_ylim(bottom=0)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center")
-    intervals = any(summary[a][m].n > 1 for a in arms for m in panels if m in summary[a])
-    caption = f"Diversity against saturation{', 95 % intervals' if intervals else ''}"
+    intervals = any(np.isfinite(summary[a][m].low) for a in arms for m in panels if m in summary[a])
+    caption = f"Diversity against saturation: {DOTS}, large signs means"
+    caption += " with 95 % intervals" if intervals else ""
     dotted = f"; the dotted lines are those of {look['real'].label}" if "real" in arms else ""
-    figure.set_label(f"{caption}{dotted}.")
+    figure.set_label(f"{caption}{dotted}; {_sizes(summary, panels)}.")
     return figure

@@ -1,16 +1,18 @@
 """`dfdbench report`: from runs, stores and manifests to one folder that a person reads.
 
-Writes index.html (self-contained) and report.md, the same sections twice; table.{md,csv,tex},
-summary.json, deltas.{json,md}, runs.json (the run.json of every run: recipe, hashes, versions),
-provenance.json (decoder, weights and versions behind the scores), pooled.json (values against a
-reference) and figures/*.{png,svg}; for a suite of VBench also vbench.{json,tex}, with `--paper`
-also paper_table.{md,csv,tex}. Used by cli; gathers with collect.py, computes with summary.py, draws
-with tables.py, vbench.py, paper.py and figures.py, writes with sections.py.
+Writes index.html (self-contained) and report.md, the same sections twice; cells.csv, from which
+alone every number of table.{md,csv,tex}, summary.json and deltas.{json,md} follows; runs.json (the
+run.json of every run: recipe, hashes, versions), provenance.json (decoder, weights and versions
+behind the scores), pooled.json (values against a reference) and figures/*.{png,svg}; for a suite of
+VBench also vbench.{json,tex}, with `--paper` also paper_table.{md,csv,tex}. Used by cli; gathers
+with collect.py, computes with sets.py and summary.py, draws with tables.py, vbench.py, paper.py and
+figures.py, writes with sections.py.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure as Plot
 
 from dfdbench import __version__
@@ -18,7 +20,8 @@ from dfdbench.report import curves, figures, paper, tables, vbench
 from dfdbench.report.absent import absent_lines
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.best import best_in
-from dfdbench.report.collect import NO_TRAINING_SEED, Collected, collect
+from dfdbench.report.cells import cells_csv
+from dfdbench.report.collect import Collected, collect
 from dfdbench.report.sections import (
     Figure,
     Lines,
@@ -28,17 +31,28 @@ from dfdbench.report.sections import (
     markdown_page,
     markdown_sections,
 )
-from dfdbench.report.sets import row_sets
-from dfdbench.report.summary import Delta, Summary, compare, deltas_json, summarise, summary_json
+from dfdbench.report.sets import cells_of, pooled_reference
+from dfdbench.report.statistics import NO_TRAINING_SEED
+from dfdbench.report.summary import (
+    Delta,
+    Summary,
+    deltas_json,
+    pairs_of,
+    recompute,
+    summary_json,
+    training_cost,
+)
 from dfdbench.utils.files import write_json, write_text
 from dfdbench.utils.progress import track
 from dfdbench.utils.table import Table, latex, markdown, of_texts
 
 NOTE = (
-    "Mean and 95 % interval from a bootstrap over prompts and training seeds. A row compares its "
-    "students on the prompts and clip seeds that all of them have; a cell of other prompts or "
-    "numbers of clips says its n. A student is bold where its paired 95 % intervals against every "
-    "other student exclude 0. ↑ higher is better, ↓ lower is better, ≈ nearest to the reference "
+    "Mean, 95 % t interval and median over training seeds of the mean over prompts, from three "
+    "training seeds on; prompts are fixed. n: training seeds, prompts and clips of an arm; a cell "
+    "of fewer says its own, as metrics of whole clips do. Students are compared on the prompts "
+    "that all of them have. A student is bold where the paired 95 % interval of its lead on the "
+    "next best excludes 0. Where some runs collapse, intervals of few seeds cover too little: see "
+    "median and single seeds. ↑ higher is better, ↓ lower is better, ≈ nearest to the reference "
     "(the real clips; the teacher where there are none) is best."
 )
 
@@ -51,11 +65,12 @@ def draw(collected: Collected, summary: Summary, out: Path, prompt: str | None) 
     runs, references = collected.runs, collected.references
     plans: tuple[tuple[str, Callable[[], Plot | None]], ...] = (
         ("seed-grid", lambda: figures.seed_grid(collected, prompt)),
+        ("training-seeds", lambda: figures.over_training_seeds(summary, references)),
         (
             "diversity-saturation",
             lambda: figures.diversity_against_saturation(summary, references),
         ),
-        ("saturation-histograms", lambda: figures.saturation_histograms(collected)),
+        ("saturation-histograms", lambda: figures.saturation_histograms(collected, summary)),
         ("training-curves", lambda: curves.training_curves(runs)),
         ("discrepancy", lambda: curves.discrepancy_against_t(runs)),
     )
@@ -122,7 +137,7 @@ def page_of(
         sections += tables.delta_sections(deltas, collected.references)
     pooled = [
         block
-        for t in tables.pooled_tables(collected.pooled, collected.references)
+        for t in tables.pooled_tables(_other_pooled(collected), collected.references)
         for block in (t.title, t)
     ]
     if pooled:
@@ -132,6 +147,12 @@ def page_of(
     if collected.skipped:
         sections.append(Section("Left out", [Lines(collected.skipped)]))
     return Page("dfdbench report", [introduction(collected)], sections)
+
+
+def _other_pooled(collected: Collected) -> pd.DataFrame:
+    """Pooled values against other references than that of the main table."""
+    main = pooled_reference(collected.pooled)
+    return collected.pooled[collected.pooled["reference"] != main]
 
 
 def report(
@@ -156,28 +177,31 @@ def report(
         UserError: a source without scores, an unknown suite, prompt, arm or setting.
     """
     collected = collect(sources, suite)
-    rows = row_sets(collected)
-    summary, best = summarise(collected, rows), best_in(rows, collected.references)
+    references, cells = collected.references, cells_of(collected)
+    rows, summary, deltas, lacking = recompute(cells, pairs_of(collected, against), references)
+    collected.skipped += lacking
+    best = best_in(rows, references)
     scores = vbench.scores_of(collected.vbench, collected.chosen)
-    of_vbench = vbench.results_of(collected, scores)
+    of_vbench = vbench.results_of(collected, scores, rows)
     conditions = of_vbench.suite.conditions if of_vbench else ""
     named = f"{collected.suite} (conditions {conditions})" if conditions else collected.suite
     beside = paper.paper_tables(summary, paper_setting, named, scores)
-    deltas = compare(collected, summary, against)
     out = Path(out)
     drawn = draw(collected, summary, out, prompt)
-    write_json(out / "summary.json", summary_json(collected, summary))
+    write_text(out / "cells.csv", cells_csv(cells))
+    write_json(out / "summary.json", summary_json(summary, training_cost(collected)))
     write_json(out / "deltas.json", deltas_json(deltas))
     write_json(out / "runs.json", {run.path.name: run.info for run in collected.runs})
     write_json(out / "provenance.json", collected.provenance)
     write_json(out / "pooled.json", collected.pooled.to_dict("records"))
-    marks = {metric: row.marks for metric, row in rows.items()}
-    table = tables.main_table(summary, best, marks, collected.references)
+    table = tables.main_table(summary, best, references, pooled_reference(collected.pooled))
     write_text(out / "table.md", markdown(table))
     titled = table._replace(head=["Metric", *table.head[1:]])
-    write_text(out / "table.tex", latex(titled, "mean and 95 % interval, best student in bold"))
+    write_text(
+        out / "table.tex", latex(titled, "mean, 95 % interval, median; best student in bold")
+    )
     write_text(out / "table.csv", tables.long_csv(summary, best))
-    comparisons = markdown_sections(tables.delta_sections(deltas, collected.references))
+    comparisons = markdown_sections(tables.delta_sections(deltas, references))
     write_text(out / "deltas.md", f"{tables.DELTA_NOTE}\n\n{comparisons}")
     page = page_of(collected, table, deltas, drawn, of_vbench)
     write_text(out / "report.md", markdown_page(page))

@@ -7,6 +7,7 @@ numbers; measured values by the same backend; and measured values by other backe
 compared between rows only. VBench's columns are VBench's own scores (report/vbench.py).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.report.arms import looks
 from dfdbench.report.published import DIRECTION, of_setting, settings
 from dfdbench.report.sections import Page, Section, markdown_page
+from dfdbench.report.sets import of_size
 from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import Summary
 from dfdbench.report.tables import ARROWS, cell
@@ -65,8 +67,11 @@ AVERAGED = (
 ALL = "all"
 
 
+NUMBERS = ("value", "low", "high", "median", "seeds", "prompts", "clips")
+
+
 class Number(NamedTuple):
-    """A cell of a block; in full, the value and the limits and prompts of its interval if any."""
+    """A cell of a block; in full, the value and the rest of NUMBERS, if it has them."""
 
     cell: Cell = Cell("")
     values: tuple[float | str, ...] = ()
@@ -199,12 +204,17 @@ def _averaged(scores: Mapping[str, float], columns: Sequence[str]) -> tuple[list
 
 
 def _number(interval: Interval | None) -> Number:
-    return Number() if interval is None else Number(cell(interval), interval[:4])
+    if interval is None:
+        return Number()
+    values = tuple("" if math.isnan(x) else x for x in interval[:7])
+    mark = of_size(interval.seeds, interval.prompts, interval.clips)
+    return Number(cell(interval, mark=mark), values)
 
 
 def _notes(methods: Sequence[str], columns: Sequence[str], scores: Scores) -> list[str]:
     notes = [
-        "Measured: mean and 95 % interval over prompts; VBench's columns are VBench's own scores, "
+        "Measured: mean, 95 % interval and median over training seeds, from three on, with their "
+        "numbers of training seeds, prompts and clips; VBench's columns are VBench's own scores, "
         "means over clips or, for consistencies, over frames. The published numbers are of the "
         "paper's own models, prompts and seeds; unmeasured cells are empty."
     ]
@@ -254,9 +264,9 @@ def latex(table: PaperTable) -> str:
 
 def long_csv(tables: Sequence[PaperTable]) -> str:
     """paper_table.csv: a row per number, full precision where it was measured."""
-    head = ["setting", "kind", "block", "method", "metric", "value", "low", "high", "n"]
+    head = ["setting", "kind", "block", "method", "metric", *NUMBERS]
     rows = [
-        (table.setting, block.kind, block.title, method, name, *(*number.values, "", "", "")[:4])
+        (table.setting, block.kind, block.title, method, name, *_filled(number.values))
         for table in tables
         for block in table.blocks
         for method, numbers in block.rows.items()
@@ -264,3 +274,7 @@ def long_csv(tables: Sequence[PaperTable]) -> str:
         if number.values
     ]
     return to_csv(head, rows)
+
+
+def _filled(values: tuple[float | str, ...]) -> tuple[float | str, ...]:
+    return (*values, *[""] * (len(NUMBERS) - len(values)))

@@ -1,132 +1,129 @@
-"""What a row of a table compares: the same prompts, clip seeds and counts, or a cell says its n.
+"""What a row of a table compares: cells of the same prompts, and what these are made of.
 
-A row's students are compared on the prompts and clip seeds that all of them have, so that an extra
-hard prompt or more seeds of one of them move nothing. What references are measured on is cut to the
-same prompts. Where that cannot be (no prompt in common, other numbers of clips behind a value over
-a prompt's clips, which depends on their number) the cells say what they are of. Used by summary.py.
+Students of one training seed share their clips' noises, so a cell is the mean over the clips that
+all students of its training seed have, where they have some in common; an extra seed of one of them
+moves nothing. A row's students are compared on the prompts that all of them have, and references
+are cut to the same prompts. Whether students have as many clips a prompt, on which values over a
+prompt's clips depend, is said with it. Used by page.py and summary.py.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from dfdbench.report.arms import is_reference
+from dfdbench.evaluate.metrics import all_metrics
+from dfdbench.report.arms import is_reference, ordered
+from dfdbench.report.cells import COLUMNS, rounded
 from dfdbench.report.collect import Collected
+from dfdbench.report.statistics import POOLED
 
 UNKNOWN = -1  # stands for the seed of clips whose manifest names none
-Clips = frozenset[tuple[str, int]]
-"""(prompt id, clip seed) of each clip of an arm."""
+CELL = ["training_seed", "prompt_id"]
+Counts = Mapping[str, pd.Series]
+"""Arm → (prompt, training seed) → its clips, whole or not."""
 
 
 class RowSet(NamedTuple):
-    """A metric's values that its row shows.
+    """A metric's cells that its row shows; alike: its students have as many clips a prompt, or the
+    metric is a mean over single clips, so that values may be compared."""
 
-    values: as Collected.values. marks: arm → what its cell is of, where not all are of the same.
-    alike: the students' clips are as many a prompt, so that values over them may be compared.
-    """
-
-    values: pd.DataFrame
-    marks: Mapping[str, str]
+    cells: pd.DataFrame
     alike: bool
 
 
-def row_sets(collected: Collected) -> dict[str, RowSet]:
-    """The row of every metric that has values."""
-    clips = clips_of(collected)
+def cells_of(collected: Collected) -> pd.DataFrame:
+    """The cells of everything collected, as cells.csv has them, in its order: metrics as the
+    registry has them, arms as drawn, prompts by name, training seeds."""
+    scores = [metric.name for metric in all_metrics().values() if metric.kind == "score"]
+    values, pooled = _on_common_clips(collected), collected.pooled
+    if len(pooled):
+        own = pooled[pooled["reference"] == pooled_reference(pooled)]
+        values = pd.concat([values, own.assign(prompt_id=POOLED)], ignore_index=True)
+    values = values[values["metric"].isin(scores) & np.isfinite(values["value"].astype(float))]
+    keys = ["metric", "arm", "prompt_id", "training_seed"]
+    cells = values.groupby(keys, as_index=False).agg(n=("n", "sum"), value=("value", "mean"))
+    arms = ordered(cells["arm"])
+    place = cells.assign(metric=cells["metric"].map(scores.index), arm=cells["arm"].map(arms.index))
+    cells = cells.loc[place.sort_values(keys).index].rename(columns={"prompt_id": "prompt"})
+    return rounded(cells.astype({"n": "int64", "training_seed": "int64"}))[COLUMNS].reset_index(
+        drop=True
+    )
+
+
+def pooled_reference(pooled: pd.DataFrame) -> str | None:
+    """The reference whose pooled values are rows of the main table: the teacher, else the first."""
+    references = ordered(pooled["reference"])
+    return "teacher" if "teacher" in references else next(iter(references), None)
+
+
+def _on_common_clips(collected: Collected) -> pd.DataFrame:
+    """The values without those of clips that not all students of the training seed have."""
+    values, rows = collected.values, collected.clips
+    if rows.empty:
+        rows = values[values["level"] == "video"]
+    rows = rows[[not is_reference(arm, collected.references) for arm in rows["arm"]]]
+    if rows.empty:
+        return values
+    rows = _with_seed(rows)[["arm", *CELL, "seed"]].drop_duplicates()
+    of_cell = rows.groupby(CELL)["arm"].transform("nunique")
+    shared = rows.groupby([*CELL, "seed"])["arm"].transform("nunique") == of_cell
+    some = shared.groupby([rows[key] for key in CELL]).transform("any")
+    apart = set(rows[some & ~shared].itertuples(index=False, name=None))
+    if not apart:
+        return values
+    keys = _with_seed(values)[["arm", *CELL, "seed"]].itertuples(index=False, name=None)
+    left_out = np.array([key in apart for key in keys])
+    return values[~(left_out & (values["level"] == "video").to_numpy())]
+
+
+def _with_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    seeds = rows["seed"].astype("Int64").fillna(UNKNOWN).astype("int64")
+    return rows.assign(seed=seeds, prompt_id=rows["prompt_id"].astype(str))
+
+
+def counts_of(cells: pd.DataFrame) -> Counts:
+    """The clips of every arm's prompts and training seeds: the most that a metric counts."""
+    own = cells[cells["prompt"] != POOLED]
     return {
-        str(metric): _row_set(own, clips, collected.references)
-        for metric, own in collected.values.dropna(subset=["value"]).groupby("metric")
+        str(arm): rows.groupby(["prompt", "training_seed"])["n"].max()
+        for arm, rows in own.groupby("arm")
     }
 
 
-def same_clips(values: pd.DataFrame, clips: Mapping[str, Clips], *arms: str) -> pd.DataFrame:
-    """The rows of clips whose prompt and seed all of these arms have; those of prompts as they are.
-
-    Where they have no clip in common, all rows. clips: `clips_of`.
-    """
-    common = frozenset.intersection(*(clips[arm] for arm in arms))
-    if not common or values.empty:
-        return values
-    kept = values[(values["level"] != "video") | _keys(values).map(common.__contains__)]
-    return kept if set(arms) <= set(kept["arm"]) else values
+def same_counts(counts: Counts, metric: str, *arms: str) -> bool:
+    """Whether arms have as many clips of each prompt that all of them have, if it matters."""
+    if all_metrics()[metric].level == "video":
+        return True
+    by_prompt = [counts[arm].groupby("prompt").max() for arm in arms if arm in counts]
+    both = pd.concat(by_prompt, axis=1, join="inner") if by_prompt else pd.DataFrame()
+    return bool((both.nunique(axis=1) == 1).all())
 
 
-def _keys(rows: pd.DataFrame) -> pd.Series:
-    seeds = rows["seed"].astype("Int64").fillna(UNKNOWN)
-    pairs = zip(rows["prompt_id"].astype(str), map(int, seeds), strict=True)
-    return pd.Series(list(pairs), rows.index, object)
+def row_sets(cells: pd.DataFrame, references: frozenset[str] = frozenset()) -> dict[str, RowSet]:
+    """The row of every metric; cells: as `cells_of` gives them."""
+    counts = counts_of(cells)
+    return {
+        str(metric): _row_set(str(metric), own, counts, references)
+        for metric, own in cells.groupby("metric", sort=False)
+    }
 
 
-def clips_of(collected: Collected) -> dict[str, Clips]:
-    """The clips of every arm."""
-    rows = collected.clips
-    if rows.empty:
-        rows = collected.values[collected.values["level"] == "video"]
-    keys = _keys(rows) if len(rows) else pd.Series(dtype=object)
-    return {arm: frozenset(keys[rows["arm"] == arm]) for arm in collected.arms}
-
-
-def _row_set(own: pd.DataFrame, every: Mapping[str, Clips], references: frozenset[str]) -> RowSet:
-    arms, keys = list(dict.fromkeys(own["arm"])), _keys(own)
-    clips = dict[str, Clips]()
-    for arm in arms:
-        valued = frozenset(keys[own["arm"] == arm])
-        known = {prompt for prompt, _ in every[arm]}
-        clips[arm] = every[arm] if known & {prompt for prompt, _ in valued} else valued
+def _row_set(metric: str, own: pd.DataFrame, counts: Counts, references: frozenset[str]) -> RowSet:
+    arms = list(dict.fromkeys(own["arm"]))
     students = [arm for arm in arms if not is_reference(arm, references)]
-    by_clip = bool((own["level"] == "video").all())
-    common = _common([clips[arm] for arm in students], by_clip)
-    prompts = {prompt for prompt, _ in common}
+    alike = same_counts(counts, metric, *students) if students else True
+    prompts = {a: set(counts[a].index.get_level_values("prompt")) for a in arms if a in counts}
+    common = set.intersection(*(prompts.get(arm, set()) for arm in students)) if students else set()
     shown = pd.Series(True, own.index)
-    of_arm = dict[str, Clips]()
     for arm in arms:
-        mine, kept = own["arm"] == arm, clips[arm]
-        if prompts and (arm in students or prompts <= {prompt for prompt, _ in kept}):
-            exactly = by_clip and arm in students and common <= kept
-            kept = common if exactly else _of_prompts(kept, prompts)
-            inside = keys.map(kept.__contains__) if exactly else own["prompt_id"].isin(prompts)
-            shown &= ~mine | inside
-        of_arm[arm] = kept
-    values = own[shown]
-    sizes = {arm: _size(values[values["arm"] == arm], of_arm[arm]) for arm in arms}
-    counts = {size[1:] for arm, size in sizes.items() if arm in students}
-    kinds = {sizes[arm] for arm in students}
-    deviant = arms if len(kinds) > 1 else [a for a in arms if kinds and sizes[a] not in kinds]
-    marks = {arm: of_size(sizes[arm][0], _span(*sizes[arm][1:])) for arm in deviant}
-    return RowSet(values, marks, by_clip or len(counts) < 2)
+        if common and (arm in students or common <= prompts.get(arm, set())):
+            shown &= (own["arm"] != arm) | own["prompt"].isin({*common, POOLED})
+    return RowSet(own[shown], alike)
 
 
-def _common(sets: list[Clips], by_clip: bool) -> Clips:
-    """The clips that all have; where there are none, or seeds do not matter, those of prompts."""
-    if not sets:
-        return frozenset()
-    common = frozenset.intersection(*sets)
-    if common and by_clip:
-        return common
-    prompts = set.intersection(*({prompt for prompt, _ in clips} for clips in sets))
-    return _of_prompts(frozenset.union(*sets), prompts)
-
-
-def _of_prompts(clips: Clips, prompts: set[str]) -> Clips:
-    return frozenset(clip for clip in clips if clip[0] in prompts)
-
-
-def _size(values: pd.DataFrame, clips: Clips) -> tuple[int, int, int]:
-    """Prompts with a value, and the fewest and most clips of one of them."""
-    counted = Counter(prompt for prompt, _ in clips)
-    counts = [counted[str(prompt)] for prompt in values["prompt_id"].unique()]
-    return len(counts), min(counts, default=0), max(counts, default=0)
-
-
-def _span(fewest: int, most: int) -> str:
-    return f"{most}" if fewest == most else f"{fewest}–{most}"
-
-
-def of_size(prompts: int, clips: str) -> str:
-    """What a cell is of, such as `4 prompts, 2 clips each`."""
-    return (
-        f"{prompts} prompt{'' if prompts == 1 else 's'}, {clips} clip{'' if clips == '1' else 's'} "
-        "each"
-    )
+def of_size(seeds: int = 0, prompts: int = 0, clips: int = 0) -> str:
+    """What a number is of, such as `7 seeds, 12 prompts, 1344 clips`, without what is 0."""
+    sizes = {"seed": seeds, "prompt": prompts, "clip": clips}
+    return ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in sizes.items() if n)

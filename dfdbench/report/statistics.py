@@ -1,16 +1,14 @@
-"""Intervals and tests over prompts and training seeds. Used by report, leaderboard and check.
+"""Intervals and tests over training seeds. Used by report and leaderboards.
 
-The prompt is the unit, and training seeds are crossed with prompts: every seed's student sees
-every prompt. Clips of one (prompt, training seed) are averaged first, so that 16 clips of one
-prompt do not pass for 16 prompts.
-
-Every mean has two 95 % intervals from the same bootstrap: percentile (low, high), which reports
-show, and BCa (bca_low, bca_high; Efron 1987), which also corrects bias and skewness and is written
-beside it. Both are widened alike to what few training seeds and few prompts call for.
+A method is what its training makes, so the training seed is the unit and the prompts are fixed: of
+each training seed the mean over the same prompts counts, once. From three training seeds on a mean
+has a 95 % interval by Student's t, and a paired difference a t test (Student 1908) with the exact
+sign test beside it. The t interval assumes that seeds scatter about normally; where some runs
+collapse it covers too little (tests/report/test_design.py), so medians and single seeds are shown
+too.
 """
 
 from collections.abc import Mapping, Sequence
-from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -19,324 +17,201 @@ from scipy import stats
 
 from dfdbench.utils.errors import UserError
 
-RESAMPLES = 10_000
-EXACT_UP_TO = 16  # prompts; 2^16 sign patterns are listed, above that they are drawn
-SEED = 0
+LEVEL, ALPHA = 0.95, 0.05
+FEWEST_SEEDS = 3
+"""Training seeds from which on there is an interval."""
+NO_TRAINING_SEED = -1
+"""Stands for the missing training seed of the teacher, of real clips and of plain folders."""
+POOLED = ""
+"""The prompt of a value that is pooled over prompts."""
+NAN = float("nan")
+ROUNDING = 1e-12
+"""Relative; values that differ by less are the same."""
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % intervals, percentile and BCa; n prompts. The limits are NaN where n is
-    1."""
+    """An arm's mean and median over training seeds of the mean over prompts.
+
+    low, high: limits of the 95 % t interval; NaN below FEWEST_SEEDS. seeds: training seeds, 0 of
+    an arm without. prompts: those that every seed has, 0 of a pooled value. clips: behind the
+    value, those that have one. by_seed: training seed → its mean over the prompts.
+    """
 
     mean: float
     low: float
     high: float
-    n: int
-    bca_low: float = float("nan")
-    bca_high: float = float("nan")
+    median: float
+    seeds: int
+    prompts: int
+    clips: int
+    by_seed: Mapping[int, float]
 
 
 class Difference(NamedTuple):
-    """Mean of a minus mean of b, its 95 % intervals (as in Interval), p-value and effect size.
+    """Mean and median over training seeds of a − b, its 95 % t interval, and p-values.
 
-    n: the paired prompts; of an unpaired difference, the prompts of the arm that has fewer.
-    p: two-sided permutation, of signs over paired prompts, else of labels over all prompts (1.0
-    where nothing differs). effect: Cohen's d, the mean over the standard deviation of the prompts'
-    differences (d_z), unpaired over the pooled one of the prompts; NaN where that does not exist or
-    is 0.
+    p: paired t test; p_sign: exact sign test; both two-sided, NaN where n allows none (`t_test`,
+    `sign_test`). seeds: the paired training seeds, 0 where neither arm has one. prompts: those that
+    both arms have at every paired seed. by_seed: training seed → difference.
     """
 
     mean: float
     low: float
     high: float
+    median: float
     p: float
-    n: int
-    effect: float
-    bca_low: float = float("nan")
-    bca_high: float = float("nan")
+    p_sign: float
+    seeds: int
+    prompts: int
+    by_seed: Mapping[int, float]
 
 
-def cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """The clusters that every interval is over: mean of `value` per prompt and training seed.
+class Test(NamedTuple):
+    """Limits of a 95 % interval and a two-sided p."""
 
-    frame: columns prompt_id, value and, optionally, training_seed (missing counts as one seed).
+    low: float
+    high: float
+    p: float
 
-    Returns a row a prompt, a column a training seed, NaN where there is none.
+
+def t_test(values_S: np.ndarray) -> Test:
+    """Student's t interval of the mean of `values_S` (training seeds,) and p that it is 0.
+
+    All NaN below FEWEST_SEEDS. Without any spread the interval has no width, and p is 1 at 0 and 0
+    elsewhere, the limits of the formula.
     """
-    for column in ("prompt_id", "value"):
-        if column not in frame:
-            raise UserError(f"statistics need a column '{column}'; found {list(frame.columns)}")
-    seeds = frame["training_seed"] if "training_seed" in frame else pd.Series(-1, frame.index)
-    # Arms that are not trained (teacher, real) have no training seed: one column for all.
-    rows = pd.DataFrame(
-        {
-            "prompt_id": frame["prompt_id"].astype(str),
-            "training_seed": pd.to_numeric(seeds).fillna(-1).astype(int),
-            "value": pd.to_numeric(frame["value"]).astype(float),
-        }
-    ).dropna(subset=["value"])
-    return rows.pivot_table(index="prompt_id", columns="training_seed", values="value")
+    values = np.asarray(values_S, float)
+    if len(values) < FEWEST_SEEDS:
+        return Test(NAN, NAN, NAN)
+    if np.ptp(values) <= ROUNDING * np.abs(values).max():
+        mean = float(values.mean())
+        return Test(mean, mean, float(mean == 0))
+    result = stats.ttest_1samp(values, 0.0)
+    low, high = result.confidence_interval(LEVEL)
+    return Test(float(low), float(high), float(result.pvalue))
 
 
-def crossed_interval(
-    frame: pd.DataFrame, resamples: int = RESAMPLES, level: float = 0.95, seed: int = SEED
-) -> Interval:
-    """Mean over prompts and training seeds with a crossed bootstrap interval.
+def sign_test(values_S: np.ndarray) -> float:
+    """Exact two-sided p that the median of `values_S` is 0, by the signs; zeros do not count.
 
-    frame: columns prompt_id, value and, optionally, training_seed; any number of clips a cell.
+    NaN where even n equal signs have p = 2 / 2ⁿ above ALPHA: below 6 of them.
+    """
+    above, below = int((values_S > 0).sum()), int((values_S < 0).sum())
+    if 2 * 0.5 ** (above + below) > ALPHA:
+        return NAN
+    return float(stats.binomtest(above, above + below).pvalue)
+
+
+def table_of(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells of one metric and arm as a row a prompt, a column a training seed, NaN where none is.
+
+    cells: columns prompt, training_seed (NO_TRAINING_SEED where none), value.
+    """
+    return cells.pivot(index="prompt", columns="training_seed", values="value")
+
+
+def complete(table_PS: pd.DataFrame) -> pd.DataFrame:
+    """The table without seeds that have no value, then without prompts that lack a seed."""
+    return table_PS.dropna(axis=1, how="all").dropna(axis=0)
+
+
+def interval_of(table_PS: pd.DataFrame, clips: int = 0) -> Interval | None:
+    """Mean over training seeds with its interval; None where no prompt has a value of every seed.
+
+    Args:
+        table_PS: as `table_of` gives it.
+        clips: number of clips behind it.
+    """
+    whole = complete(table_PS)
+    if whole.empty:
+        return None
+    by_seed = whole.mean(axis=0)
+    low, high, _ = t_test(by_seed.to_numpy())
+    return Interval(
+        float(by_seed.mean()), low, high, float(by_seed.median()), _seeds(by_seed),
+        _prompts(whole), clips, _plain(by_seed),
+    )  # fmt: skip
+
+
+def paired_table(left: pd.DataFrame, right: pd.DataFrame, untrained: bool = False) -> pd.DataFrame:
+    """left − right, a row a prompt that both have, a column a training seed that both have.
+
+    An arm without training seeds is paired with every one of the other arm if it is `untrained`
+    (teacher, real clips); else it is one training of unknown seed, and the other arm's seeds are
+    averaged to one column.
 
     Raises:
-        UserError: no finite value in `frame`.
+        UserError: no training seed or no prompt with values in common.
     """
-    return interval_of_cells(cells(frame).to_numpy(), resamples, level, seed)
-
-
-def interval_of_cells(
-    values_PS: np.ndarray, resamples: int = RESAMPLES, level: float = 0.95, seed: int = SEED
-) -> Interval:
-    """Crossed bootstrap (Owen 2007) of the mean of a (prompts, training seeds) table.
-
-    Prompts and training seeds are resampled independently. The distances of percentiles (and of
-    BCa's) from the mean are then scaled to the spread that an analysis of variance finds and to
-    Student's t with its degrees of freedom. Plain percentiles are too narrow for few seeds (three
-    values never reach beyond their range) and too wide where noise within cells dominates (it is
-    resampled twice); for one seed and many prompts the factor tends to 1 and they come out
-    unchanged.
-
-    Raises:
-        UserError: no finite value in `values_PS`.
-    """
-    mean = _mean(values_PS)
-    prompts = len(values_PS)
-    if prompts == 1:
-        return Interval(mean, float("nan"), float("nan"), 1)
-    draws = _draws(values_PS, resamples, np.random.default_rng(seed))
-    influence = [_influence(values_PS)]
-    low, high, bca_low, bca_high = _limits(mean, draws, influence, [values_PS], level)
-    return Interval(mean, low, high, prompts, bca_low, bca_high)
-
-
-def _mean(values_PS: np.ndarray) -> float:
-    """Mean over the cells that there are."""
-    there = np.isfinite(values_PS)
-    if not there.any():
-        raise UserError("no finite value to average; score the videos first")
-    return float(np.where(there, values_PS, 0.0).sum() / there.sum())
-
-
-def _draws(values_PS: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Means of tables whose prompts and training seeds are resampled independently."""
-    prompts, seeds = values_PS.shape
-    there = np.isfinite(values_PS)
-    weights_p = rng.multinomial(prompts, np.full(prompts, 1 / prompts), resamples).astype(float)
-    weights_s = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples).astype(float)
-    total = ((weights_p @ np.where(there, values_PS, 0.0)) * weights_s).sum(1)
-    count = ((weights_p @ there) * weights_s).sum(1)
-    return total[count > 0] / count[count > 0]
-
-
-def _influence(values_PS: np.ndarray) -> np.ndarray:
-    """Jackknife over prompts: by how much the mean exceeds the mean without each, times P − 1."""
-    there = np.isfinite(values_PS)
-    sums, counts = np.where(there, values_PS, 0.0).sum(1), there.sum(1)
-    rest = (sums.sum() - sums) / np.maximum(counts.sum() - counts, 1)
-    return (len(rest) - 1) * (rest.mean() - rest)
-
-
-def bca_limits(
-    estimate: float, draws: np.ndarray, influences: Sequence[np.ndarray], level: float = 0.95
-) -> tuple[float, float]:
-    """Bias-corrected and accelerated percentiles of bootstrap `draws` of `estimate` (Efron 1987).
-
-    influences: jackknife influence values of each independent sample that the estimate is made of,
-    (n − 1) (mean of the leave-one-out estimates − leave-one-out estimate), shape (n,).
-    """
-    below = ((draws < estimate).mean() + (draws <= estimate).mean()) / 2
-    # Draws on one side only would put the limits at infinity.
-    edge = 0.5 / len(draws)
-    bias = stats.norm.ppf(np.clip(below, edge, 1 - edge))
-    cubes = sum(float((u**3).sum()) / len(u) ** 3 for u in influences)
-    squares = sum(float((u**2).sum()) / len(u) ** 2 for u in influences)
-    acceleration = cubes / (6 * squares**1.5) if squares > 0 else 0.0
-    shifted = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(draws, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
-    return float(low), float(high)
-
-
-def _limits(
-    mean: float,
-    draws: np.ndarray,
-    influences: Sequence[np.ndarray],
-    tables: Sequence[np.ndarray],
-    level: float,
-) -> tuple[float, float, float, float]:
-    """Percentile and BCa limits, widened for the independent `tables` behind the draws."""
-    factor = _widening([_complete(table) for table in tables], float(draws.std()), level)
-    plain = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    limits = (*plain, *bca_limits(mean, draws, influences, level))
-    low, high, bca_low, bca_high = (float(mean + factor * (limit - mean)) for limit in limits)
-    return low, high, bca_low, bca_high
-
-
-def _complete(values_PS: np.ndarray) -> np.ndarray:
-    """Fill missing cells with prompt mean + seed mean − mean."""
-    if np.isfinite(values_PS).all():
-        return values_PS
-    table = pd.DataFrame(values_PS)
-    mean = float(np.nanmean(values_PS))
-    rows = table.mean(axis=1).fillna(mean).to_numpy()
-    columns = table.mean(axis=0).fillna(mean).to_numpy()
-    return np.where(np.isfinite(values_PS), values_PS, rows[:, None] + columns - mean)
-
-
-def _widening(tables: Sequence[np.ndarray], spread: float, level: float) -> float:
-    """What the distances of percentiles are multiplied by, for one mean or a difference of two.
-
-    Two-way analysis of variance of each table: Var(mean) = (MS_prompt + MS_seed − MS_rest) / (P S);
-    the variances add up. Degrees of freedom by Satterthwaite.
-    """
-    variance, parts = 0.0, list[tuple[float, int]]()
-    for table in tables:
-        own, own_parts = _variance(table)
-        variance += own
-        parts += own_parts
-    if variance <= 0 or spread <= 0:
-        return 1.0
-    freedom = variance**2 / sum(square**2 / df for square, df in parts)
-    freedom = max(freedom, min(df for _, df in parts))
-    quantile = (1 + level) / 2
-    student = float(stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile))
-    return student * float(np.sqrt(variance)) / spread
-
-
-def _variance(values_PS: np.ndarray) -> tuple[float, list[tuple[float, int]]]:
-    """Variance of a table's mean, and its parts with their degrees of freedom.
-
-    Also for S = 1, where MS_seed and MS_rest do not exist.
-    """
-    prompts, seeds = values_PS.shape
-    size = values_PS.size
-    mean = values_PS.mean()
-    by_prompt, by_seed = values_PS.mean(1), values_PS.mean(0)
-    square_p = seeds * ((by_prompt - mean) ** 2).sum() / (prompts - 1)
-    parts = [(square_p / size, prompts - 1)]
-    variance = square_p / size
-    if seeds > 1:
-        rest = values_PS - by_prompt[:, None] - by_seed + mean
-        square_s = prompts * ((by_seed - mean) ** 2).sum() / (seeds - 1)
-        square_e = (rest**2).sum() / ((prompts - 1) * (seeds - 1))
-        # Never below the larger part: with few seeds the estimated rest can exceed both.
-        variance = max(square_p + square_s - square_e, square_p, square_s) / size
-        parts += [(square_s / size, seeds - 1), (square_e / size, (prompts - 1) * (seeds - 1))]
-    return float(variance), parts
-
-
-def paired_difference(
-    a: pd.DataFrame, b: pd.DataFrame, resamples: int = RESAMPLES, seed: int = SEED
-) -> Difference:
-    """a − b over the prompts and training seeds that both have.
-
-    a, b: frames as for `crossed_interval`. Where one of them has a single column (teacher, real,
-    or one training run) it is paired with every training seed of the other.
-
-    Raises:
-        UserError: no prompt (and training seed) in common.
-    """
-    left, right = cells(a), cells(b)
-    prompts = left.index.intersection(right.index)
-    left, right = left.loc[prompts], right.loc[prompts]
     seeds = left.columns.intersection(right.columns)
     if len(seeds):
-        table = left[seeds].to_numpy() - right[seeds].to_numpy()
-    elif left.shape[1] == 1 or right.shape[1] == 1:
-        table = left.to_numpy() - right.to_numpy()
-    else:
+        left, right = left[seeds], right[seeds]
+    elif not any(list(t.columns) == [NO_TRAINING_SEED] for t in (left, right)):
         raise UserError(
             f"nothing to pair: training seeds {list(left.columns)} against {list(right.columns)}; "
             "train both arms with the same seeds"
         )
-    table = table[np.isfinite(table).any(1)]
-    if not len(table):
-        raise UserError("nothing to pair: the two arms have no prompt in common")
-    mean, low, high, n, *bca = interval_of_cells(table, resamples, seed=seed)
-    by_prompt = np.nanmean(table, axis=1)
-    deviation = float(by_prompt.std(ddof=1)) if n > 1 else 0.0
-    effect = float(by_prompt.mean() / deviation) if deviation > 0 else float("nan")
-    return Difference(mean, low, high, sign_flip(by_prompt, resamples, seed), n, effect, *bca)
+    elif untrained:
+        seeds = max(left.columns, right.columns, key=lambda columns: columns[0])
+        left, right = (
+            table if table.columns[0] != NO_TRAINING_SEED
+            else pd.DataFrame({seed: table[NO_TRAINING_SEED] for seed in seeds})
+            for table in (left, right)
+        )  # fmt: skip
+    else:
+        left, right = (
+            complete(table).mean(axis=1).to_frame(NO_TRAINING_SEED) for table in (left, right)
+        )
+    prompts = left.index.intersection(right.index)
+    whole = complete(left.loc[prompts] - right.loc[prompts])
+    if whole.empty:
+        raise UserError(
+            "nothing to pair: no prompt has a value in both arms at every common training seed"
+        )
+    return whole
 
 
-def unpaired_difference(
-    a: pd.DataFrame, b: pd.DataFrame, resamples: int = RESAMPLES, seed: int = SEED
-) -> Difference:
-    """a − b for arms with different prompts, such as a folder of reference clips.
+def difference_of(table_PS: pd.DataFrame) -> Difference:
+    """The difference of two arms from what `paired_table` gives."""
+    by_seed = table_PS.mean(axis=0)
+    values = by_seed.to_numpy()
+    low, high, p = t_test(values)
+    return Difference(
+        float(values.mean()), low, high, float(np.median(values)), p, sign_test(values),
+        _seeds(by_seed), _prompts(table_PS), _plain(by_seed),
+    )  # fmt: skip
 
-    Two independent crossed bootstraps; p by exchanging the arms' labels between prompts. Far wider
-    than a paired difference, because what prompts differ in does not cancel.
 
-    a, b: frames as for `crossed_interval`.
+def unpaired_difference(left: pd.DataFrame, right: pd.DataFrame) -> Difference:
+    """Difference of the means of arms without a common prompt: no interval and no test.
+
+    What prompts differ in does not cancel there, and training seeds do not show it.
 
     Raises:
-        UserError: no finite value in one of them.
+        UserError: an arm in which no prompt has a value of every training seed.
     """
-    tables = [cells(frame).to_numpy() for frame in (a, b)]
-    means = [_mean(table) for table in tables]
-    left, right = (np.nanmean(table, axis=1) for table in tables)
-    mean, n = means[0] - means[1], min(len(left), len(right))
-    rng = np.random.default_rng(seed)
-    p = _exchange_labels(left, right, resamples, rng)
-    if n == 1:
-        return Difference(mean, float("nan"), float("nan"), p, 1, float("nan"))
-    draws = [_draws(table, resamples, rng) for table in tables]
-    kept = min(map(len, draws))  # a draw that holds missing cells only is left out
-    influences = [_influence(tables[0]), -_influence(tables[1])]
-    limits = _limits(mean, draws[0][:kept] - draws[1][:kept], influences, tables, 0.95)
-    low, high, *bca = limits
-    squares = sum(((x - x.mean()) ** 2).sum() for x in (left, right))
-    deviation = float(np.sqrt(squares / (len(left) + len(right) - 2)))
-    effect = float((left.mean() - right.mean()) / deviation) if deviation > 0 else float("nan")
-    return Difference(mean, low, high, p, n, effect, *bca)
+    means = [complete(table).to_numpy() for table in (left, right)]
+    if not all(table.size for table in means):
+        raise UserError("nothing to compare: no prompt has a value of every training seed")
+    mean = float(means[0].mean() - means[1].mean())
+    return Difference(mean, NAN, NAN, mean, NAN, NAN, 0, min(map(len, means)), {})
 
 
-def _exchange_labels(
-    left: np.ndarray, right: np.ndarray, resamples: int, rng: np.random.Generator
-) -> float:
-    """Two-sided Monte-Carlo permutation p-value that two sets of prompts have one mean."""
-    both = np.concatenate([left, right])
-    both = both - both.mean()  # then one group's sum decides, whatever the sizes
-    drawn = rng.permuted(np.tile(both, (resamples, 1)), axis=1)[:, : len(left)].sum(1)
-    limit = abs(both[: len(left)].sum()) - 1e-9 * np.abs(both).sum()
-    return float(((np.abs(drawn) >= limit).sum() + 1) / (resamples + 1))
+def _prompts(table_PS: pd.DataFrame) -> int:
+    return int((table_PS.index != POOLED).sum())
 
 
-def sign_flip(differences: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> float:
-    """Two-sided p-value that the mean of `differences` (n,) is 0, by flipping their signs.
-
-    Exact over all 2ⁿ patterns up to n = 16; above, Monte Carlo with (1 + hits) / (1 + draws). It
-    speaks about prompts only: with few training seeds read the interval, which counts them.
-    """
-    d = np.asarray(differences, dtype=float)
-    n = len(d)
-    if n <= EXACT_UP_TO:
-        signs = 1 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-        extra = 0
-    else:
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], (resamples, n))
-        extra = 1
-    # A tie with the observed sum counts as a hit, whatever its rounding.
-    limit = abs(d.sum()) - 1e-9 * np.abs(d).sum()
-    hits = int((np.abs(signs @ d) >= limit).sum())
-    return (hits + extra) / (len(signs) + extra)
+def _seeds(by_seed: pd.Series) -> int:
+    return int((by_seed.index != NO_TRAINING_SEED).sum())
 
 
-def smallest_p(n: int, paired: bool = True) -> float:
-    """The smallest p that n prompts (paired, or n in each of two arms) allow."""
-    return 2 / (2**n if paired else comb(2 * n, n))
+def _plain(by_seed: pd.Series) -> dict[int, float]:
+    return dict(zip(map(int, by_seed.index), map(float, by_seed), strict=True))
 
 
-def holm(pvalues: Sequence[float] | Mapping[str, float]) -> list[float]:
+def holm(pvalues: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values in the given order (Holm 1979): step-down, at most 1."""
-    values = pvalues.values() if isinstance(pvalues, Mapping) else pvalues
-    p = np.array(list(values), dtype=float)
+    p = np.array(pvalues, dtype=float)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
     adjusted = np.empty_like(p)

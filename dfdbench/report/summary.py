@@ -1,42 +1,52 @@
-"""From scores to numbers: an interval per arm and metric, and paired differences between arms.
+"""From cells to numbers: an interval per arm and metric, and paired differences between arms.
 
-The statistics are those of statistics.py; this file decides what is compared with what. Used by
-page.py (summary.json, deltas.json) and tables.py.
+The statistics are those of statistics.py; this file decides what is compared with what. `recompute`
+does all of it from the cells alone, so that a page and its cells.csv cannot differ. Used by page.py
+(summary.json, deltas.json), tables.py and figures.py.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from dfdbench.evaluate.metrics import all_metrics
-from dfdbench.report.arms import reference_arm
-from dfdbench.report.collect import NO_TRAINING_SEED, Collected
+from dfdbench.report.arms import is_reference, ordered, reference_arm
+from dfdbench.report.collect import Collected
 from dfdbench.report.pairs import usual_pairs
-from dfdbench.report.sets import RowSet, clips_of, row_sets, same_clips
+from dfdbench.report.primary import in_order, primaries
+from dfdbench.report.sets import RowSet, counts_of, row_sets, same_counts
 from dfdbench.report.statistics import (
+    NO_TRAINING_SEED,
+    Difference,
     Interval,
-    crossed_interval,
+    complete,
+    difference_of,
     holm,
-    paired_difference,
+    interval_of,
+    paired_table,
+    table_of,
     unpaired_difference,
 )
 from dfdbench.utils.errors import UserError, unknown_name
 
 Summary = dict[str, dict[str, Interval]]
 """arm → metric → Interval."""
+Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Delta:
     """Difference `a` − `b` of one metric, with the fields of statistics.Difference.
 
-    p_holm: p corrected for all metrics of this comparison. gain_towards_reference: |b − r| minus
-    |a − r| of the means over their common prompts, r the reference arm; positive where a is closer;
-    None without a reference or a common prompt.
+    primary: which of the three primaries the metric is, None for one that is not tested; only
+    primaries have p, p_holm and p_sign, NaN where too few seeds allow none. p_holm: p corrected for
+    the primaries of this comparison. gain_towards_reference: |b − r| minus |a − r| of the means
+    over their common prompts, r the reference arm; positive where a is closer; None without a
+    reference or a common prompt. clips_a, clips_b: clips behind it, those that have a value.
     paired: over the prompts of both arms; False where they have none in common.
     alike: False for values over a prompt's clips, of which the two arms have other numbers.
     """
@@ -47,64 +57,87 @@ class Delta:
     mean: float
     low: float
     high: float
-    p: float
-    p_holm: float
-    n: int
-    effect: float
-    gain_towards_reference: float | None
-    bca_low: float = math.nan
-    bca_high: float = math.nan
+    median: float
+    seeds: int
+    prompts: int
+    clips_a: int
+    clips_b: int
+    by_seed: Mapping[int, float]
+    primary: str | None = None
+    p: float = math.nan
+    p_holm: float = math.nan
+    p_sign: float = math.nan
+    gain_towards_reference: float | None = None
     paired: bool = True
     alike: bool = True
 
 
-def reported_metrics(values: pd.DataFrame) -> list[str]:
-    """The score metrics of `values`, in the registry's order."""
-    present = set(values["metric"])
-    return [m.name for m in all_metrics().values() if m.kind == "score" and m.name in present]
+class Results(NamedTuple):
+    """All numbers of a report. skipped: a line for each that its cells do not allow."""
+
+    rows: dict[str, RowSet]
+    summary: Summary
+    deltas: list[Delta]
+    skipped: list[str]
 
 
-def scores_of(values: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
-    """The rows of one arm and metric, as dfdbench.report.statistics takes them."""
-    chosen = values[(values["arm"] == arm) & (values["metric"] == metric)]
-    return chosen.dropna(subset=["value"])
+def recompute(
+    cells: pd.DataFrame, pairs: Pairs, references: Collection[str] = frozenset()
+) -> Results:
+    """Every number of a report from its cells (cells.read_cells).
+
+    Args:
+        pairs: arms to compare, first minus second.
+        references: arms that are no students, beside real clips and teacher.
+    """
+    rows = row_sets(cells, frozenset(references))
+    summary, lacking = summarise(cells, rows)
+    deltas, skipped = compare(cells, pairs, references)
+    return Results(rows, summary, deltas, [*lacking, *skipped])
 
 
 def within_range(metric: str, interval: Interval) -> Interval:
     """The interval cut to the values that the metric can take: no share below 0."""
     low, high = all_metrics()[metric].range
-    return interval._replace(
-        low=max(interval.low, low),
-        high=min(interval.high, high),
-        bca_low=max(interval.bca_low, low),
-        bca_high=min(interval.bca_high, high),
-    )
+    return interval._replace(low=max(interval.low, low), high=min(interval.high, high))
 
 
-def summarise(collected: Collected, rows: Mapping[str, RowSet] | None = None) -> Summary:
-    """Mean and 95 % interval of every reported metric in every arm; missing stays missing.
+def summarise(cells: pd.DataFrame, rows: Mapping[str, RowSet]) -> tuple[Summary, list[str]]:
+    """Mean and interval of every metric in every arm, and a line for each that has none.
 
-    rows: `row_sets` of `collected`, if they are there already.
+    An arm whose training seeds have no prompt in common that all of them have a value of is
+    missing: means over other prompts would be of other things.
     """
-    rows = row_sets(collected) if rows is None else rows
-    metrics = reported_metrics(collected.values)
-    summary: Summary = {}
-    for arm in collected.arms:
-        frames = {m: scores_of(rows[m].values, arm, m) for m in metrics if m in rows}
-        summary[arm] = {
-            m: within_range(m, crossed_interval(f)) for m, f in frames.items() if len(f)
-        }
-    return summary
+    summary: Summary = {arm: {} for arm in ordered(cells["arm"])}
+    lacking = []
+    for metric in in_order(rows.keys()):
+        for arm, own in rows[metric].cells.groupby("arm"):
+            table = table_of(own)
+            interval = interval_of(table, clips_behind(own, complete(table)))
+            if interval:
+                summary[str(arm)][metric] = within_range(metric, interval)
+            else:
+                lacking.append(
+                    f"{arm}, {metric}: no prompt has a value of each of its {table.shape[1]} "
+                    "training seeds"
+                )
+    return summary, lacking
 
 
-def compare(
-    collected: Collected, summary: Summary, against: Sequence[tuple[str, str]] = ()
-) -> list[Delta]:
-    """Differences for each pair of `usual_pairs` and `against` (first minus second).
+def clips_behind(cells: pd.DataFrame, table_PS: pd.DataFrame | None) -> int:
+    """The clips of an arm that count in a table, of an arm without training seeds all; None: all
+    its clips."""
+    if table_PS is None:
+        return int(cells["n"].sum())
+    seeds = {*table_PS.columns, NO_TRAINING_SEED}
+    counted = cells["prompt"].isin(table_PS.index)
+    if seeds != {NO_TRAINING_SEED}:  # else the training seeds were averaged
+        counted &= cells["training_seed"].isin(seeds)
+    return int(cells.loc[counted, "n"].sum())
 
-    Paired over prompts, of clips with the seeds that both have; unpaired where the two arms have no
-    prompt in common, as with a folder of other clips. Holm's
-    correction is over the metrics of one comparison.
+
+def pairs_of(collected: Collected, against: Pairs = ()) -> list[tuple[str, str]]:
+    """The comparisons of a report: those of `usual_pairs`, then `against`.
 
     Raises:
         UserError: `against` names an arm that is not there.
@@ -112,61 +145,68 @@ def compare(
     for arm in chain.from_iterable(against):
         if arm not in collected.arms:
             raise unknown_name("arm", arm, collected.arms)
-    deltas, clips = list[Delta](), clips_of(collected)
-    reference = reference_arm(collected.arms, collected.references)
-    usual = usual_pairs(collected.arms, collected.runs)
-    for a, b in dict.fromkeys((*usual, *against)):
-        rows, alike = [], _same_counts(collected, a, b)
-        for metric in (m for m in summary.get(a, {}) if m in summary.get(b, {})):
-            own = collected.values[collected.values["metric"] == metric]
-            left, right = (scores_of(same_clips(own, clips, a, b), arm, metric) for arm in (a, b))
-            paired = not set(left["prompt_id"]).isdisjoint(right["prompt_id"])
+    return list(dict.fromkeys((*usual_pairs(collected.arms, collected.runs), *against)))
+
+
+def compare(
+    cells: pd.DataFrame, pairs: Pairs, references: Collection[str] = frozenset()
+) -> tuple[list[Delta], list[str]]:
+    """Differences for each pair (first minus second), and a line for each that cannot be.
+
+    Paired over prompts and training seeds; of arms without a common prompt, as with a folder of
+    other clips, only the means are compared. Holm's correction is over the primaries that a
+    comparison tests.
+    """
+    own = {(str(a), str(m)): rows for (a, m), rows in cells.groupby(["arm", "metric"])}
+    metrics, counts = in_order(set(cells["metric"])), counts_of(cells)
+    primary, reference = primaries(metrics), reference_arm(ordered(cells["arm"]), references)
+    deltas, skipped = list[Delta](), list[str]()
+    for a, b in dict.fromkeys(pairs):
+        untrained = any(is_reference(arm, references) for arm in (a, b))
+        found = list[tuple[Delta, Difference]]()
+        for metric in (m for m in metrics if (a, m) in own and (b, m) in own):
+            left, right = (table_of(own[arm, metric]) for arm in (a, b))
+            paired = not left.index.intersection(right.index).empty
             try:
-                difference = (paired_difference if paired else unpaired_difference)(left, right)
-                rows.append((metric, difference, paired))
-            except UserError as error:  # different prompts or training seeds: the rest still counts
-                collected.skipped.append(f"{a} - {b}, {metric}: {error}")
-        # One prompt allows no test, so it must not cost the others' p either.
-        tested = [metric for metric, difference, _ in rows if difference.n > 1]
-        corrected = holm([difference.p for _, difference, _ in rows if difference.n > 1])
-        p_holm = dict(zip(tested, corrected, strict=True))
-        for metric, d, paired in rows:
+                table = paired_table(left, right, untrained) if paired else None
+                difference = (
+                    unpaired_difference(left, right) if table is None else difference_of(table)
+                )
+            except UserError as error:  # other training seeds: the other metrics still count
+                skipped.append(f"{a} - {b}, {metric}: {error}")
+                continue
+            clips_a, clips_b = (clips_behind(own[arm, metric], table) for arm in (a, b))
             gain = None
-            if reference and reference not in (a, b):
-                gain = _gain(collected.values, (a, b, reference), metric)
-            fields = d._asdict() | {"gain_towards_reference": gain}
-            fields |= {"p": d.p, "p_holm": p_holm[metric]} if d.n > 1 else UNTESTED
-            of_clips = all_metrics()[metric].level == "video"
-            deltas.append(Delta(a, b, metric, **fields, paired=paired, alike=alike or of_clips))
-    return deltas
+            if reference and reference not in (a, b) and (reference, metric) in own:
+                gain = _gain(left, right, table_of(own[reference, metric]))
+            fields = difference._asdict()
+            del fields["p"], fields["p_sign"]
+            delta = Delta(
+                a, b, metric, **fields, clips_a=clips_a, clips_b=clips_b,
+                primary=primary.get(metric), gain_towards_reference=gain, paired=paired,
+                alike=same_counts(counts, metric, a, b),
+            )  # fmt: skip
+            found.append((delta, difference))
+        deltas += _tested(found)
+    return deltas, skipped
 
 
-def _same_counts(collected: Collected, *arms: str) -> bool:
-    """Whether the arms have as many clips of each prompt that all of them have."""
-    if collected.clips.empty:
-        return True
-    counts = [
-        own.groupby(["training_seed", "prompt_id"]).size().groupby("prompt_id").max()
-        for arm in arms
-        for own in (collected.clips[collected.clips["arm"] == arm],)
+def _tested(found: Sequence[tuple[Delta, Difference]]) -> list[Delta]:
+    """The differences of one comparison, its primaries with their p."""
+    allowed = [d.primary and d.alike and math.isfinite(test.p) for d, test in found]
+    corrected = iter(holm([test.p for (_, test), may in zip(found, allowed, strict=True) if may]))
+    return [
+        replace(delta, p=test.p, p_holm=next(corrected), p_sign=test.p_sign) if may else delta
+        for (delta, test), may in zip(found, allowed, strict=True)
     ]
-    both = pd.concat(counts, axis=1, join="inner")
-    return bool((both.nunique(axis=1) == 1).all())
 
 
-def _gain(values: pd.DataFrame, arms: Sequence[str], metric: str) -> float | None:
-    """|b − r| − |a − r| of the means over the prompts that all of (a, b, r) have."""
-    means = [
-        scores_of(values, arm, metric).groupby("prompt_id")["value"].mean().rename(i)
-        for i, arm in enumerate(arms)
-    ]
-    shared = pd.concat(means, axis=1, join="inner").mean()
-    if shared.isna().any():
-        return None
-    return float(abs(shared[1] - shared[2]) - abs(shared[0] - shared[2]))
+def _gain(*tables: pd.DataFrame) -> float | None:
+    """|b − r| − |a − r| of the means of (a, b, r) over the prompts that all of them have."""
+    by_prompt = [complete(table).mean(axis=1) for table in tables]
+    a, b, r = pd.concat(by_prompt, axis=1, join="inner").mean()
+    return None if math.isnan(r) else float(abs(b - r) - abs(a - r))
 
-
-UNTESTED = {"p": math.nan, "p_holm": math.nan}
 
 COST = ("student_updates", "student_updates_total", "wall_seconds", "wall_seconds_total")
 """Of a run itself, and with those of the run that it started from."""
@@ -186,16 +226,15 @@ def training_cost(collected: Collected) -> dict[str, dict[str, float]]:
     return cost
 
 
-def summary_json(collected: Collected, summary: Summary) -> dict[str, Any]:
+def summary_json(summary: Summary, cost: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """summary.json: arm → metric → the fields of Interval; beside the metrics stand, as plain
     numbers, the COST and the training seeds of each arm."""
-    cost = training_cost(collected)
     result: dict[str, Any] = {}
     for arm, metrics in summary.items():
-        seeds = sorted({run.training_seed for run in collected.runs if run.arm == arm})
-        result[arm] = {metric: _plain(interval) for metric, interval in metrics.items()}
+        seeds = {seed for interval in metrics.values() for seed in interval.by_seed}
+        result[arm] = {metric: _plain(i._asdict()) for metric, i in metrics.items()}
         result[arm].update(cost.get(arm, {}))
-        result[arm]["training_seeds"] = [seed for seed in seeds if seed != NO_TRAINING_SEED]
+        result[arm]["training_seeds"] = sorted(seeds - {NO_TRAINING_SEED})
     return result
 
 
@@ -204,15 +243,18 @@ def deltas_json(deltas: Sequence[Delta]) -> dict[str, dict[str, Any]]:
     result: dict[str, dict[str, Any]] = {}
     for delta in deltas:
         hidden = ("a", "b", "metric", *(["alike"] if delta.alike else []))
-        row = {k: _finite(v) for k, v in asdict(delta).items() if k not in hidden}
+        row = _plain({k: v for k, v in asdict(delta).items() if k not in hidden})
         result.setdefault(f"{delta.a} - {delta.b}", {})[delta.metric] = row
     return result
 
 
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {key: _finite(value) for key, value in interval._asdict().items()}
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no NaN: what cannot be computed (an interval of one prompt) is null."""
-    return value if value is not None and math.isfinite(value) else None
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has it: no NaN (null is what cannot be computed), no key that is a number."""
+    return {
+        key: {str(seed): part for seed, part in value.items() if seed != NO_TRAINING_SEED}
+        if isinstance(value, Mapping)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in fields.items()
+    }

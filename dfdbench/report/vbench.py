@@ -5,7 +5,7 @@ a mean over clips, or over frames where VBench weighs by frames, of one run; ove
 seeds the scores are averaged. A dimension without clips is missing, never 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -18,6 +18,8 @@ from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.best import Best, best_arm
 from dfdbench.report.collect import Collected
+from dfdbench.report.sets import RowSet, of_size
+from dfdbench.report.statistics import NO_TRAINING_SEED
 from dfdbench.utils.table import Cell, Table, escape_latex
 from dfdbench.utils.table import latex as latex_table
 
@@ -40,7 +42,8 @@ class Results(NamedTuple):
     """What the report says about VBench.
 
     totals: arm → its totals. lacking: arm → dimension → "37/360" where it has clips for part of
-    what VBench asks for only. best: dimension → the student that the data tell from the others.
+    what VBench asks for only. best: dimension → the student that training seeds tell from the
+    next. sizes: arm → its training seeds, prompts and clips.
     """
 
     suite: Suite
@@ -48,6 +51,7 @@ class Results(NamedTuple):
     totals: dict[str, dict[str, Total]]
     lacking: dict[str, dict[str, str]]
     best: Best
+    sizes: dict[str, str]
     references: frozenset[str]
 
 
@@ -74,29 +78,38 @@ def scores_of(values: pd.DataFrame, suite: Suite | None = None) -> Scores:
     return result
 
 
-def results_of(collected: Collected, scores: Scores) -> Results | None:
-    """The section; None where the suite is not of VBench."""
+def results_of(collected: Collected, scores: Scores, rows: Mapping[str, RowSet]) -> Results | None:
+    """The section; None where the suite is not of VBench. rows: `row_sets` of the report."""
     suite = collected.chosen
     if suite is None or not suite.protocol:
         return None
+    clips = {str(arm): own for arm, own in collected.vbench.groupby("arm") if str(arm) in scores}
     lacking = {
-        str(arm): {n: lack for n in scores[str(arm)] if (lack := _lack(rows, suite, n))}
-        for arm, rows in collected.vbench.groupby("arm")
-        if str(arm) in scores
+        arm: {n: lack for n in scores[arm] if (lack := _lack(own, suite, n))}
+        for arm, own in clips.items()
     }
+    sizes = {
+        arm: of_size(
+            len(set(own["training_seed"]) - {NO_TRAINING_SEED}),
+            own["prompt_id"].nunique(), len(own),
+        )
+        for arm, own in clips.items()
+    }  # fmt: skip
     by_arm = {arm: totals(of_arm, suite.protocol) for arm, of_arm in scores.items()}
-    best = {name: _best(collected, name, lacking) for name in DIMENSIONS}
+    best = {
+        name: _best(
+            rows[name].cells, [a for a, lacks in lacking.items() if name in lacks], collected
+        )
+        for name in DIMENSIONS
+        if name in rows
+    }
     known = {name: arm for name, arm in best.items() if arm}
-    return Results(suite, scores, by_arm, lacking, known, collected.references)
+    return Results(suite, scores, by_arm, lacking, known, sizes, collected.references)
 
 
-def _best(
-    collected: Collected, dimension: str, lacking: Mapping[str, Mapping[str, str]]
-) -> str | None:
-    """The student that the clips tell from the others, among those with all their clips."""
-    values = collected.values[collected.values["metric"] == dimension]
-    partial = [arm for arm, lacks in lacking.items() if dimension in lacks]
-    return best_arm(values[~values["arm"].isin(partial)], "higher", collected.references)
+def _best(cells: pd.DataFrame, partial: Sequence[str], collected: Collected) -> str | None:
+    """The student whose lead training seeds show, among those with all their clips."""
+    return best_arm(cells[~cells["arm"].isin(partial)], "higher", collected.references)
 
 
 def _lack(values: pd.DataFrame, suite: Suite, dimension: str) -> str:
@@ -118,13 +131,13 @@ def heading(results: Results) -> str:
 def table(results: Results) -> Table:
     """The dimensions, then the totals, which have no interval; a column an arm.
 
-    Of a dimension the student is bold whose clips differ from every other's beyond doubt, if all
-    that VBench asks for are there.
+    Of a dimension the student is bold whose lead training seeds show, if all clips that VBench asks
+    for are there.
     """
     labels = looks(results.scores, results.references)
     of_protocol = PROTOCOLS[results.suite.protocol].dimensions
     scored = {name for scores in results.scores.values() for name in scores}
-    rows = []
+    rows = [[Cell("n"), *(Cell(results.sizes[arm]) for arm in results.scores)]]
     for name in (n for n in DIMENSIONS if n in of_protocol or n in scored):
         values = {arm: s[name] for arm, s in results.scores.items() if name in s}
         lacks = {arm: results.lacking[arm].get(name, "") for arm in values}

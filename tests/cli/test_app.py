@@ -264,7 +264,7 @@ def test_foreign_videos_are_scored_and_reported_from_the_command_line(tmp_path, 
     done = run(*["report", "scores", "--out", "page"])
     assert done.exit_code == 0 and done.stdout == "report: page/index.html\n"
     summary = json.loads((tmp_path / "page" / "summary.json").read_text())
-    assert summary["clips"]["saturation_mean"]["n"] == 2
+    assert summary["clips"]["saturation_mean"]["prompts"] == 2
 
 
 def test_a_broken_video_makes_eval_exit_1_and_is_listed(tmp_path, monkeypatch):

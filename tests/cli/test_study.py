@@ -77,6 +77,37 @@ def test_a_failed_arm_is_named_and_the_others_are_finished(tmp_path, tiny_checkp
     assert (tmp_path / "runs" / "dmd2-seed0" / "scores.sqlite").is_file()
 
 
+def test_every_training_seed_has_noises_that_no_other_has_and_its_arms_share_them(tmp_path):
+    jobs = jobs_of(Study("s", ARMS, seeds=64), tmp_path, (0, 1, 2, 3), "toy-t2v", 1)
+    of_seed = {}
+    for job in jobs:
+        assert len(job.seeds) == 64
+        if job.recipe:
+            seeds = of_seed.setdefault(load_recipe(job.recipe, job.changes).seed, job.seeds)
+            assert job.seeds == seeds  # paired within a training seed
+    assert list(of_seed) == [0, 1, 2, 3] and of_seed[2] == range(129, 193)
+    assert len(set().union(*of_seed.values())) == 4 * 64
+    assert [job.seeds for job in jobs if not job.recipe] == [range(1, 65)] * 2
+
+
+def test_clips_of_two_training_seeds_have_other_noises_and_all_count(tmp_path, tiny_checkpoint):
+    study = Study("tiny", ARMS[:1], TINY, seeds=2)
+    page = run_study(study, tmp_path, (0, 1), str(tiny_checkpoint), processes=1)
+    listings = [tmp_path / f"runs/dmd2-seed{seed}/videos/toy-t2v/samples.jsonl" for seed in (0, 1)]
+    rows = [[json.loads(line) for line in path.read_text().splitlines()] for path in listings]
+    assert [{row["seed"] for row in own} for own in rows] == [{1, 2}, {3, 4}]
+    assert {row["sha256"] for row in rows[0]}.isdisjoint(row["sha256"] for row in rows[1])
+    summary = json.loads((page.parent / "summary.json").read_text())
+    counts = [summary["dmd2"]["saturation_mean"][key] for key in ("seeds", "prompts", "clips")]
+    assert counts == [2, 12, 2 * 12 * 2] and summary["teacher"]["saturation_mean"]["clips"] == 24
+    text = (page.parent / "deltas.md").read_text()
+    assert "too few" in text and "2 seeds, 12 prompts, 48 / 24 clips" in text
+
+    with pytest.raises(UserError, match=r"holds clips of seed 3, this study makes 2 to 2; delete"):
+        smaller = Study("tiny", ARMS[:1], TINY, seeds=1)
+        run_study(smaller, tmp_path, (1,), str(tiny_checkpoint), processes=1)
+
+
 def test_every_shipped_study_names_shipped_recipes_and_earlier_arms(tmp_path):
     assert {"toy/main", "toy/questions", "toy/quickstart"} <= set(shipped_studies())
     assert not set(shipped_studies()) & set(shipped_recipes())

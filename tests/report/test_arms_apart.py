@@ -14,7 +14,8 @@ from dfdbench.evaluate.store import Store
 from dfdbench.report.collect import collect
 from dfdbench.report.leaderboard.sources import measured_entries
 from dfdbench.report.page import report
-from dfdbench.report.summary import compare, summarise
+from dfdbench.report.sets import cells_of
+from dfdbench.report.summary import pairs_of, recompute
 from dfdbench.utils.run import Run
 
 
@@ -50,12 +51,12 @@ def test_two_recipes_under_one_name_are_two_arms(tmp_path, arm, changes, name, f
         trained(tmp_path / f"{first}-{seed}", arm, seed, *changes)
     collected = collect([tmp_path])
     assert collected.arms == [arm, name]
-    summary = summarise(collected)
+    _, summary, deltas, _ = recompute(cells_of(collected), pairs_of(collected))
     for own, folder in ((arm, "m"), (collected.arms[1], first)):
-        (alone,) = summarise(collect([tmp_path / f"{folder}-{s}" for s in (0, 1)])).values()
-        assert summary[own] == alone
-    pairs = {(d.a, d.b) for d in compare(collected, summary)}
-    assert pairs == {(collected.arms[1], arm)}
+        runs = collect([tmp_path / f"{folder}-{s}" for s in (0, 1)])
+        (alone,) = recompute(cells_of(runs), []).summary.values()
+        assert str(summary[own]) == str(alone)
+    assert {(d.a, d.b) for d in deltas} == {(collected.arms[1], arm)}
     entries = [entry for entry, _ in measured_entries([tmp_path], "b")]
     assert [entry["method"] for entry in entries] == collected.arms
 

@@ -1,4 +1,4 @@
-"""Bold is what the data separate, on the clips that all have; cells of other sets say their n."""
+"""Bold is what training seeds separate, on the clips that all have; tables say their n."""
 
 import numpy as np
 import pandas as pd
@@ -7,59 +7,82 @@ from score_runs import add_run
 
 from dfdbench.evaluate.store import Store
 from dfdbench.report.best import best_arm, best_in
-from dfdbench.report.collect import NO_TRAINING_SEED, Collected, collect
+from dfdbench.report.collect import VALUE_COLUMNS, Collected, collect
 from dfdbench.report.page import report
-from dfdbench.report.sets import row_sets
+from dfdbench.report.sets import cells_of, row_sets
+from dfdbench.report.statistics import NO_TRAINING_SEED
 from dfdbench.report.summary import compare, summarise
 from dfdbench.report.tables import main_table
 from dfdbench.utils.table import markdown
 
-NOISE = np.random.default_rng(0).normal(0, 0.2, 12)
+SEEDS = range(6)
+NOISE = np.random.default_rng(0).normal(0, 0.2, (12, 6))  # prompts, training seeds
+SHAKE = np.random.default_rng(1).normal(0, 0.02, (3, 12, 6))
 
 
 def rows(arm: str, values, metric: str = "brisque", seeds=(1,), level: str = "video"):
+    """Scores (prompts, training seeds), of each as many clips as `seeds`."""
+    values = np.asarray(values, float)
+    trained = SEEDS if values.ndim == 2 else [NO_TRAINING_SEED]
+    table = values.reshape(len(values), -1)
     return [
-        (arm, NO_TRAINING_SEED, f"p{i:02}", seed, metric, float(value), level)
-        for i, value in enumerate(values)
+        (arm, trained[s], f"p{p:02}", seed, metric, float(table[p, s]), level, 1)
+        for p, s in np.ndindex(table.shape)
         for seed in seeds
     ]
 
 
-def frame(*parts) -> pd.DataFrame:
-    columns = ["arm", "training_seed", "prompt_id", "seed", "metric", "value", "level"]
-    return pd.DataFrame([row for part in parts for row in part], columns=columns)
-
-
 def collected(*parts) -> Collected:
-    values = frame(*parts)
-    clips = values[values["level"] == "video"].drop_duplicates(["arm", "prompt_id", "seed"])
+    values = pd.DataFrame([row for part in parts for row in part], columns=VALUE_COLUMNS)
+    clips = values[values["level"] == "video"]
+    clips = clips.drop_duplicates(["arm", "training_seed", "prompt_id", "seed"])
     clips = clips.assign(prompt=None, path="x")
     return Collected("s", values, clips, {}, [], [])
+
+
+def cells(*parts) -> pd.DataFrame:
+    return cells_of(collected(*parts))
 
 
 @pytest.mark.fault("A10")
 @pytest.mark.parametrize(
     ("direction", "dfd", "best"),
     [
-        ("higher", NOISE + 0.1, "dfd"),  # by the same on every prompt: paired, it is clear
-        ("lower", NOISE - 0.1, "dfd"),
-        ("higher", NOISE - 0.1, "dmd2"),
+        ("higher", NOISE + 0.1 + SHAKE[0], "dfd"),  # by as much at every seed: paired, it is clear
+        ("lower", NOISE - 0.1 + SHAKE[0], "dfd"),
+        ("higher", NOISE - 0.1 + SHAKE[0], "dmd2"),
         ("higher", NOISE, None),  # a tie
-        ("higher", NOISE[::-1] + 0.01, None),  # the data cannot tell
-        ("higher", NOISE[:1] + 0.1, None),  # one prompt
+        ("higher", NOISE + 0.0004, None),  # which shows as one
+        ("higher", NOISE + np.array([0.5, -0.4, 0.5, -0.4, 0.5, -0.4]), None),  # seeds scatter
     ],
 )
-def test_the_best_of_two_is_what_their_paired_interval_separates(direction, dfd, best):
-    assert best_arm(frame(rows("dmd2", NOISE), rows("dfd", dfd)), direction) == best
+def test_the_best_of_two_is_what_training_seeds_separate(direction, dfd, best):
+    assert best_arm(cells(rows("dmd2", NOISE), rows("dfd", dfd)), direction) == best
 
 
 @pytest.mark.fault("A10")
-def test_the_best_of_three_is_separated_from_both():
-    two = rows("dmd2", NOISE), rows("dfd", NOISE + 0.1)
-    assert best_arm(frame(*two, rows("dp_dmd", NOISE + 0.05)), "higher") == "dfd"
-    assert best_arm(frame(*two, rows("dp_dmd", NOISE + 0.1)), "higher") is None
-    assert best_arm(frame(*two, rows("dp_dmd", NOISE[::-1] + 0.1)), "higher") is None
-    assert best_arm(frame(*two, rows("teacher", NOISE + 1)), "higher") == "dfd"  # no student
+@pytest.mark.parametrize(("seeds", "best"), [(1, None), (2, None), (3, "dfd")])
+def test_nobody_is_best_below_three_training_seeds(seeds, best):
+    two = rows("dmd2", NOISE[:, :seeds]), rows("dfd", (NOISE + 1 + SHAKE[0])[:, :seeds])
+    assert best_arm(cells(*two), "higher") == best
+
+
+def test_nobody_is_best_among_plain_folders():
+    two = rows("dmd2", NOISE[:, 0]), rows("dfd", NOISE[:, 0] + 1)
+    assert best_arm(cells(*two), "higher") is None
+    assert best_arm(cells(rows("dmd2", NOISE), two[1]), "higher") is None
+
+
+@pytest.mark.fault("A10")
+def test_the_best_of_three_is_separated_from_the_next_best():
+    two = rows("dmd2", NOISE), rows("dfd", NOISE + 0.1 + SHAKE[0])
+    near = NOISE + 0.1 + SHAKE[1]
+    assert best_arm(cells(*two, rows("dp_dmd", NOISE + 0.05 + SHAKE[1])), "higher") == "dfd"
+    assert best_arm(cells(*two, rows("dp_dmd", near)), "higher") is None
+    assert best_arm(cells(*two, rows("dp_dmd", near - 5)), "higher") == "dfd"
+    assert best_arm(cells(*two, rows("teacher", NOISE[:, 0] + 1)), "higher") == "dfd"  # no student
+    last = rows("dp_dmd", NOISE - 0.5 + np.array([3, -3, 3, -3, 3, -3]))  # not the next best
+    assert best_arm(cells(*two, last), "higher") == "dfd"
 
 
 @pytest.mark.fault("A10")
@@ -71,76 +94,97 @@ def test_the_best_of_three_is_separated_from_both():
     ],
 )  # fmt: skip
 def test_nearest_is_what_is_nearer_beyond_doubt(dmd2, dfd, best):
-    rng = np.random.default_rng(1)
+    hard = NOISE[:, :1]
     parts = [
-        rows(arm, NOISE + shift + rng.normal(0, 0.01, 12))
-        for arm, shift in (("real", 0.0), ("dmd2", dmd2), ("dfd", dfd))
+        rows("real", hard[:, 0]),
+        rows("dmd2", hard + dmd2 + SHAKE[0]),
+        rows("dfd", hard + dfd + SHAKE[1]),
     ]
-    assert best_arm(frame(*parts), "nearest_reference") == best
-    assert best_arm(frame(*parts[1:]), "nearest_reference") is None  # nothing to be near to
+    assert best_arm(cells(*parts), "nearest_reference") == best
+    assert best_arm(cells(*parts[1:]), "nearest_reference") is None  # nothing to be near to
 
 
 @pytest.mark.fault("A11")
 def test_an_extra_hard_prompt_costs_nothing():
-    dfd = [*(NOISE[:6] + 0.1), -9.0]
-    found = collected(
-        rows("dmd2", NOISE[:6], "temporal_flickering"), rows("dfd", dfd, "temporal_flickering")
-    )
-    sets = row_sets(found)
-    summary = summarise(found, sets)
-    numbers = [summary[arm]["temporal_flickering"] for arm in ("dmd2", "dfd")]
-    assert [x.n for x in numbers] == [6, 6]
-    assert numbers[1].mean - numbers[0].mean == pytest.approx(0.1)
-    assert best_in(sets) == {"temporal_flickering": "dfd"}
-    assert sets["temporal_flickering"].marks == {}
+    flicker = "temporal_flickering"
+    more = np.vstack([NOISE[:6] + 0.1 + SHAKE[0, :6], np.full((1, 6), -9.0)])
+    own = cells(rows("dmd2", NOISE[:6], flicker), rows("dfd", more, flicker))
+    sets = row_sets(own)
+    summary, _ = summarise(own, sets)
+    numbers = [summary[arm][flicker] for arm in ("dmd2", "dfd")]
+    assert [x.prompts for x in numbers] == [6, 6]
+    assert numbers[1].mean - numbers[0].mean == pytest.approx(0.1 + SHAKE[0, :6].mean())
+    assert best_in(sets) == {flicker: "dfd"}
 
 
 @pytest.mark.fault("A11")
-def test_clip_seeds_that_not_all_have_are_left_out():
+def test_clip_seeds_that_not_all_students_of_a_training_seed_have_are_left_out():
     few = rows("dmd2", NOISE, "brisque", (1, 2))
     many = rows("dfd", NOISE, "brisque", (1, 2)) + rows("dfd", NOISE + 50, "brisque", (3, 4))
-    found = collected(few, many)
-    summary = summarise(found)
-    assert summary["dfd"]["brisque"].mean == pytest.approx(summary["dmd2"]["brisque"].mean)
-    (delta,) = compare(found, summary, [("dfd", "dmd2")])
+    own = cells(few, many)
+    assert set(own["n"]) == {2}
+    (delta,), _ = compare(own, [("dfd", "dmd2")])
     assert delta.mean == pytest.approx(0)
 
 
+def test_other_noises_at_each_training_seed_cost_no_clip():
+    parts = [
+        (arm, s, "p", 4 * s + i, "brisque", shift + s + 0.1 * i, "video", 1)
+        for arm, shift in (("dmd2", 0.0), ("dfd", 1.0))
+        for s in range(3)
+        for i in range(1, 5)
+    ]
+    parts += [
+        ("teacher", NO_TRAINING_SEED, "p", i, "brisque", 0.5, "video", 1) for i in range(1, 5)
+    ]
+    own = cells(parts)
+    assert set(own["n"]) == {4} and len(own) == 7
+    (delta,), _ = compare(own, [("dfd", "dmd2")])
+    assert delta.clips_a == delta.clips_b == 12 and delta.alike
+    summary, _ = summarise(own, row_sets(own))
+    assert (summary["dfd"]["brisque"].clips, summary["teacher"]["brisque"].clips) == (12, 4)
+
+
+def test_whole_clips_are_counted_where_a_metric_is_of_whole_clips():
+    some = [row for i, row in enumerate(rows("dfd", NOISE, "sprite_saturation", (1, 2))) if i % 3]
+    own = cells(some, rows("dfd", NOISE, "brisque", (1, 2)), rows("dmd2", NOISE, "brisque", (1, 2)))
+    summary, _ = summarise(own, row_sets(own))
+    assert summary["dfd"]["sprite_saturation"].clips == len(some) < summary["dfd"]["brisque"].clips
+    text = markdown(main_table(summary))
+    assert "| n | 6 seeds, 12 prompts, 144 clips | 6 seeds, 12 prompts, 144 clips |" in text
+    assert f"({len(some)} clips) |" in text
+
+
 @pytest.mark.fault("A11")
-def test_values_over_other_numbers_of_clips_are_marked_and_never_best():
+def test_values_over_other_numbers_of_clips_are_never_best():
     parts = []
     for arm, seeds, shift in (("dmd2", (1, 2), 1.2), ("dfd", (1, 2, 3, 4), 1.5)):
         parts.append(rows(arm, NOISE, "brisque", seeds))
-        parts.append(rows(arm, NOISE / 9 + shift, "effnet_lite2_vendi", (None,), "prompt"))
-    found = collected(*parts)
-    sets = row_sets(found)
-    assert sets["effnet_lite2_vendi"].marks == {
-        "dmd2": "12 prompts, 2 clips each", "dfd": "12 prompts, 4 clips each",
-    }  # fmt: skip
-    assert best_in(sets) == {}
-    text = markdown(main_table(summarise(found, sets), {}, {m: s.marks for m, s in sets.items()}))
-    assert "(12 prompts, 2 clips each) |" in text and "**" not in text
-    deltas = {d.metric: d for d in compare(found, summarise(found, sets), [("dfd", "dmd2")])}
+        vendi = rows(arm, NOISE / 9 + shift, "effnet_lite2_vendi", (None,), "prompt")
+        parts.append([(*row[:-1], len(seeds)) for row in vendi])
+    own = cells(*parts)
+    assert best_in(row_sets(own)) == {}
+    text = markdown(main_table(summarise(own, row_sets(own))[0]))
+    assert "144 clips" in text and "288 clips" in text and "**" not in text
+    deltas = {d.metric: d for d in compare(own, [("dfd", "dmd2")])[0]}
     assert not deltas["effnet_lite2_vendi"].alike and deltas["brisque"].alike
 
 
 @pytest.mark.fault("A11")
 def test_arms_without_a_common_prompt_say_what_they_are_of():
     other = [(a, t, f"q{p}", *rest) for a, t, p, *rest in rows("dfd", NOISE[:5], "brisque")]
-    found = collected(rows("dmd2", NOISE, "brisque"), other)
-    sets = row_sets(found)
-    assert sets["brisque"].marks == {
-        "dmd2": "12 prompts, 1 clip each",
-        "dfd": "5 prompts, 1 clip each",
-    }
-    assert best_in(sets) == {}
+    own = cells(rows("dmd2", NOISE, "brisque"), other)
+    assert best_in(row_sets(own)) == {}
+    text = markdown(main_table(summarise(own, row_sets(own))[0]))
+    assert "| n | 6 seeds, 12 prompts, 72 clips | 6 seeds, 5 prompts, 30 clips |" in text
 
 
 @pytest.mark.fault("A11")
 def test_a_reference_of_other_clips_says_its_n():
-    real = [(a, t, f"q{p}", *rest) for a, t, p, *rest in rows("real", NOISE[:5], "brisque")]
-    found = collected(rows("dmd2", NOISE, "brisque"), rows("dfd", NOISE + 1, "brisque"), real)
-    assert row_sets(found)["brisque"].marks == {"real": "5 prompts, 1 clip each"}
+    real = [(a, t, f"q{p}", *rest) for a, t, p, *rest in rows("real", NOISE[:5, 0], "brisque")]
+    own = cells(rows("dmd2", NOISE, "brisque"), rows("dfd", NOISE + 1, "brisque"), real)
+    text = markdown(main_table(summarise(own, row_sets(own))[0]))
+    assert "| n | 5 prompts, 5 clips | 6 seeds, 12 prompts, 72 clips |" in text
 
 
 @pytest.mark.fault("A10")

@@ -7,15 +7,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 from score_runs import PROMPTS, SEEDS, add_run
 from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
 from dfdbench.report import published
+from dfdbench.report.cells import Cell
 from dfdbench.report.collect import collect
+from dfdbench.report.leaderboard.entries import EVIDENCE as COLUMNS
 from dfdbench.report.leaderboard.entries import (
-    Cell,
+    NUMBERS,
     digest,
     evidence_text,
     measure,
@@ -25,7 +29,8 @@ from dfdbench.report.leaderboard.entries import (
 from dfdbench.report.leaderboard.render import best_entry, boards, rendered
 from dfdbench.report.leaderboard.sources import measured_entries, model_name, published_board
 from dfdbench.report.leaderboard.verify import verify
-from dfdbench.report.summary import summarise
+from dfdbench.report.sets import cells_of
+from dfdbench.report.summary import recompute
 from dfdbench.utils.errors import UserError
 
 runner = CliRunner()
@@ -41,11 +46,11 @@ def call(*arguments: object):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """real, and DMD2 and DFD with two training seeds each; treat as read-only."""
+    """real, and DMD2 and DFD with three training seeds each; treat as read-only."""
     folder = tmp_path_factory.mktemp("runs")
     add_run(folder / "real", "real", None)
     for arm in ("dmd2", "dfd"):
-        for seed in (0, 1):
+        for seed in (0, 1, 2):
             add_run(folder / f"{arm}-seed{seed}", arm, seed)
     return folder
 
@@ -87,23 +92,29 @@ def test_what_was_added_and_rendered_passes(made):
 
 
 def test_numbers_of_an_entry_are_those_of_the_report(made, runs):
-    summary = summarise(collect([runs]))
+    summary = recompute(cells_of(collect([runs])), []).summary
     for arm, metrics in summary.items():
         entry = load(made / f"entries/toy-t2v/{arm}.json")
         assert set(entry["metrics"]) == set(metrics)
         for name, interval in metrics.items():
             found = entry["metrics"][name]
-            for key in ("mean", "low", "high"):
-                assert found[key] == pytest.approx(getattr(interval, key), abs=1e-7), (arm, name)
-            assert found["n"] == len(PROMPTS)
+            for key in ("mean", "median", "low", "high"):
+                expected = getattr(interval, key)
+                if arm == "real" and key in ("low", "high"):
+                    assert found[key] is None
+                else:
+                    assert found[key] == pytest.approx(expected, abs=1e-5), (arm, name)
+            seeds = 0 if arm == "real" else 3
+            clips = len(PROMPTS) * len(SEEDS) * max(1, seeds)
+            assert [found[key] for key in NUMBERS[4:]] == [seeds, len(PROMPTS), clips]
 
 
 def test_an_entry_says_where_its_numbers_come_from(made, runs):
     entry = load(made / DFD)
     facts = entry["provenance"]
-    assert facts["training_seeds"] == [0, 1] and facts["prompts"] == len(PROMPTS)
-    assert facts["videos"]["count"] == 2 * len(PROMPTS) * len(SEEDS)
-    assert [run["student_updates"] for run in facts["runs"]] == [100, 101]
+    assert facts["training_seeds"] == [0, 1, 2] and facts["prompts"] == len(PROMPTS)
+    assert facts["videos"]["count"] == 3 * len(PROMPTS) * len(SEEDS)
+    assert [run["student_updates"] for run in facts["runs"]] == [100, 101, 102]
     assert facts["families"]["colour"]["frame_policies"] == ["even16"]
     assert facts["decoders"] == ["d"]
     assert entry["suite"]["name"] == "toy-t2v"
@@ -113,7 +124,7 @@ def test_an_entry_says_where_its_numbers_come_from(made, runs):
 
 
 def of_prompt(*values: object) -> Cell:
-    return Cell(**dict(zip(Cell.model_fields, values, strict=True)))
+    return Cell(**dict(zip(COLUMNS, values, strict=True)))
 
 
 def test_evidence_is_the_mean_of_a_prompt_s_clips_with_their_number():
@@ -123,9 +134,15 @@ def test_evidence_is_the_mean_of_a_prompt_s_clips_with_their_number():
         for seed in (0, 1)
     ]
     numbers = measure(cells)["hue_entropy"]
-    assert numbers["mean"] == pytest.approx(0.6) and numbers["n"] == 3
+    assert numbers["mean"] == pytest.approx(0.6) and numbers["prompts"] == 3
     alone = measure([cell for cell in cells if cell.prompt == "a"])["hue_entropy"]
-    assert alone == {"mean": 0.5, "low": None, "high": None, "n": 1}
+    assert alone == {"mean": 0.5, "low": None, "high": None, "median": 0.5, "seeds": 2,
+                     "prompts": 1, "clips": 16}  # fmt: skip
+    third = [of_prompt("dfd", prompt, 2, "hue_entropy", 3.5, 8) for prompt in "abc"]
+    limits = stats.t.interval(0.95, 2, 1.7, np.std([0.1, 1.1, 3.5], ddof=1) / 3**0.5)
+    own = measure([*cells, *third])["hue_entropy"]
+    assert (own["low"], own["high"]) == (0.0, 1.5)  # cut to the metric's range
+    assert own["median"] == pytest.approx(1.1) and limits[0] < 0
 
 
 def test_evidence_comes_back_as_written(tmp_path):
@@ -225,7 +242,9 @@ ENTROPY = ("metrics", "hue_entropy")
         (change(DFD, bump(*ENTROPY, "mean", by=1e-6)), f"{DFD}: mean of hue_entropy is"),
         (change(DFD, bump(*ENTROPY, "high")), f"{DFD}: high of hue_entropy is"),
         (change(DFD, bump(*ENTROPY, "low")), f"{DFD}: low of hue_entropy is"),
-        (change(DFD, bump(*ENTROPY, "n", by=1)), f"{DFD}: n of hue_entropy is"),
+        (change(DFD, bump(*ENTROPY, "median")), f"{DFD}: median of hue_entropy is"),
+        (change(DFD, bump(*ENTROPY, "seeds", by=1)), f"{DFD}: seeds of hue_entropy is"),
+        (change(DFD, bump(*ENTROPY, "clips", by=1)), f"{DFD}: clips of hue_entropy is"),
         (change(DFD, set_to("lower", *ENTROPY, "direction")), "direction of hue_entropy is lower"),
         (change(DFD, set_to(99, *ENTROPY, "version")), "version of hue_entropy is 99"),
         (change(DFD, lambda e: e["metrics"].pop("hue_entropy")), "left out of it: hue_entropy"),
@@ -236,7 +255,7 @@ ENTROPY = ("metrics", "hue_entropy")
         (change(DFD, set_to("/root/x", "provenance", "note")), "'/root/x' is a path of one"),
         (change(DFD, set_to("other", "suite", "name")), "of another suite than"),
         (change(DFD, set_to("dmd2", "method")), "method is dmd2, its evidence is of dfd"),
-        (change(DFD, set_to(2, "schema")), "schema 2, kind measured: this dfdbench reads"),
+        (change(DFD, set_to(1, "schema")), "schema 1, kind measured: this dfdbench reads"),
         (change(DFD, set_to("evidence/../x.csv", "evidence", "file")), "expected evidence/toy"),
         (change(DFD, set_to("published", "kind")), f"{DFD}: lacks 'source'"),
         (swap_files, f"{DFD}: says that it is toy-t2v/dmd2"),

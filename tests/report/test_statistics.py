@@ -1,6 +1,6 @@
-"""Intervals cover what they say, tests equal enumeration, Holm equals the textbook."""
+"""Intervals and tests over training seeds equal closed forms and scipy's; Holm the textbook's."""
 
-from itertools import product
+import math
 
 import numpy as np
 import pandas as pd
@@ -8,291 +8,175 @@ import pytest
 from scipy import stats
 
 from dfdbench.report.statistics import (
-    bca_limits,
-    crossed_interval,
+    NO_TRAINING_SEED,
+    complete,
+    difference_of,
     holm,
-    interval_of_cells,
-    paired_difference,
-    sign_flip,
+    interval_of,
+    paired_table,
+    sign_test,
+    t_test,
+    table_of,
     unpaired_difference,
 )
 from dfdbench.utils.errors import UserError
 
-KINDS = (("low", "high"), ("bca_low", "bca_high"))
+
+def table(values_PS, seeds=None) -> pd.DataFrame:
+    values = np.asarray(values_PS, float)
+    names = [f"p{i}" for i in range(len(values))]
+    return pd.DataFrame(values, names, range(values.shape[1]) if seeds is None else seeds)
 
 
-def coverage(draw, truth: float, runs: int = 500) -> dict[str, float]:
-    """Share of `runs` calls of draw(rng, run) whose percentile and BCa intervals hold `truth`."""
-    rng = np.random.default_rng(runs)
-    hits = dict.fromkeys(("low", "bca_low"), 0)
-    for run in range(runs):
-        interval = draw(rng, run)
-        for low, high in KINDS:
-            hits[low] += getattr(interval, low) <= truth <= getattr(interval, high)
-    return {name: count / runs for name, count in hits.items()}
+def untrained(values_P) -> pd.DataFrame:
+    return table(np.asarray(values_P, float)[:, None], [NO_TRAINING_SEED])
 
 
-def between(shares: dict[str, float]) -> bool:
-    return all(0.90 <= share <= 0.99 for share in shares.values())
+def test_the_t_interval_and_p_are_the_closed_form() -> None:
+    # Mean 2, standard deviation 1, n 4: t = 4, and t of 3 degrees of freedom at .975 is 3.18245.
+    values = 2 + np.array([-1.0, -1.0, 1.0, 1.0]) * math.sqrt(3) / 2
+    low, high, p = t_test(values)
+    assert (low, high) == pytest.approx((2 - 3.18245 / 2, 2 + 3.18245 / 2), abs=1e-5)
+    # Student's distribution with 3 degrees of freedom has this closed form.
+    tail = 0.5 - (math.atan(4 / 3**0.5) + (4 / 3**0.5) / (1 + 16 / 3)) / math.pi
+    assert p == pytest.approx(2 * tail)
 
 
-def long_form(values_PS: np.ndarray, clips: int = 1) -> pd.DataFrame:
-    rows = [
-        {"prompt_id": f"p{p}", "training_seed": s, "value": values_PS[p, s]}
-        for p, s in np.ndindex(values_PS.shape)
-        for _ in range(clips)
-    ]
-    return pd.DataFrame(rows)
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_fewer_than_three_seeds_have_no_interval_and_no_p(n: int) -> None:
+    assert all(map(math.isnan, t_test(np.arange(n) + 5.0)))
 
 
-def table(rng: np.random.Generator, shape: tuple[int, int], sd: tuple[float, ...]) -> np.ndarray:
-    """Prompt effect + training seed effect + rest, all of mean 0 with these deviations."""
-    prompts, seeds = shape
-    return (
-        sd[0] * rng.normal(size=(prompts, 1))
-        + sd[1] * rng.normal(size=(1, seeds))
-        + sd[2] * rng.normal(size=shape)
-    )
+def test_without_spread_the_interval_has_no_width() -> None:
+    assert t_test(np.full(5, 0.25)) == (0.25, 0.25, 0.0)
+    assert t_test(np.zeros(3)) == (0.0, 0.0, 1.0)  # nothing differs
+    assert t_test(np.array([0.3 - 0.2, 0.1, 0.4 - 0.3])).p == 0.0  # but for rounding
 
 
-@pytest.mark.parametrize(
-    ("shape", "sd"),
-    [
-        ((12, 1), (1.0, 0.0, 0.5)),
-        ((12, 3), (1.0, 0.5, 1.0)),
-        ((12, 3), (0.1, 1.0, 0.2)),
-        ((12, 3), (0.3, 0.3, 1.0)),
-        ((70, 3), (1.0, 0.1, 1.0)),
-        ((8, 5), (1.0, 0.3, 0.3)),
-    ],
-)
-def test_95_percent_intervals_cover_the_truth_in_90_to_99_percent(
-    shape: tuple[int, int], sd: tuple[float, ...]
-) -> None:
-    shares = coverage(
-        lambda rng, run: interval_of_cells(table(rng, shape, sd), resamples=300, seed=run), 0.0
-    )
-    assert between(shares), shares
+@pytest.mark.parametrize(("above", "below"), [(6, 0), (7, 0), (5, 1), (3, 4), (0, 9)])
+def test_the_sign_test_is_the_binomial_one_and_zeros_do_not_count(above: int, below: int) -> None:
+    values = np.array([1.0] * above + [-2.0] * below + [0.0, 0.0])
+    n, k = above + below, max(above, below)
+    expected = min(1.0, 2 * sum(math.comb(n, i) for i in range(k, n + 1)) / 2**n)
+    assert sign_test(values) == pytest.approx(expected)
 
 
-def test_skewed_values_are_covered_too() -> None:
-    shares = coverage(
-        lambda rng, run: interval_of_cells(rng.beta(8, 2, (12, 1)), resamples=300, seed=run), 0.8
-    )
-    assert between(shares), shares
+def test_the_sign_test_of_fewer_than_six_signs_says_nothing() -> None:
+    assert math.isnan(sign_test(np.ones(5)))
+    assert math.isnan(sign_test(np.array([1.0] * 5 + [0.0] * 3)))  # five signs only
+    assert sign_test(np.ones(6)) == pytest.approx(2 / 64)
 
 
-@pytest.mark.parametrize("shape", [(12, 1), (12, 3), (70, 1)])
-def test_paired_differences_cover_the_truth_and_are_narrower_than_unpaired_ones(
-    shape: tuple[int, int],
-) -> None:
-    # Prompts differ far more than the arms do: pairing must cancel that. One training seed cannot
-    # show how much training scatters, so there it does not.
-    sd = (0.5, 0.2 if shape[1] > 1 else 0.0, 0.5)
-
-    def pair(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
-        prompts = 3 * rng.normal(size=(shape[0], 1))
-        arms = (prompts + table(rng, shape, sd) for _ in range(2))
-        left, right = (long_form(arm) for arm in arms)
-        return left.assign(value=left["value"] + 0.7), right
-
-    def paired(rng: np.random.Generator, run: int):
-        return paired_difference(*pair(rng), resamples=300, seed=run)
-
-    shares = coverage(paired, 0.7, runs=250)
-    assert between(shares), shares
-    rng = np.random.default_rng(0)
-    left, right = pair(rng)
-    narrow = paired_difference(left, right)
-    wide = unpaired_difference(left, right)
-    assert narrow.mean == pytest.approx(wide.mean)
-    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
-
-
-def test_unpaired_differences_cover_the_truth_whatever_the_sizes() -> None:
-    def draw(rng: np.random.Generator, run: int):
-        a = long_form(1.5 + table(rng, (10, 3), (1.0, 0.3, 0.5)))
-        b = long_form(2.0 * rng.gamma(1.0, 1.0, (40, 1)))  # skewed, mean 2
-        return unpaired_difference(a, b.assign(prompt_id="b" + b["prompt_id"]), 300, seed=run)
-
-    shares = coverage(draw, -0.5, runs=300)
-    assert between(shares), shares
-
-
-@pytest.mark.parametrize("samples", [1, 2])
-def test_bca_limits_equal_scipy_s_on_scipy_s_draws(samples: int) -> None:
-    rng = np.random.default_rng(samples)
-    data = tuple(rng.gamma(0.7, 1.0, 15 + 10 * i) for i in range(samples))
-
-    def statistic(*parts: np.ndarray, axis: int = -1) -> np.ndarray:
-        means = [part.mean(axis) for part in parts]
-        return means[0] - sum(means[1:])
-
-    by_scipy = stats.bootstrap(
-        data, statistic, n_resamples=2000, method="BCa", vectorized=True,
-        random_state=np.random.default_rng(3),
-    )  # fmt: skip
-    # Of a mean, the jackknife influence of a value is its distance from the mean.
-    influences = [sign * (part - part.mean()) for sign, part in zip((1, -1), data, strict=False)]
-    found = bca_limits(float(statistic(*data)), by_scipy.bootstrap_distribution, influences)
-    assert found == pytest.approx(tuple(by_scipy.confidence_interval), rel=1e-9)
-
-
-def test_bca_of_one_seed_and_many_prompts_is_scipy_s_and_follows_the_long_tail() -> None:
-    values = np.random.default_rng(1).exponential(1.0, (150, 1))
-    interval = interval_of_cells(values)
-    expected = stats.bootstrap(
-        (values[:, 0],), np.mean, n_resamples=9999, method="BCa", random_state=0
-    ).confidence_interval
-    width = expected.high - expected.low
-    assert interval.bca_low == pytest.approx(expected.low, abs=0.03 * width)
-    assert interval.bca_high == pytest.approx(expected.high, abs=0.03 * width)
-    assert interval.bca_low > interval.low and interval.bca_high > interval.high
-    mirrored = interval_of_cells(-values)
-    assert mirrored.bca_low == pytest.approx(-interval.bca_high, abs=1e-9)
-
-
-def test_values_without_spread_have_intervals_without_width() -> None:
-    flat = interval_of_cells(np.full((6, 2), 0.3))
-    assert tuple(flat)[:3] == pytest.approx((0.3, 0.3, 0.3))
-    assert (flat.bca_low, flat.bca_high) == pytest.approx((0.3, 0.3))
-
-
-def test_unpaired_difference_is_a_minus_b_and_its_p_is_the_permutation_test_s() -> None:
-    rng = np.random.default_rng(5)
-    a, b = rng.normal(0.8, 1, (9, 1)), rng.normal(0, 1, (14, 1))
-    result = unpaired_difference(long_form(a), long_form(b))
-    assert result.mean == pytest.approx(a.mean() - b.mean()) and result.n == 9
-    assert result.low < result.mean < result.high and result.effect > 0
-    expected = stats.permutation_test(
-        (a[:, 0], b[:, 0]), lambda x, y: x.mean() - y.mean(), n_resamples=5000, random_state=0
-    )
-    assert result.p == pytest.approx(expected.pvalue, abs=0.02)
-    turned = unpaired_difference(long_form(b), long_form(a))
-    assert turned.mean == pytest.approx(-result.mean) and turned.effect < 0
-    apart = unpaired_difference(long_form(a + 50), long_form(b))
-    assert apart.p == pytest.approx(1 / 10_001)
-    assert unpaired_difference(long_form(a), long_form(a)).p == 1
-
-
-def test_many_prompts_and_one_seed_give_the_normal_interval() -> None:
-    values = np.random.default_rng(1).normal(5, 2, (400, 1))
-    interval = interval_of_cells(values)
-    half = 1.96 * values.std() / 400**0.5
+def test_an_arm_s_mean_is_over_seeds_and_prompts_are_fixed() -> None:
+    values = np.random.default_rng(0).normal(size=(12, 5))
+    interval = interval_of(table(values), clips=60)
+    by_seed = values.mean(axis=0)
+    expected = stats.t.interval(0.95, 4, by_seed.mean(), stats.sem(by_seed))
     assert interval.mean == pytest.approx(values.mean())
-    assert interval.low == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert interval.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert interval.median == pytest.approx(np.median(by_seed))
+    assert (interval.low, interval.high) == pytest.approx(expected)
+    assert (interval.seeds, interval.prompts, interval.clips) == (5, 12, 60)
+    assert list(interval.by_seed.values()) == pytest.approx(list(by_seed))
+    # However much prompts differ, the interval is that of the seeds.
+    apart = interval_of(table(values + 100 * np.arange(12)[:, None]), clips=60)
+    assert apart.high - apart.low == pytest.approx(interval.high - interval.low)
 
 
-def test_training_seeds_widen_the_interval() -> None:
-    rng = np.random.default_rng(2)
-    alike = table(rng, (12, 3), (1.0, 0.0, 0.1))
-    apart = alike + np.array([[-1.0, 0.0, 1.0]])
-    narrow, wide = interval_of_cells(alike), interval_of_cells(apart)
-    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+def test_an_untrained_arm_has_a_mean_only() -> None:
+    interval = interval_of(untrained([0.2, 0.4]))
+    assert interval.mean == pytest.approx(0.3) and interval.seeds == 0
+    assert math.isnan(interval.low) and math.isnan(interval.high)
 
 
-def test_more_clips_of_the_same_prompts_do_not_narrow_the_interval() -> None:
-    values = table(np.random.default_rng(3), (12, 3), (1.0, 0.3, 0.3))
-    assert crossed_interval(long_form(values)) == crossed_interval(long_form(values, clips=16))
+def test_only_prompts_that_every_seed_has_count() -> None:
+    values = table([[1, 2, np.nan], [3, 4, 5], [5, 6, 10]])
+    assert complete(values).index.tolist() == ["p1", "p2"]
+    interval = interval_of(values)
+    assert interval.mean == pytest.approx((3 + 4 + 5 + 5 + 6 + 10) / 6) and interval.prompts == 2
 
 
-def test_row_order_changes_nothing() -> None:
-    frame = long_form(table(np.random.default_rng(4), (6, 2), (1, 1, 1)))
-    shuffled = frame.sample(frac=1, random_state=0)
-    assert crossed_interval(shuffled) == crossed_interval(frame)
+def test_a_seed_without_any_value_does_not_cost_the_others_theirs() -> None:
+    interval = interval_of(table([[1, np.nan, 3], [3, np.nan, 5]]))
+    assert interval.seeds == 2 and interval.prompts == 2 and interval.mean == pytest.approx(3)
 
 
-def test_arms_without_training_seed_are_one_column() -> None:
-    frame = long_form(np.arange(6.0)[:, None])
-    without = frame.assign(training_seed=None)
-    assert crossed_interval(without) == crossed_interval(frame.drop(columns="training_seed"))
-    assert crossed_interval(without).n == 6
+def test_without_a_common_prompt_there_is_no_value() -> None:
+    assert interval_of(table([[1, np.nan], [np.nan, 2]])) is None
 
 
-def test_missing_cells_keep_the_mean_inside_the_interval() -> None:
-    values = table(np.random.default_rng(5), (10, 3), (1, 0.3, 0.3))
-    values[0, 0] = values[4, 2] = np.nan
-    interval = interval_of_cells(values)
-    assert interval.mean == pytest.approx(np.nanmean(values))
-    assert interval.low < interval.mean < interval.high
+def test_cells_become_a_row_a_prompt_and_a_column_a_seed() -> None:
+    cells = pd.DataFrame(
+        {"prompt": ["b", "a", "a"], "training_seed": [0, 1, 0], "value": [3, 2, 1]}
+    )
+    assert table_of(cells).fillna(-1).to_numpy().tolist() == [[1, 2], [3, -1]]
 
 
-def test_one_prompt_has_no_interval_and_no_value_is_an_error() -> None:
-    single = interval_of_cells(np.array([[1.0, 2.0]]))
-    assert single.mean == 1.5 and np.isnan(single.low) and single.n == 1
-    with pytest.raises(UserError, match="no finite value"):
-        crossed_interval(pd.DataFrame({"prompt_id": ["a"], "value": [np.nan]}))
+def test_a_paired_difference_is_scipy_s_paired_t_test_over_seeds() -> None:
+    rng = np.random.default_rng(1)
+    hard = 5 * rng.normal(size=(12, 1)) + rng.normal(size=(1, 7))  # what both arms share
+    a, b = hard + 0.3 + 0.1 * rng.normal(size=(2, 12, 7))
+    d = difference_of(paired_table(table(a), table(b)))
+    expected = stats.ttest_rel(a.mean(axis=0), b.mean(axis=0))
+    assert d.p == pytest.approx(expected.pvalue)
+    assert (d.low, d.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert d.mean == pytest.approx((a - b).mean()) and (d.seeds, d.prompts) == (7, 12)
+    signs = int((a.mean(axis=0) > b.mean(axis=0)).sum())
+    assert d.p_sign == pytest.approx(stats.binomtest(signs, 7).pvalue)
+    turned = difference_of(paired_table(table(b), table(a)))
+    assert turned.mean == pytest.approx(-d.mean) and turned.p == pytest.approx(d.p)
 
 
-def test_difference_is_a_minus_b_on_common_prompts() -> None:
-    rng = np.random.default_rng(6)
-    base = table(rng, (12, 3), (5, 1, 0.05))
-    better = long_form(base + 1)
-    extra = pd.DataFrame({"prompt_id": ["other"], "training_seed": [0], "value": [99.0]})
-    result = paired_difference(pd.concat([better, extra]), long_form(base))
-    assert result.mean == pytest.approx(1) and result.n == 12
-    assert result.low > 0.9 and result.high < 1.1 and result.p == pytest.approx(2 / 4096)
-    assert paired_difference(long_form(base), better).mean == pytest.approx(-1)
+def test_pairs_follow_the_seed_and_the_prompt_not_the_order() -> None:
+    base = np.random.default_rng(2).normal(size=(8, 3))
+    left = table(base + 1)
+    right = table(base[:, ::-1], [2, 1, 0]).iloc[::-1]
+    d = difference_of(paired_table(left, right))
+    assert d.low == pytest.approx(1) and d.high == pytest.approx(1)
 
 
-def test_an_untrained_arm_is_paired_with_every_training_seed() -> None:
-    rng = np.random.default_rng(7)
-    student = table(rng, (8, 3), (1, 0.2, 0.1))
-    teacher = student.mean(1, keepdims=True) + 0.5
-    alone = long_form(teacher).assign(training_seed=None)
-    result = paired_difference(long_form(student), alone)
-    assert result.mean == pytest.approx(-0.5) and result.n == 8
+def test_an_untrained_arm_is_paired_with_every_seed_of_a_trained_one() -> None:
+    student = np.random.default_rng(3).normal(size=(8, 4))
+    teacher = np.arange(8.0)
+    d = difference_of(paired_table(table(student), untrained(teacher), untrained=True))
+    expected = stats.ttest_1samp(student.mean(axis=0) - teacher.mean(), 0)
+    assert d.seeds == 4 and d.p == pytest.approx(expected.pvalue)
+    back = difference_of(paired_table(untrained(teacher), table(student), untrained=True))
+    assert back.mean == pytest.approx(-d.mean) and back.by_seed.keys() == d.by_seed.keys()
 
 
-def test_pairs_follow_the_seed_not_the_order() -> None:
-    rng = np.random.default_rng(8)
-    base = table(rng, (8, 3), (1, 5, 0.01))
-    a, b = long_form(base + 1), long_form(base)
-    b = b.sort_values("training_seed", ascending=False)
-    result = paired_difference(a, b)
-    assert result.low == pytest.approx(1) and result.high == pytest.approx(1)
+def test_clips_of_one_student_of_unknown_seed_are_one_seed() -> None:
+    student = np.random.default_rng(4).normal(size=(8, 4))
+    d = difference_of(paired_table(table(student), untrained(np.zeros(8))))
+    assert d.seeds == 0 and math.isnan(d.p) and d.mean == pytest.approx(student.mean())
+
+
+def test_a_difference_is_over_the_prompts_that_both_have_at_every_paired_seed() -> None:
+    a = table([[1, 2, 3], [np.nan, 5, 6], [7, 8, 9]])
+    b = table([[0, 0, 0], [0, 0, 0], [0, 0, np.nan], [9, 9, 9]])
+    d = difference_of(paired_table(a, b))
+    assert d.prompts == 1 and d.mean == pytest.approx(2) and d.seeds == 3
+    fewer = difference_of(paired_table(a, b[[0, 1]]))  # seed 2 is not paired, so p2 counts again
+    assert fewer.prompts == 2 and fewer.mean == pytest.approx((1 + 2 + 7 + 8) / 4)
 
 
 def test_arms_that_cannot_be_paired_are_refused() -> None:
-    a, b = long_form(np.ones((3, 2))), long_form(np.ones((3, 2)))
+    ones = np.ones((3, 2))
     with pytest.raises(UserError, match="same seeds"):
-        paired_difference(a, b.assign(training_seed=b["training_seed"] + 7))
-    with pytest.raises(UserError, match="no prompt in common"):
-        paired_difference(a, b.assign(prompt_id="x" + b["prompt_id"]))
+        paired_table(table(ones), table(ones, [7, 8]))
+    with pytest.raises(UserError, match="no prompt has a value in both"):
+        paired_table(table([[1, np.nan], [np.nan, 1]]), table(np.ones((2, 2))))
 
 
-@pytest.mark.parametrize("n", [1, 4, 9])
-def test_sign_flip_equals_enumeration_and_scipy(n: int) -> None:
-    d = np.random.default_rng(n).normal(0.5, 1, n)
-    sums = [
-        abs(sum(s * x for s, x in zip(signs, d, strict=True)))
-        for signs in product((1, -1), repeat=n)
-    ]
-    expected = np.mean([value >= abs(d.sum()) - 1e-12 for value in sums])
-    assert sign_flip(d) == pytest.approx(expected)
-    if n > 1:
-        by_scipy = stats.permutation_test(
-            (d,), np.mean, permutation_type="samples", n_resamples=np.inf
-        )
-        assert sign_flip(d) == pytest.approx(by_scipy.pvalue)
-
-
-def test_sign_flip_by_monte_carlo_is_near_the_t_test() -> None:
-    d = np.random.default_rng(0).normal(0.25, 1, 60)
-    assert sign_flip(d) == pytest.approx(stats.ttest_1samp(d, 0).pvalue, abs=0.02)
-    assert sign_flip(np.ones(40)) == pytest.approx(1 / 10_001)
-
-
-def test_sign_flip_is_uniform_when_nothing_differs() -> None:
-    rng = np.random.default_rng(9)
-    p = np.array([sign_flip(rng.normal(size=10)) for _ in range(400)])
-    assert 0.02 < (p <= 0.05).mean() < 0.09
-    assert sign_flip(np.zeros(5)) == 1
+def test_arms_of_other_prompts_have_a_difference_of_means_and_nothing_else() -> None:
+    d = unpaired_difference(table([[1, 3]]), untrained([5.0, 6.0]))
+    assert d.mean == pytest.approx(-3.5) and d.prompts == 1 and d.seeds == 0
+    assert math.isnan(d.low) and math.isnan(d.p) and math.isnan(d.p_sign)
+    with pytest.raises(UserError, match="nothing to compare"):
+        unpaired_difference(table([[1, np.nan], [np.nan, 1]]), untrained([5.0]))
 
 
 def test_holm_equals_the_worked_example_and_keeps_the_order() -> None:
     # Worked by hand: sorted .005 .01 .03 .04 times 4 3 2 1, running maximum
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm({"a": 0.6, "b": 0.5}) == pytest.approx([1.0, 1.0])
+    assert holm([0.6, 0.5]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []

@@ -7,6 +7,7 @@ import pytest
 from tex_document import check
 
 from dfdbench.report.arms import KNOWN, looks, ordered, reference_arm
+from dfdbench.report.digits import number, signed
 from dfdbench.report.sections import Lines, Section, markdown_sections
 from dfdbench.report.statistics import Interval
 from dfdbench.report.summary import Delta, deltas_json, within_range
@@ -16,7 +17,6 @@ from dfdbench.report.tables import (
     delta_text,
     long_csv,
     main_table,
-    number,
     pooled_tables,
 )
 from dfdbench.utils.table import (
@@ -34,8 +34,9 @@ from dfdbench.utils.table import (
 )
 
 
-def at(mean: float) -> Interval:
-    return Interval(mean, mean - 0.1, mean + 0.1, 12)
+def at(mean: float, **fields) -> Interval:
+    of_seeds = {0: mean - 0.1, 1: mean, 2: mean + 0.1}
+    return Interval(mean, mean - 0.1, mean + 0.1, mean, 3, 12, 576, of_seeds)._replace(**fields)
 
 
 SUMMARY = {
@@ -67,7 +68,7 @@ def test_markdown_marks_the_best_and_shows_missing_as_missing():
     lines = markdown(main_table(SUMMARY, BEST)).splitlines()
     assert lines[0] == "| metric | real clips | DMD2 | DFD | DP-DMD |"
     entropy = next(line for line in lines if line.startswith("| hue_entropy ↑"))
-    assert "**0.800 [0.700, 0.900]**" in entropy and entropy.endswith("| — |")
+    assert "**0.800 [0.700, 0.900], median 0.800**" in entropy and entropy.endswith("| — |")
     assert "0.000" not in entropy
 
 
@@ -75,8 +76,8 @@ def test_latex_escapes_names_and_keeps_columns():
     text = latex(main_table(SUMMARY, BEST), "")
     assert r"hue\_entropy" in text and "hue_entropy" not in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 3 and all(row.count("&") == 4 for row in rows)
-    assert r"\textbf{0.800} {\scriptsize [0.700, 0.900]}" in text
+    assert len(rows) == 4 and all(row.count("&") == 4 for row in rows)
+    assert r"\textbf{0.800} {\scriptsize [0.700, 0.900], median 0.800}" in text
 
 
 @pytest.mark.parametrize("arms", [4, 12])
@@ -96,8 +97,8 @@ def test_latex_shows_the_signs_it_escapes():
 
 def pooled(reference: str, **values: float) -> list[dict]:
     return [
-        {"arm": method, "reference": reference, "metric": metric, "value": value,
-         "n": 96}
+        {"arm": method, "training_seed": 0, "reference": reference, "metric": metric,
+         "value": value, "n": 96}
         for name, value in values.items()
         for method, _, metric in [name.partition("__")]
     ]  # fmt: skip
@@ -111,14 +112,17 @@ def test_pooled_values_have_a_table_per_reference_none_bold_and_other_counts_nam
         dmd2__effnet_lite2_recall=0.6,
     ) + pooled("clips|x", dfd__effnet_lite2_recall=0.1)  # fmt: skip
     first, second = pooled_tables(pd.DataFrame(rows))
-    assert first.title.startswith("Pooled over prompts, against clips|x; clips: DFD 96")
+    assert first.title.startswith("Pooled over prompts, against clips|x; n: DFD 1 seed, 96 clips")
     assert second.head == ["metric", "teacher", "DMD2", "DFD"]
     assert second.rows == [
         [Cell("effnet_lite2_recall ↑"), MISSING, Cell("0.600"), Cell("0.400")],
         [Cell("effnet_lite2_frechet ↓"), Cell("1.000"), Cell("3.000"), Cell("2.000")],
     ]
     assert "| effnet_lite2_frechet ↓ | 1.000 | 3.000 | 2.000 |" in markdown(second)
-    assert second.title.endswith("against real clips; clips: teacher 96, DMD2 96, DFD 96.")
+    assert second.title.endswith(
+        "against real clips; n: teacher 1 seed, 96 clips; DMD2 1 seed, 96 clips; "
+        "DFD 1 seed, 96 clips."
+    )
     rows[0]["n"] = 48  # DFD's; a Fréchet distance falls with the number of clips
     text = markdown(pooled_tables(pd.DataFrame(rows))[1])
     assert "| 1.000 (96 clips) | 3.000 (96 clips) | 2.000 (48 clips) |" in text
@@ -193,53 +197,81 @@ def test_numbers_in_csv_stay_numbers():
 
 
 def test_csv_has_full_precision_and_no_row_for_a_missing_value():
-    exact = {"dfd": {"hue_entropy": Interval(1 / 3, 0.1, 0.5, 7)}, "dmd2": {}}
+    exact = {"dfd": {"hue_entropy": at(1 / 3, low=math.nan, high=math.nan)}, "dmd2": {}}
     (row,) = csv.DictReader(io.StringIO(long_csv(exact)))
-    assert float(row["mean"]) == 1 / 3 and row["n"] == "7" and row["arm"] == "dfd"
+    assert float(row["mean"]) == 1 / 3 and row["arm"] == "dfd" and row["low"] == ""
+    assert (row["seeds"], row["prompts"], row["clips"]) == ("3", "12", "576")
 
 
-def test_one_prompt_has_no_interval():
-    assert cell(Interval(0.5, math.nan, math.nan, 1)).plain == "0.500"
+def test_a_cell_without_an_interval_has_the_mean_alone():
+    assert cell(at(0.5, low=math.nan, high=math.nan)).plain == "0.500"
     assert cell(None).plain == "—"
-    assert cell(Interval(43.21, 40.0, 45.99, 3)).plain == "43.2 [40.0, 46.0]"
+    wide = at(43.21, low=40.0, high=45.99, median=42.0)
+    assert cell(wide).plain == "43.2 [40.0, 46.0], median 42.0"
     assert number(-0.0314) == "-0.031" and number(-0.0001) == "0.000"
+    assert (signed(0.0314), signed(0.0001), signed(-0.2)) == ("+0.031", "0.000", "-0.200")
+
+
+def test_the_first_row_has_the_n_of_each_arm_and_a_cell_of_fewer_its_own():
+    fewer = at(0.5, seeds=0, clips=180)
+    lost = at(0.5, seeds=2, prompts=9, clips=310)
+    arms = {
+        "teacher": {"hue_entropy": at(0.5, seeds=0, clips=192), "sprite_saturation": fewer},
+        "dfd": {"hue_entropy": at(0.5), "sprite_saturation": lost},
+    }
+    lines = markdown(main_table(arms)).splitlines()
+    assert lines[2] == "| n | 12 prompts, 192 clips | 3 seeds, 12 prompts, 576 clips |"
+    assert "(" not in next(line for line in lines if "hue_entropy" in line)
+    row = next(line for line in lines if "sprite_saturation" in line)
+    assert "(180 clips) |" in row
+    assert "(2 seeds, 9 prompts, 310 clips) |" in row
+
+
+def test_pooled_rows_say_what_they_are_against():
+    text = markdown(main_table({"dfd": {"effnet_lite2_recall": at(0.4)}}, against="teacher"))
+    assert "| effnet_lite2_recall ↑ (against teacher) | 0.400 [" in text
 
 
 def test_intervals_stay_within_what_a_metric_can_be():
-    cut = within_range("saturation_share_09", Interval(0.02, -0.01, 0.05, 8))
-    assert cut == Interval(0.02, 0.0, 0.05, 8)
-    assert within_range("sprite_intact", Interval(0.98, 0.9, 1.02, 8)).high == 1.0
-    skewed = within_range("sprite_intact", Interval(0.5, 0.1, 0.9, 8, -0.2, 1.3))
-    assert (skewed.bca_low, skewed.bca_high) == (0.0, 1.0)
-    assert math.isnan(within_range("sprite_intact", Interval(0.98, math.nan, math.nan, 1)).low)
+    cut = within_range("saturation_share_09", at(0.02, low=-0.01, high=0.05))
+    assert (cut.low, cut.high) == (0.0, 0.05)
+    assert within_range("sprite_intact", at(0.98, high=1.02)).high == 1.0
+    assert math.isnan(within_range("sprite_intact", at(0.98, low=math.nan)).low)
+
+
+def delta(**fields) -> Delta:
+    about = {"mean": 0.4, "low": 0.3, "high": 0.5, "median": 0.41, "seeds": 7, "prompts": 12,
+             "clips_a": 1300, "clips_b": 1344, "by_seed": {s: 0.4 for s in range(7)},
+             "primary": "diversity", "p": 0.001, "p_holm": 0.003, "p_sign": 0.0156,
+             "gain_towards_reference": 0.4}  # fmt: skip
+    return Delta("dfd", "dmd2", "hue_entropy", **about | fields)
 
 
 def test_deltas_say_whether_the_interval_excludes_zero_and_what_came_closer():
-    up = Delta("dfd", "dmd2", "hue_entropy", 0.4, 0.3, 0.5, 0.001, 0.002, 12, 2.0, 0.4)
-    flat = Delta("dfd", "dmd2", "saturation_mean", 0.0, -0.1, 0.1, 0.9, 0.9, 12, math.nan, None)
-    text = markdown_sections(delta_sections([up, flat]))
+    flat = delta(mean=0.002, low=-0.1, high=0.1, p=0.9, gain_towards_reference=None)
+    text = markdown_sections(delta_sections([delta(), flat]))
     assert "### DFD − DMD2" in text
     assert (
-        "| hue_entropy | +0.400 [+0.300, +0.500] | 0.0010 | 0.0020 | excludes 0 | closer |" in text
+        "| hue_entropy | diversity | +0.400 [+0.300, +0.500] | +0.410 | 0.0010 | 0.0030 | 0.0156 | "
+        "excludes 0 | closer | 7 seeds, 12 prompts, 1300 / 1344 clips |" in text
     )
     assert "includes 0 | — |" in text
-    assert deltas_json([flat])["dfd - dmd2"]["saturation_mean"]["effect"] is None
+    row = deltas_json([delta(p_sign=math.nan)])["dfd - dmd2"]["hue_entropy"]
+    assert row["p_sign"] is None and row["by_seed"]["6"] == 0.4 and row["primary"] == "diversity"
 
 
 def verdict(**fields) -> list[str]:
-    about = {"mean": 0.4, "low": 0.3, "high": 0.5, "p": 0.125, "p_holm": 0.25, "n": 4,
-             "effect": 2.0, "gain_towards_reference": 0.4}  # fmt: skip
-    return delta_text(Delta("dfd", "dmd2", "hue_entropy", **about | fields))[3:]
+    return delta_text(delta(**fields))[6:8]
 
 
 @pytest.mark.fault("A10")
-@pytest.mark.parametrize("n", range(2, 9))
-def test_few_prompts_are_not_said_to_exclude_zero(n):
-    smallest = 2 / 2**n
-    says = "excludes 0" if n >= 6 else f"{n} prompts: no p below {smallest:.4f}"
-    assert verdict(n=n, p=smallest)[0] == says
-    assert verdict(n=n, low=-0.3)[0] == "includes 0"
-    assert verdict(n=n, paired=False)[0].startswith("excludes" if n > 3 else f"{n} prompts: no p")
+@pytest.mark.parametrize(
+    ("seeds", "says"), [(0, "one seed"), (1, "one seed"), (2, "too few"), (3, "excludes 0")]
+)
+def test_few_training_seeds_are_not_said_to_exclude_zero(seeds, says):
+    few = {"low": math.nan, "high": math.nan} if seeds < 3 else {}
+    assert verdict(seeds=seeds, **few)[0] == says
+    assert verdict(low=-0.3)[0] == "includes 0"
 
 
 @pytest.mark.fault("A10")
@@ -247,19 +279,20 @@ def test_few_prompts_are_not_said_to_exclude_zero(n):
 def test_nothing_is_closer_by_what_rounds_to_zero(gain):
     assert verdict(gain_towards_reference=gain)[1] == "same"
     tiny = {"mean": 0.0004, "low": 0.0001, "high": 0.0007}
-    assert verdict(**tiny, gain_towards_reference=0.0004)[1] == "same"
+    assert verdict(**tiny, gain_towards_reference=0.0004) == ["same", "same"]
     assert verdict(gain_towards_reference=-0.0006)[1] == "farther"
 
 
 @pytest.mark.fault("A11")
 def test_values_over_other_numbers_of_clips_get_no_verdict():
-    assert verdict(alike=False, n=12)[0] == "other numbers of clips"
+    assert verdict(alike=False)[0] == "other numbers of clips"
 
 
 def test_unpaired_differences_are_said_to_be_so():
-    d = Delta("dfd", "real", "hue_entropy", 0.4, 0.3, 0.5, 0.1, 0.1, 12, 2.0, 0.4, paired=False)
-    assert "### DFD − real clips (their prompts differ)" in markdown_sections(delta_sections([d]))
-    assert deltas_json([d])["dfd - real"]["hue_entropy"]["paired"] is False
+    d = delta(low=math.nan, high=math.nan, paired=False)
+    assert "### DFD − DMD2 (their prompts differ)" in markdown_sections(delta_sections([d]))
+    assert deltas_json([d])["dfd - dmd2"]["hue_entropy"]["paired"] is False
+    assert verdict(low=math.nan, high=math.nan, paired=False)[0] == "other prompts"
 
 
 def test_arms_keep_their_order_and_colour_whatever_else_is_shown():

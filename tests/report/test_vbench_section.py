@@ -108,10 +108,12 @@ def test_a_dimension_with_part_of_its_clips_says_so_and_is_not_best(
     (tmp_path / "VBench_full_info.json").write_text(json.dumps(info))
     few, many = [{"scene": 0.9}], [{"scene": 0.5 + 0.01 * i} for i in range(2)]
     add_run(tmp_path / "runs" / "dfd", "dfd", 0, few, "vbench")
-    for i, arm in enumerate(("dmd2", "dp_dmd")):
-        add_run(tmp_path / "runs" / arm, arm, 0, [{"scene": v["scene"] - 0.1 * i} for v in many],
-                "vbench")  # fmt: skip
-        with Store(tmp_path / "runs" / arm / "scores.sqlite") as store:
+    runs = [(arm, s) for arm in ("dmd2", "dp_dmd") for s in range(3)]
+    for arm, s in runs:  # dmd2 ahead by 0.1 at every training seed
+        own = [{"scene": v["scene"] + 0.01 * s - 0.1 * (arm == "dp_dmd")} for v in many]
+        folder = tmp_path / "runs" / f"{arm}-{s}"
+        add_run(folder, arm, s, own, "vbench")
+        with Store(folder / "scores.sqlite") as store:
             for seed in range(1, 5):
                 for row in store.samples().itertuples():
                     path = f"videos/{row.prompt_id}-{seed}.mp4"
@@ -120,7 +122,8 @@ def test_a_dimension_with_part_of_its_clips_says_so_and_is_not_best(
                     )
     report([tmp_path / "runs"], tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text()
-    assert cells(text, "scene") == ["**0.5050**", "0.4050", "0.9000 (1/10)"]
+    assert cells(text, "scene") == ["**0.5150**", "0.4150", "0.9000 (1/10)"]
+    assert cells(text, "n")[1:] == ["3 seeds, 2 prompts, 30 clips", "1 seed, 1 prompt, 1 clip"]
     assert cells(text, "Semantic")[2].endswith("(1/9, part of the clips)")
     lacking = json.loads((tmp_path / "out" / "vbench.json").read_text())["arms"]["dfd"]["lacking"]
     assert lacking == {"scene": "1/10"}

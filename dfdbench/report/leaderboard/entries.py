@@ -16,42 +16,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pandas as pd
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from dfdbench.evaluate.metrics import all_metrics
-from dfdbench.report.statistics import crossed_interval
-from dfdbench.report.summary import within_range
+from dfdbench.report.cells import Cell, Number, TrainingSeed, frame_of, read_rows
+from dfdbench.report.statistics import complete, interval_of, table_of
+from dfdbench.report.summary import clips_behind, within_range
 from dfdbench.utils.errors import UserError, clean
 from dfdbench.utils.files import atomic_path, sweep, write_json
 from dfdbench.utils.folders import locked
-from dfdbench.utils.reading import Open, Outside, read_csv, read_json, validate
-from dfdbench.utils.table import from_csv, to_csv
+from dfdbench.utils.reading import Open, read_json, validate
+from dfdbench.utils.table import to_csv
 
-SCHEMA = 1
+SCHEMA = 2
 REMEDY = "add the entry again"
+NUMBERS = ("mean", "low", "high", "median", "seeds", "prompts", "clips")
+EVIDENCE = ("arm", "prompt", "training_seed", "metric", "value", "n")
+"""Columns of an evidence file."""
 LOCK_SECONDS = 60  # for another `add` or `render` of the folder to end
 LONGEST_ID = 200
-LARGEST = 1e100  # of a number that means something
 MARKUP = re.compile(r"<[a-z/!?]", re.IGNORECASE)
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.(json|csv)")  # of the writers before .part
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
-Name = Annotated[Text, BeforeValidator(from_csv)]
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-TrainingSeed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Direction = Literal["higher", "lower", "nearest_reference"]
-
-
-class Cell(Outside):
-    """Mean of `n` clips of one prompt and training seed (None: nothing was trained)."""
-
-    arm: Name
-    prompt: Name
-    training_seed: TrainingSeed | None = None
-    metric: Name
-    value: Number
-    n: int = Field(ge=1, lt=2**53)
 
 
 class Part(Open):
@@ -61,12 +49,15 @@ class Part(Open):
 
 
 class Score(Part):
-    """A measured metric: mean over n prompts and its 95 % interval, None for one prompt."""
+    """A measured metric, as statistics.Interval; no limits of fewer than three training seeds."""
 
     mean: Number
     low: Number | None
     high: Number | None
-    n: Count
+    median: Number
+    seeds: Count
+    prompts: Count
+    clips: Count
     version: Count
     direction: Direction
 
@@ -140,7 +131,7 @@ class Source(Part):
 class Common(Part):
     """What every entry has."""
 
-    schema_number: Literal[1] = Field(alias="schema")
+    schema_number: Literal[2] = Field(alias="schema")
     board: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=200)
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=200)
     name: Text
@@ -251,37 +242,31 @@ def rounded(value: float) -> float | None:
 def evidence_text(cells: Sequence[Cell]) -> str:
     """The cells as CSV."""
     rows = [dict(cell) | {"value": f"{cell.value:.9g}"} for cell in cells]
-    return to_csv(list(Cell.model_fields), [row.values() for row in rows])  # None: an empty field
+    return to_csv(EVIDENCE, [[row[name] for name in EVIDENCE] for row in rows])  # None: empty
 
 
 def read_evidence(path: Path) -> list[Cell]:
-    """The cells of an evidence file.
-
-    Raises:
-        UserError: no such file, a malformed line, or a cell given twice; names the line.
-    """
-    cells = dict[tuple[str, int | None, str], Cell]()
-    for number, cell in read_csv(path, Cell, REMEDY):
-        key = (cell.prompt, cell.training_seed, cell.metric)
-        if key in cells:
-            raise UserError(f"{path}:{number}: given twice; {REMEDY}")
-        cells[key] = cell
-    return list(cells.values())
+    """The cells of an evidence file; raises what `cells.read_rows` does."""
+    return read_rows(path, REMEDY)
 
 
 def measure(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """Metric -> mean, low and high (95 %, crossed bootstrap) and n prompts, from the evidence."""
-    frame = pd.DataFrame(map(dict, cells), columns=list(Cell.model_fields))
+    """Metric -> NUMBERS of an entry, from its evidence; metrics whose training seeds have no prompt
+    in common are left out."""
     result = {}
-    for metric, rows in frame.rename(columns={"prompt": "prompt_id"}).groupby("metric", sort=False):
+    for metric, rows in frame_of(cells).groupby("metric", sort=False):
         name = str(metric)
         if name not in all_metrics():
             raise UserError(
                 f"metric '{name}' is not one of this dfdbench; use the one that wrote it"
             )
-        interval = within_range(name, crossed_interval(rows))
-        numbers = {key: rounded(getattr(interval, key)) for key in ("mean", "low", "high")}
-        result[name] = {**numbers, "n": interval.n}
+        table = table_of(rows)
+        interval = interval_of(table, clips_behind(rows, complete(table)))
+        if interval:
+            interval = within_range(name, interval)
+            numbers = {key: rounded(getattr(interval, key)) for key in NUMBERS[:4]}
+            counts = {key: getattr(interval, key) for key in NUMBERS[4:]}
+            result[name] = {**numbers, **counts}
     return result
 
 

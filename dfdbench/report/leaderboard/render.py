@@ -10,13 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.arms import is_reference, ordered, reference_arm
 from dfdbench.report.best import best_arm
-from dfdbench.report.leaderboard.entries import Cell as Evidence
+from dfdbench.report.cells import Cell as Evidence
+from dfdbench.report.cells import frame_of
 from dfdbench.report.leaderboard.entries import (
+    NUMBERS,
     Entry,
     Measured,
     Published,
@@ -28,25 +28,26 @@ from dfdbench.report.leaderboard.entries import (
     read_evidence,
     writing,
 )
+from dfdbench.report.primary import in_order
 from dfdbench.report.sections import Links, Page, Section, html_page, markdown_page
 from dfdbench.report.sets import of_size
 from dfdbench.report.statistics import Interval
-from dfdbench.report.tables import ARROWS, cell
+from dfdbench.report.tables import ARROWS, N, cell, fewer, size_of
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import write_text
-from dfdbench.utils.table import MISSING, Cell, Table, of_texts, to_csv
+from dfdbench.utils.table import Cell, Table, of_texts, to_csv
 
 TITLE = "Leaderboards"
 INTRODUCTION = (
-    "Measured numbers come from dfdbench: mean and 95 % interval from a bootstrap over prompts and "
-    "training seeds; `dfdbench leaderboard verify` computes them again from each entry's evidence. "
-    "Published numbers are as a paper prints them, not measured here, and have tables of their "
-    "own. A measured student is bold where its paired 95 % intervals against every other, from "
-    "their evidence, exclude 0. ↑ higher is better, ↓ lower is better, ≈ nearest to the reference "
-    "(the real clips; the teacher where there are none) is best. A cell of other prompts or "
-    "numbers of clips than the others says its n. An interval holds the differences between "
-    "prompts, which all methods share, so compare methods by paired differences "
-    "(`dfdbench report`), not by overlap."
+    "Measured numbers come from dfdbench: mean, 95 % t interval and median over training seeds of "
+    "the mean over prompts, from three training seeds on; `dfdbench leaderboard verify` computes "
+    "them again from each entry's evidence. Published numbers are as a paper prints them, not "
+    "measured here, and have tables of their own. A measured student is bold where the paired 95 % "
+    "interval over training seeds of its lead on the next best, from their evidence, excludes 0. "
+    "↑ higher is better, ↓ lower is better, ≈ nearest to the reference (the real clips; the "
+    "teacher where there are none) is best. n: training seeds, prompts and clips of an entry; a "
+    "cell of fewer says its own. Compare methods by paired differences (`dfdbench report`), not by "
+    "overlap."
 )
 PROOF = (
     "`verify` shows that the numbers follow from the evidence and that nothing was changed by "
@@ -82,9 +83,9 @@ def load_boards(folder: Path) -> dict[str, list[Entry]]:
 
 
 def measured_keys(entries: Sequence[Measured]) -> list[tuple[str, int]]:
-    """(metric, version) of measured entries, in the registry's order: versions never mix."""
+    """(metric, version) of measured entries, in the order of tables: versions never mix."""
     keys = {(name, score.version) for entry in entries for name, score in entry.metrics.items()}
-    order = {name: i for i, name in enumerate(all_metrics())}
+    order = {name: i for i, name in enumerate(in_order({name for name, _ in keys}))}
     return sorted(keys, key=lambda key: (order.get(key[0], len(order)), key))
 
 
@@ -106,15 +107,14 @@ def best_entry(folder: Path, entries: Sequence[Entry], metric: str, version: int
     if level is None or (level == "prompt" and len({_clips_each(e) for e in students}) > 1):
         return None
     rows = [
-        (entry.id, cell.prompt, cell.training_seed, cell.value)
+        cell.model_copy(update={"arm": entry.id})
         for entry in own.values()
         for cell in _evidence(folder / evidence_file(entry.board, entry.id), entry.evidence.sha256)
         if cell.metric == metric
     ]
-    values = pd.DataFrame(rows, columns=["arm", "prompt_id", "training_seed", "value"])
     references = {entry.id for entry in own.values() if _is_reference(entry)}
     direction = next(iter(own.values())).metrics[metric].direction
-    return best_arm(values, direction, references, _aim(list(own.values())))
+    return best_arm(frame_of(rows), direction, references, _aim(list(own.values())))
 
 
 @lru_cache(maxsize=64)
@@ -142,31 +142,22 @@ def _clips_each(entry: Measured) -> float:
     return facts.videos.count / facts.prompts / max(1, len(facts.training_seeds))
 
 
-def _marks(entries: Sequence[Measured], scores: Mapping[str, Score]) -> dict[str, str]:
-    """Id → what its cell is of, in a row whose entries have other prompts or numbers of clips."""
-    own = [entry for entry in entries if entry.id in scores]
-    sizes = {entry.id: (scores[entry.id].n, _clips_each(entry)) for entry in own}
-    kinds = {sizes[entry.id] for entry in own if not _is_reference(entry)}
-    deviant = [i for i in sizes if len(kinds) > 1 or (kinds and sizes[i] not in kinds)]
-    return {i: of_size(sizes[i][0], f"{sizes[i][1]:.3g}") for i in deviant}
-
-
 def _measured_table(
     entries: Sequence[Measured], best: Mapping[tuple[str, int], str | None]
 ) -> Table:
     keys = measured_keys(entries)
     names = [metric for metric, _ in keys]
-    rows = []
+    intervals = {e.id: {m: _interval(score) for m, score in e.metrics.items()} for e in entries}
+    sizes = {name: size_of(own) for name, own in intervals.items()}
+    rows = [[Cell(N), *(Cell(of_size(*size)) for size in sizes.values())]]
     for metric, version in keys:
         scores = _scores(entries, metric, version)
         direction = next(reversed(scores.values())).direction
         label = metric if names.count(metric) == 1 else f"{metric} v{version}"
-        marks = _marks(entries, scores)
         cells = [
-            cell(_interval(scores[e.id]), e.id == best[metric, version], marks.get(e.id, ""))
-            if e.id in scores
-            else MISSING
+            cell(own, e.id == best[metric, version], fewer(own, sizes[e.id]))
             for e in entries
+            for own in (intervals[e.id][metric] if e.id in scores else None,)
         ]
         rows.append([Cell(f"{label} {ARROWS[direction]}"), *cells])
     heads = [f"{e.name} (reference)" if e.reference else e.name for e in entries]
@@ -175,7 +166,9 @@ def _measured_table(
 
 def _interval(score: Score) -> Interval:
     low, high = (math.nan if limit is None else limit for limit in (score.low, score.high))
-    return Interval(score.mean, low, high, score.n)
+    return Interval(
+        score.mean, low, high, score.median, score.seeds, score.prompts, score.clips, {}
+    )
 
 
 def _published_table(entries: Sequence[Published]) -> Table:
@@ -249,22 +242,23 @@ def page_of(boards: Sequence[Board]) -> Page:
 
 def table_csv(boards: Sequence[Board]) -> str:
     """board.csv: a row per board, entry and metric."""
-    head = ["board", "kind", "entry", "name", "method", "metric", "version", "direction", "value",
-            "low", "high", "n", "best", "source"]  # fmt: skip
+    about = ["board", "kind", "entry", "name", "method", "metric", "version", "direction", "value"]
+    head = [*about, *NUMBERS[1:], "best", "source"]
+    empty = [""] * len(NUMBERS)
     rows: list[tuple[object, ...]] = []
     for board in boards:
         for entry in board.entries:
-            about = (board.name, entry.kind, entry.id, entry.name, entry.method)
+            own = (board.name, entry.kind, entry.id, entry.name, entry.method)
             if isinstance(entry, Published):
                 rows += [
-                    (*about, name, "", v.direction, v.as_printed, "", "", "", "", _source(entry))
+                    (*own, name, "", v.direction, v.as_printed, *empty, _source(entry))
                     for name, v in entry.metrics.items()
                 ]
                 continue
             for name, v in entry.metrics.items():
                 best = entry.id == board.best[name, v.version]
-                numbers = (v.mean, v.low, v.high, v.n, int(best))
-                rows.append((*about, name, v.version, v.direction, *numbers, entry.evidence.file))
+                numbers = (*(getattr(v, key) for key in NUMBERS), int(best))
+                rows.append((*own, name, v.version, v.direction, *numbers, entry.evidence.file))
     return to_csv(head, rows)
 
 

@@ -18,13 +18,13 @@ from dfdbench.evaluate.schema import Key
 from dfdbench.evaluate.store import Store
 from dfdbench.report import published
 from dfdbench.report.arms import KNOWN, label_of, looks, ordered
+from dfdbench.report.cells import Cell
 from dfdbench.report.collect import find_sources
 from dfdbench.report.deleted import without_deleted
 from dfdbench.report.identity import Member, named_by_recipe, recipe_digest
 from dfdbench.report.leaderboard.entries import (
     RECIPE,
     SCHEMA,
-    Cell,
     evidence_text,
     measure,
     slug,
