@@ -254,8 +254,19 @@ def _run_study(
     failed = _one_by_one(jobs) if processes == 1 else _side_by_side(jobs, processes)
     if failed:
         raise UserError("; ".join(f"{path}: {reason}" for path, reason in failed.items()))
+    _compare_with_teacher(jobs)
     against = [(arm.name, arm.against) for arm in study.arms if arm.against]
     return report([job.path for job in jobs], out / "report", against=against)
+
+
+def _compare_with_teacher(jobs: Sequence[Job]) -> None:
+    """Add what runs are beside the teacher's clips, such as their recall of its modes."""
+    from dfdbench.evaluate.engine import compare_with
+
+    teacher = next(job.path for job in jobs if job.arm == "teacher")
+    for job in jobs:
+        if job.path != teacher:
+            compare_with(job.path, teacher, job.suite)
 
 
 def _prepare(jobs: Sequence[Job], model: str) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from dfdbench.distill.stages import grid, recipe_of
 from dfdbench.generate.real import opening, real_clip, real_continuation
 from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Prompt, Suite
+from dfdbench.generate.suites.vbench import TOY
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.sampling import (

@@ -20,7 +20,7 @@ from dfdbench.utils.video import read_video, to_uint8, write_video
 
 PROMPTS = (
     Prompt("ball-desert", "a ball moving over the desert", {"shape": "ball", "scene": "desert"}),
-    Prompt("ring-snow", "a ring moving over snowy hills", {"shape": "ring", "scene": "snow"}),
+    Prompt("cross-snow", "a ring moving over snowy hills", {"shape": "cross", "scene": "snow"}),
 )
 SUITE = Suite("two", 1, "two prompts", PROMPTS, (1, 2, 3), ())
 
@@ -63,7 +63,7 @@ def test_batch_size_order_and_resume_change_no_clip_but_by_rounding(
     generate(parts, SUITE, seeds=[3], batch_size=1, family=tiny_family)
     generate(parts, SUITE, seeds=[2, 1, 3], batch_size=3, family=tiny_family)
     assert len(made) == 12
-    for prompt in ("ball-desert", "ring-snow"):
+    for prompt in ("ball-desert", "cross-snow"):
         for seed in (1, 2, 3):
             a, b = (made[f"{r}/videos/two/{prompt}/{seed}.mp4"] for r in ("whole", "parts"))
             # Batched matrix products round differently: few pixels, a grey level; H.264 spreads it.
@@ -72,7 +72,7 @@ def test_batch_size_order_and_resume_change_no_clip_but_by_rounding(
             files = (run.videos / "two" / prompt / f"{seed}.mp4" for run in (whole, parts))
             c, d = (read_video(file).frames.astype(int) for file in files)
             assert np.abs(c - d).mean() < 1 and abs(c.mean() - d.mean()) < 0.1
-    one, two = (made[f"whole/videos/two/ring-snow/{seed}.mp4"] for seed in (1, 2))
+    one, two = (made[f"whole/videos/two/cross-snow/{seed}.mp4"] for seed in (1, 2))
     assert np.abs(one.astype(int) - two.astype(int)).mean() > 1
 
 
@@ -85,7 +85,7 @@ def test_finished_clips_are_never_made_again_but_damaged_and_stale_ones_are(
     times = {p: p.stat().st_mtime_ns for p in folder.rglob("*.mp4")}
     generate(run, SUITE, family=tiny_family)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.mp4")} == times
-    damaged = folder / "ring-snow" / "2.mp4"
+    damaged = folder / "cross-snow" / "2.mp4"
     damaged.write_bytes(b"half a file")
     generate(run, SUITE, family=tiny_family)
     changed = [p for p in times if p.stat().st_mtime_ns != times[p]]
@@ -118,8 +118,8 @@ def test_the_manifest_names_every_clip_with_its_hash_and_settings(student_run, t
     assert [(r["prompt_id"], r["seed"]) for r in lines] == [
         ("ball-desert", 5),
         ("ball-desert", 4),
-        ("ring-snow", 5),
-        ("ring-snow", 4),
+        ("cross-snow", 5),
+        ("cross-snow", 4),
     ]
     first = lines[0]
     assert first["method"] == "dfd" and first["frames"] == 17 and first["fps"] == 8
@@ -153,11 +153,11 @@ def test_the_real_arm_shows_what_its_prompt_fixes_and_varies_the_rest(tmp_path, 
     lines = rows(generate(run, SUITE, device="cpu"))
     assert len(lines) == 6 and {r["method"] for r in lines} == {"real"}
     drawn = [
-        sample_attributes(1, attribute_seed("ring-snow", s), "ring", "snow") for s in range(1, 30)
+        sample_attributes(1, attribute_seed("cross-snow", s), "cross", "snow") for s in range(1, 30)
     ]
-    assert {SHAPES[int(a.shape)] for a in drawn} == {"ring"}
+    assert {SHAPES[int(a.shape)] for a in drawn} == {"cross"}
     assert len({int(a.hue_mode) for a in drawn}) == 6
-    assert attribute_seed("ring-snow", 1) != attribute_seed("ring-snow", 2)
+    assert attribute_seed("cross-snow", 1) != attribute_seed("cross-snow", 2)
 
 
 def test_the_teacher_arm_takes_the_checkpoints_own_sampling(tmp_path, tiny_checkpoint):

@@ -234,7 +234,7 @@ def test_each_local_process_gets_its_own_gpu(monkeypatch):
 
 
 def test_the_command_takes_a_part(run):
-    part = ["generate", str(run.path), "--seeds", "1", "--shard", "1/12", "--json"]
+    part = ["generate", str(run.path), "--seeds", "1", "--shard", "1/16", "--json"]
     done = CliRunner().invoke(app, part)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)

@@ -31,7 +31,7 @@ from dfdbench.utils.video import write_video
 
 TEXTS = ["a ball moving over the desert", "a ring drifting across snowy hills"]
 CALL = {
-    "prompt": TEXTS[0], "height": 64, "width": 64, "num_frames": 17, "max_sequence_length": 32,
+    "prompt": TEXTS[0], "height": 64, "width": 64, "num_frames": 17, "max_sequence_length": 36,
     "output_type": "latent",
 }  # fmt: skip
 SMALL = [
@@ -114,11 +114,11 @@ def noise_like(family, count=1, seed=0):
 
 
 def test_prompt_embeddings_are_those_of_the_plain_pipeline(family, pipeline):
-    theirs, negative = pipeline.encode_prompt(TEXTS, "", max_sequence_length=32)
+    theirs, negative = pipeline.encode_prompt(TEXTS, "", max_sequence_length=36)
     ours = family.encode_prompt([*TEXTS, ""]).prompt_embeds
     torch.testing.assert_close(ours[:2], theirs, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours[2], negative[0], atol=1e-5, rtol=0)
-    assert ours.shape == (3, 32, 64) and not torch.allclose(ours[0], ours[1])
+    assert ours.shape == (3, 36, 64) and not torch.allclose(ours[0], ours[1])
 
 
 def test_latents_are_normalised_as_in_the_plain_pipeline(family, pipeline, first, picture):

@@ -107,6 +107,29 @@ def diversity_values(
     return values
 
 
+def recall(
+    labels: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], total: int, suffix: str = ""
+) -> dict[str, GroupValue]:
+    """Share of a reference's whole clips whose mode is among ours; none where it has none.
+
+    labels, reference: as for `diversity_values`. total: all our clips.
+    """
+    ours, theirs = cells(labels), cells(reference)
+    if not len(theirs):
+        return {}
+    return {f"mode_recall{suffix}": GroupValue(float(np.isin(theirs, ours).mean()), total)}
+
+
+def recall_metric(clips: str, suffix: str = "") -> Metric:
+    """The declaration of `recall`. clips: what is counted, for the definition."""
+    return Metric(
+        f"mode_recall{suffix}", "higher", "", (0.0, 1.0),
+        "share of a reference's clips whose mode is among a method's clips",
+        f"Of a reference's {clips} of one prompt (usually the teacher's), the share whose hue, "
+        f"direction and pan the method's {clips} of that prompt show too.", level="prompt",
+    )  # fmt: skip
+
+
 def diversity_metrics(clips: str, suffix: str = "") -> tuple[Metric, ...]:
     """The declarations of `diversity_values`. clips: what is counted, for the definitions."""
 

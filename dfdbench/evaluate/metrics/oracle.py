@@ -10,7 +10,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, plain
-from dfdbench.evaluate.metrics.modes import OPEN, cells, diversity_metrics, diversity_values
+from dfdbench.evaluate.metrics.modes import (
+    OPEN,
+    diversity_metrics,
+    diversity_values,
+    recall,
+    recall_metric,
+)
 from dfdbench.utils.video import Clip
 
 READ = {"shape": 4, "scene": 4} | OPEN  # classes of what is read
@@ -68,11 +74,8 @@ def _accuracies(
 def versus(
     readings: Sequence[Mapping[str, float]], reference: Sequence[Mapping[str, float]]
 ) -> dict[str, GroupValue]:
-    """Recall of a prompt's modes: share of the reference's whole clips whose mode is among ours."""
-    ours, theirs = (cells(open_labels(clips, {})) for clips in (readings, reference))
-    if not len(theirs):
-        return {}
-    return {"mode_recall": GroupValue(float(np.isin(theirs, ours).mean()), len(readings))}
+    """Recall of the modes that a reference's whole clips of the same prompt show."""
+    return recall(open_labels(readings, {}), open_labels(reference, {}), len(readings))
 
 
 def values_of(frames: np.ndarray) -> dict[str, float]:
@@ -141,13 +144,7 @@ FAMILY = MetricFamily(
             "How far the sprite's centre moves a frame, in clips whose sprite is whole.",
         ),
         *diversity_metrics("whole clips"),
-        Metric(
-            "mode_recall", "higher", "", (0.0, 1.0),
-            "share of a reference's whole clips whose mode is among a method's whole clips",
-            "Of a reference's whole clips of one prompt (usually the teacher's), the share whose "
-            "hue, direction and pan the method's whole clips of that prompt show too.",
-            level="prompt",
-        ),
+        recall_metric("whole clips"),
         *(_accuracy(name, name) for name in FIXABLE),
         _accuracy("prompt", "shape and scene, and hue and direction where it names them"),
     ),

@@ -12,7 +12,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, plain
-from dfdbench.evaluate.metrics.modes import OPEN, diversity_metrics, diversity_values
+from dfdbench.evaluate.metrics.modes import (
+    OPEN,
+    diversity_metrics,
+    diversity_values,
+    recall,
+    recall_metric,
+)
 from dfdbench.evaluate.metrics.oracle import VERSION, reading_metric
 from dfdbench.utils.video import Clip
 
@@ -34,14 +40,25 @@ def compute(clip: Clip) -> dict[str, float]:
     return values
 
 
+def _labels(readings: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Attribute → class index of each clip that continues its picture, int (n,)."""
+    rows = [[r[f"i2v_{name}"] for name in OPEN] for r in readings if r["sprite_continues"] == 1]
+    table = np.array([row for row in rows if min(row) >= 0], dtype=int).reshape(-1, len(OPEN))
+    return {name: table[:, i] for i, name in enumerate(OPEN)}
+
+
 def group(
     readings: Sequence[Mapping[str, float]], attributes: Mapping[str, str]
 ) -> dict[str, GroupValue]:
     """Spread of what is open over the clips of one picture that continue it."""
-    rows = [[r[f"i2v_{name}"] for name in OPEN] for r in readings if r["sprite_continues"] == 1]
-    table = np.array([row for row in rows if min(row) >= 0], dtype=int).reshape(-1, len(OPEN))
-    labels = {name: table[:, i] for i, name in enumerate(OPEN)}
-    return diversity_values(labels, len(readings), SUFFIX)
+    return diversity_values(_labels(readings), len(readings), SUFFIX)
+
+
+def versus(
+    readings: Sequence[Mapping[str, float]], reference: Sequence[Mapping[str, float]]
+) -> dict[str, GroupValue]:
+    """Recall of the modes in which a reference's clips continue the same picture."""
+    return recall(_labels(readings), _labels(reference), len(readings), SUFFIX)
 
 
 FAMILY = MetricFamily(
@@ -63,9 +80,11 @@ FAMILY = MetricFamily(
             " continue their picture.",
         ),
         *diversity_metrics("clips that continue the picture", SUFFIX),
+        recall_metric("clips that continue the picture", SUFFIX),
     ),
     load=plain(compute),
     group=group,
+    versus=versus,
     needs=("image",),
     min_frames=13,
 )  # fmt: skip

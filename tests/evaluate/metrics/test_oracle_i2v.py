@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dfdbench.evaluate.metrics import oracle_i2v
-from dfdbench.evaluate.metrics.oracle_i2v import compute, group
+from dfdbench.evaluate.metrics.oracle_i2v import compute, group, versus
 from dfdbench.evaluate.toy_quality import to_frames
 from dfdbench.generate.real import opening, real_continuation
 from dfdbench.generate.suites import get_suite
@@ -48,7 +48,10 @@ def test_real_clips_continue_their_picture_in_many_ways(clips):
     assert values["hue_gini_given_image"].value > 0.8
     assert values["modes_given_image"].value > 20
     declared = {m.name for m in oracle_i2v.FAMILY.metrics}
-    assert set(values) | set(readings[0]) == declared
+    beside = versus(readings[:8], readings)
+    assert 0.2 < beside["mode_recall_given_image"].value < 0.5
+    assert versus(readings, readings[:8])["mode_recall_given_image"].value == 1
+    assert set(values) | set(readings[0]) | set(beside) == declared
 
 
 def test_one_continuation_repeated_has_no_spread(clips):
