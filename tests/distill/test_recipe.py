@@ -36,11 +36,11 @@ def test_every_shipped_recipe_loads_and_survives_a_round_trip(name):
 
 
 def test_toy_arms_share_everything_but_the_method():
-    recipes = [load_recipe(f"toy/{n}") for n in ("dmd2", "dmd2_control", "dfd", "dp_dmd")]
+    recipes = [load_recipe(f"toy/{n}") for n in ("dmd2", "dmd2_control", "dfd", "regression", "dp_dmd")]
     for section in ("data", "student", "teacher", "optim", "model", "seed"):
         assert len({str(getattr(r, section)) for r in recipes}) == 1, section
     updates = {r.arm: r.schedule.student_updates for r in recipes}
-    assert updates["dmd2_control"] == updates["dfd"]
+    assert updates["dmd2_control"] == updates["dfd"] == updates["regression"]
     assert updates["dp_dmd"] == updates["dmd2"] + updates["dfd"]
 
 
@@ -153,7 +153,7 @@ def previous_digest(table):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", PREVIOUS)
 def test_a_recipe_of_the_previous_version_is_the_shipped_one(name):
     row = PREVIOUS[name]
     assert previous_digest(row["recipe"]) == row["digest"], "the fixture is as it was written"
