@@ -56,7 +56,7 @@ class Data:
     height: Size = 0
     width: Size = 0
     # Of the rendered: what captions name, 1 shape and scene, 2 hue too, 3 hue and direction too.
-    level: Annotated[Literal[1, 2, 3], LATER] = 1
+    level: Annotated[int, Field(ge=1, le=3), LATER] = 1
     # Of the rendered: all saturations, pale ones alone (.35 to .50), or every second clip pale.
     mix: Annotated[Literal["all", "pale", "half_pale"], LATER] = "all"
 
