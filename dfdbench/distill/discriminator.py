@@ -57,8 +57,8 @@ def tapped_blocks(options: Gan, count: int) -> tuple[int, ...]:
 
 
 def _looks(blocks: Sequence[int], features: str) -> dict[str, str]:
-    """What heads look at, as their file states it."""
-    return {"blocks": " ".join(map(str, blocks)), "features": features}
+    """What heads look at, as their file states it; one entry, as several have no fixed order."""
+    return {"looks_at": " ".join([features, *map(str, blocks)])}
 
 
 def save_heads(heads: nn.Module, folder: Path, blocks: Sequence[int], features: str) -> None:
