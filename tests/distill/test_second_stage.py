@@ -211,6 +211,11 @@ def test_heads_know_what_they_look_at(tmp_path):
     assert not equal(state(other), state(heads))
     load_heads(other, tmp_path)
     assert equal(state(other), state(heads))
+    files = set()
+    for i in range(8):
+        save_heads(heads, tmp_path / str(i), (1, 3), "teacher")
+        files.add((tmp_path / str(i) / FILE).read_bytes())
+    assert len(files) == 1, "equal heads have one hash"
 
 
 @pytest.mark.parametrize("update", [1, 2])
