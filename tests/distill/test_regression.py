@@ -121,12 +121,15 @@ def test_the_teacher_never_sees_the_real_clip(tools, monkeypatch, policy):
         assert len(looks) == 1 and torch.equal(looks[0], seen["dmd2"][0])
 
 
-def test_given_frames_get_no_gradient(tools, monkeypatch):
+def test_given_frames_get_no_gradient_and_the_others_their_own_clip_s(tools, monkeypatch):
     nets = tools.nets()
     nets.family.conditioning_frames = 1
-    recipe = tools.recipe("regression", **options(0.5, 0.5))
-    gradient, *_ = on_generated(tools, monkeypatch, regression, recipe, nets)
-    assert (gradient[:, :, :1] == 0).all() and (gradient[:, :, 1:] != 0).any()
+    recipe = tools.recipe("regression", **options(0.0, 1.0))
+    gradient, g, _ = on_generated(tools, monkeypatch, regression, recipe, nets)
+    assert (gradient[:, :, :1] == 0).all()
+    away = (g - tools.batch().latents)[:, :, 1:]
+    same = torch.nn.functional.cosine_similarity(gradient[:, :, 1:].flatten(1), away.flatten(1))
+    torch.testing.assert_close(same, torch.ones(6))
 
 
 def test_record_says_whether_it_is_a_regression_to_the_own_clip(tools):
