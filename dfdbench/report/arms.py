@@ -26,10 +26,11 @@ KNOWN = {
     "teacher": Look("teacher", "#0072B2", "p"),
     "dmd2": Look("DMD2", "#D55E00", "o"),
     "dmd2_control": Look("DMD2 control", "#E69F00", "s"),
+    "regression": Look("regression", "#56B4E9", "P"),
     "dp_dmd": Look("DP-DMD", "#CC79A7", "^"),
     "dfd": Look("DFD", "#009E73", "D"),
 }
-SPARE = ("#56B4E9", "#8C6BB1", "#7F6000", "#B2182B", "#1B7837", "#999999")
+SPARE = ("#6B4E16", "#8C6BB1", "#7F6000", "#B2182B", "#1B7837", "#999999")
 SPARE_MARKERS = ("v", "X", "<", ">", "h", "d")
 
 

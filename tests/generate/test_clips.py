@@ -71,7 +71,7 @@ def test_batch_size_order_and_resume_change_no_clip_but_by_rounding(
             assert difference.max() <= 1 and difference.mean() < 1e-3
             files = (run.videos / "two" / prompt / f"{seed}.mp4" for run in (whole, parts))
             c, d = (read_video(file).frames.astype(int) for file in files)
-            assert np.abs(c - d).mean() < 1 and abs(c.mean() - d.mean()) < 0.1
+            assert np.abs(c - d).mean() < 1.5 and abs(c.mean() - d.mean()) < 0.1
     one, two = (made[f"whole/videos/two/cross-snow/{seed}.mp4"] for seed in (1, 2))
     assert np.abs(one.astype(int) - two.astype(int)).mean() > 1
 
