@@ -44,7 +44,7 @@ def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_there_is_an_example_of_each_kind() -> None:
     assert set(EXAMPLES) == {
-        "ours/regression.py", "ours/regression.toml", "ours/video.py", "ours/brightness.py",
+        "ours/imitation.py", "ours/imitation.toml", "ours/video.py", "ours/brightness.py",
     }  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_method_family_and_metric_of_another_package_run_the_whole_chain(
     ours: Path, tmp_path: Path
 ) -> None:
     old_digest = load_recipe("toy/dfd").digest()
-    methods.register("regression", importlib.import_module("ours.regression"))
+    methods.register("imitation", importlib.import_module("ours.imitation"))
     models.register("OursPipeline", "ours.video:Ours")
     metrics.register("brightness", "ours.brightness")
     assert load_recipe("toy/dfd").digest() == old_digest
@@ -63,9 +63,9 @@ def test_method_family_and_metric_of_another_package_run_the_whole_chain(
     index.write_text(index.read_text().replace("WanPipeline", "OursPipeline"))
 
     run = dfdbench.distill(
-        recipe=ours / "regression.toml", model=str(checkpoint), out=tmp_path / "runs" / "ours"
+        recipe=ours / "imitation.toml", model=str(checkpoint), out=tmp_path / "runs" / "ours"
     )
-    assert run.finished and run.info["method"] == "regression"
+    assert run.finished and run.info["method"] == "imitation"
     assert "OursPipeline" in (run.student / "model_index.json").read_text()
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a ball moving over the desert\na box moving over the snow\n")
@@ -74,5 +74,5 @@ def test_method_family_and_metric_of_another_package_run_the_whole_chain(
     summary = dfdbench.evaluate(run.path, prompts=prompts, seeds=[1, 2], metrics=["brightness"])
     assert summary.scored == 4 and not summary.skipped
     page = dfdbench.report([run.path], tmp_path / "report")
-    values = json.loads((page.parent / "summary.json").read_text())["regression"]
+    values = json.loads((page.parent / "summary.json").read_text())["imitation"]
     assert 0 < values["brightness"]["mean"] < 1 and "brightness_std" in values

@@ -6,8 +6,11 @@ the frozen teacher (FastGen).
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dfdbench.distill import losses
@@ -17,8 +20,10 @@ from dfdbench.distill.sections import Gan
 from dfdbench.distill.streams import Draw, Stream
 from dfdbench.models.flow import add_noise
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import atomic_path
 
 HIDDEN = 128
+FILE = "heads.safetensors"  # in a finished run's heads/
 
 
 class Heads(nn.Module):
@@ -49,6 +54,29 @@ def tapped_blocks(options: Gan, count: int) -> tuple[int, ...]:
             f"recipe key 'gan.blocks' is {list(blocks)}, but the model has blocks 0 to {count - 1}"
         )
     return blocks
+
+
+def _looks(blocks: Sequence[int], features: str) -> dict[str, str]:
+    """What heads look at, as their file states it; one entry, as several have no fixed order."""
+    return {"looks_at": " ".join([features, *map(str, blocks)])}
+
+
+def save_heads(heads: nn.Module, folder: Path, blocks: Sequence[int], features: str) -> None:
+    """Write heads, with the blocks and the network (`gan.features`) that they look at."""
+    weights = {name: value.detach().cpu() for name, value in heads.state_dict().items()}
+    with atomic_path(folder / FILE) as temporary:
+        temporary.write_bytes(save(weights, _looks(blocks, features)))
+
+
+def heads_fit(folder: Path, blocks: Sequence[int], features: str) -> bool:
+    """Whether the heads in `folder` look at these blocks of this network."""
+    with safe_open(folder / FILE, framework="pt") as opened:
+        return bool(opened.metadata() == _looks(blocks, features))
+
+
+def load_heads(heads: nn.Module, folder: Path) -> None:
+    """Put the weights in `folder` into `heads`, which look at as many blocks."""
+    heads.load_state_dict(load_file(folder / FILE))
 
 
 def logits(batch: Batch, nets: Networks, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,10 +20,11 @@ from dfdbench.distill import checkpoint, diagnostics, parallel, stages
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.checkpoint import Position
 from dfdbench.distill.data.clips import Clips, check_source, load_clips, negative_embedding
-from dfdbench.distill.discriminator import Heads, tapped_blocks
+from dfdbench.distill.discriminator import Heads, load_heads, save_heads, tapped_blocks
 from dfdbench.distill.methods import Method, get_method
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.parallel import Group
+from dfdbench.distill.record import describe
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Stream, seeded
 from dfdbench.models.conditioning import Conditioning
@@ -112,7 +113,8 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
 
         def create() -> dict[str, Any]:
             hold()
-            return Run.create(out, stages.describe(recipe, family, clips, parent, out, dtypes)).info
+            said = describe(recipe, family, clips, parent, out, dtypes, nets.blocks)
+            return Run.create(out, said).info
 
         run = existing or Run(out, group.on_main(create))
         return Trainer(recipe, method, nets, clips, run, parent, group).train()
@@ -126,7 +128,11 @@ def build_networks(
     group: Group,
     negative: Conditioning,
 ) -> Networks:
-    """Student and fake score from the parent run or the teacher, and heads for a GAN."""
+    """Student and fake score from the parent run or the teacher, and heads for a GAN.
+
+    The parent's student is what it saved, the average where it kept one; its fake score is the
+    last, as it follows the student.
+    """
     device = group.device
     autocast = torch.bfloat16 if device.type == "cuda" else None
     student = family.load_student(parent.student) if parent else family.new_module()
@@ -137,6 +143,8 @@ def build_networks(
         with torch.random.fork_rng():
             torch.manual_seed(seeded("cpu", recipe.seed, "heads").initial_seed())
             heads = Heads(len(blocks), family.feature_width(fake_score)).to(device)
+        if begun := stages.parent_heads(recipe, parent, blocks):
+            load_heads(heads, begun)
     gan_teacher = recipe.gan.features == "teacher"
     if recipe.optim.gradient_checkpointing:
         for module in (
@@ -154,6 +162,7 @@ def build_networks(
         for module in filter(None, (student, fake_score, ema)):
             parallel.shard(module, family.blocks(module), group, autocast)
         if heads is not None:
+            skeletons["heads"] = parallel.skeleton(heads)
             parallel.shard(heads, (), group, None)
     return Networks(
         family=family,
@@ -340,13 +349,17 @@ class Trainer:
                 )
 
     def finish(self, seconds: float) -> Run:
-        """Save the student and the fake score, drop resume points, complete run.json."""
+        """Save student, fake score and heads, drop resume points, complete run.json."""
         family, run, nets, group = self.nets.family, self.run, self.nets, self.group
         student = self.modules.get("ema", nets.student)
         student = parallel.gather(student, nets.skeletons.get("student"), group)
         group.on_main(lambda: family.save_student(student, run.student))
         fake_score = parallel.gather(nets.fake_score, nets.skeletons.get("fake_score"), group)
         group.on_main(lambda: family.save_network(fake_score, run.fake_score))
+        if nets.heads is not None:
+            heads = parallel.gather(nets.heads, nets.skeletons.get("heads"), group)
+            looks = nets.blocks, self.recipe.gan.features
+            group.on_main(lambda: save_heads(heads, run.heads, *looks))
         run.info = group.on_main(lambda: self.complete(seconds))
         return run
 
@@ -364,6 +377,7 @@ class Trainer:
             wall_seconds_total=round(before.get("wall_seconds_total", 0.0) + seconds, 1),
             student_sha256=weights_sha256(run.student / "transformer"),
             critic_sha256=weights_sha256(run.fake_score),
+            **({"heads_sha256": weights_sha256(run.heads)} if self.nets.heads is not None else {}),
             device=_device_name(self.nets.device),
             processes=self.group.size,
         )

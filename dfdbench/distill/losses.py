@@ -1,4 +1,4 @@
-"""Losses of DMD2, DP-DMD and DFD as pure functions of latents and predictions.
+"""Losses of the methods as pure functions of latents and predictions.
 
 Used by matching.py, dp_dmd.py and the discriminator. Latents are (B C T H W) float32 in normalised
 latent units; f and r are x0 predictions of the fake score and the teacher.
@@ -59,6 +59,16 @@ def score_gap(
 def mix(first: Gap, second: Gap, weight: float) -> Gap:
     """(1 − w) first + w second: DFD's exact mixture (Eq. 9) of normalised gradients."""
     return Gap(*(torch.lerp(a, b, weight) for a, b in zip(first, second, strict=True)))
+
+
+def with_pull(step: Gap, generated: Tensor, real: Tensor, matching: float, pull: float) -> Gap:
+    """a (f − r)/n + b (G − x)/n: a DMD step and a regression of G towards x, over DMD's n.
+
+    Args:
+        step: of DMD, at G. generated: G, real: x, both (B C T H W). matching: a. pull: b.
+    """
+    raw = matching * step.raw + pull * (generated - real)
+    return Gap(raw / step.normaliser.view(-1, 1, 1, 1, 1), raw, step.normaliser)
 
 
 def matching_loss(generated: Tensor, direction: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""What DMD2, DP-DMD and DFD share: the score gap at noised G, its loss, and the fake score's.
+"""What the methods share: the score gap at noised G, its loss, and the fake score's.
 
-A method (dmd2.py, dp_dmd.py, dfd.py) decides how G is made and what the teacher looks at; the
+A method (dmd2.py, dp_dmd.py, dfd.py, …) decides how G is made and what the teacher looks at; the
 rest is here. Equations: DMD2 2405.14867, DFD 2606.18478.
 """
 
@@ -42,6 +42,13 @@ def fake_score(
     # Outside no_grad: through the logits the GAN's gradient reaches G, while f stays a constant.
     v, logits = discriminator.logits(batch, nets, x_t, draw.t)
     return FakePrediction(x0 if nets.gan_teacher else x0_from_v(point, v.detach(), draw.t), logits)
+
+
+@torch.no_grad()
+def fake_x0(batch: Batch, nets: Networks, clip: Tensor, draw: Draw) -> Tensor:
+    """F_x0 (B C T H W) at `clip`, G or the real one, noised by the draw."""
+    x_t = add_noise(clip.detach(), draw.eps, draw.t)
+    return x0_from_v(x_t, nets.fake_score_v(x_t, draw.t, batch.conditioning), draw.t)
 
 
 def gap(

@@ -43,7 +43,8 @@ class Networks:
         times: the student's grid (N + 1,) float64, on the CPU.
         autocast: computing dtype on CUDA, None for plain float32.
         ema: exponential moving average of the student's weights, where the recipe wants one.
-        skeletons: empty copies of student and fake score, where they are cut among processes.
+        skeletons: empty copies of student, fake score and heads, where they are cut among
+            processes.
     """
 
     family: ModelFamily

@@ -6,8 +6,8 @@ dataclass `Options` in the method's file.
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
@@ -34,6 +34,17 @@ Size = Annotated[int, Field(ge=0, le=2**16)]
 Unit = Annotated[float, Field(ge=0, lt=1)]
 
 
+class Later:
+    """Marks an option that came after recipes had digests: `Annotated[bool, LATER] = False`.
+
+    Its default is what training did before there was the option. A recipe that leaves it there has
+    the digest that it always had; any other value is in the digest.
+    """
+
+
+LATER = Later()
+
+
 @dataclass(frozen=True)
 class Data:
     """Real clips: where their latents and prompts come from."""
@@ -44,6 +55,10 @@ class Data:
     frames: Size = 0  # 0: the model's own
     height: Size = 0
     width: Size = 0
+    # Of the rendered: what captions name, 1 shape and scene, 2 hue too, 3 hue and direction too.
+    level: Annotated[int, Field(ge=1, le=3), LATER] = 1
+    # Of the rendered: all saturations, pale ones alone (.35 to .50), or every second clip pale.
+    mix: Annotated[Literal["all", "pale", "half_pale"], LATER] = "all"
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,8 @@ class Schedule:
     shift: Shift = 5.0  # of the student grid and of the score times
     t_low: float = 0.001
     t_high: float = 0.999
+    # One score time for the whole batch of an iteration (DP-DMD as released), not one a sample.
+    one_time: Annotated[bool, LATER] = False
 
     def __post_init__(self) -> None:
         if not 0 < self.t_low < self.t_high < 1:
@@ -148,7 +165,8 @@ class Log:
 
 @dataclass(frozen=True)
 class Init:
-    """The finished DMD2 run that student and fake score start from."""
+    """The finished DMD2 run that student (its average, where it kept one), fake score and, with a
+    GAN in both, discriminator heads start from."""
 
     recipe: Text = ""  # recipe of that run, made or reused when no --init is given; "" = teacher
     updates: Updates = 0  # its student updates; 0: the recipe's own
@@ -208,9 +226,15 @@ class Recipe:
         return {key: value for key, value in values.items() if value != {}}
 
     def digest(self) -> str:
-        """Hash of all that decides the weights: a section that the run does not use is not in it,
-        so that a new method or section changes no digest."""
+        """Hash of all that decides the weights: a section that the run does not use and a later
+        option at its default are not in it, so that what is new changes no digest."""
         values = self.as_dict()
+        for name in [*values]:
+            section = self.options if name == self.method else getattr(self, name)
+            for key in _untouched(section):
+                del values[name][key]
+            if values[name] == {}:
+                del values[name]
         for key in UNDECISIVE:
             *sections, last = key.split(".")
             table = values
@@ -218,6 +242,15 @@ class Recipe:
                 table = table[section]
             table.pop(last)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _untouched(section: Any) -> list[str]:
+    """The later options that a section has at their defaults; none if it is no section."""
+    if not is_dataclass(section):
+        return []
+    hints = get_type_hints(type(section), include_extras=True)
+    later = [f for f in fields(section) if LATER in getattr(hints[f.name], "__metadata__", ())]
+    return [f.name for f in later if getattr(section, f.name) == f.default]
 
 
 UNDECISIVE = ("checkpoint", "log", "family", "teacher.guidance_passes")

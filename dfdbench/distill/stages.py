@@ -1,11 +1,10 @@
-"""What a run starts from, and everything about it that run.json states.
+"""What a run starts from.
 
-Used by the loop: settings left to the checkpoint are filled in, the DMD2 run that a second stage
-starts from is found, made or checked, and the fairness record is written.
+Used by the loop: settings left to the checkpoint are filled in, and the DMD2 run that a second
+stage starts from is found, made or checked. What run.json states is record.py's.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable
 from glob import escape
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import Any
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt
 
-from dfdbench.distill.data.clips import Clips
-from dfdbench.distill.methods import get_method
+from dfdbench.distill.discriminator import heads_fit
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.distill.sections import UNDECISIVE, Recipe
 from dfdbench.models.defaults import Defaults
@@ -167,6 +165,7 @@ class Finished(Open):
     student_updates_total: NonNegativeInt
     iterations_total: NonNegativeInt
     wall_seconds_total: NonNegativeFloat
+    heads_sha256: str | None = None  # with a GAN; a run of the previous version kept no heads
 
 
 def _whole(run: Run) -> Run:
@@ -177,11 +176,28 @@ def _whole(run: Run) -> Run:
     """
     file, remedy = run.path / RUN_FILE, "restore the run from a copy, or train it again"
     said = validate(Finished, run.info, file, remedy)
-    parts = (run.student / "transformer", said.student_sha256), (run.fake_score, said.critic_sha256)
+    parts = [
+        (run.student / "transformer", said.student_sha256),
+        (run.fake_score, said.critic_sha256),
+    ]
+    if said.heads_sha256:
+        parts.append((run.heads, said.heads_sha256))
     for folder, sha256 in parts:
         if weights_sha256(folder) != sha256:
             raise UserError(f"{folder}: not the weights that {RUN_FILE} names; {remedy}")
     return run
+
+
+def parent_heads(recipe: Recipe, parent: Run | None, blocks: tuple[int, ...]) -> Path | None:
+    """Where the discriminator heads lie that a GAN goes on with; None where it begins new ones:
+    without a parent, or where the parent kept none or its heads look at other features.
+
+    Args:
+        blocks: tapped by this run, () without a GAN.
+    """
+    if parent is None or not blocks or not parent.info.get("heads_sha256"):
+        return None
+    return parent.heads if heads_fit(parent.heads, blocks, recipe.gan.features) else None
 
 
 def _first_stage_folder(resolved: Recipe, runs: Path) -> Path:
@@ -249,62 +265,3 @@ def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") 
         elif mine != theirs:
             keys.append(prefix + key)
     return keys
-
-
-def describe(
-    recipe: Recipe,
-    family: ModelFamily,
-    clips: Clips,
-    parent: Run | None,
-    run_path: Path,
-    dtypes: dict[str, str],
-) -> dict[str, Any]:
-    """Fields of run.json known before training, with the fairness record (METHODS 7)."""
-    o, s = recipe.optim, recipe.schedule
-    lineage = None
-    if parent is not None:
-        lineage = {
-            "id": parent.info["id"],
-            "path": os.path.relpath(parent.path, run_path),
-            "arm": parent.arm,
-            "student_sha256": parent.info["student_sha256"],
-            "student_updates": parent.info["student_updates_total"],
-            "iterations": parent.info["iterations_total"],
-            "wall_seconds_total": parent.info["wall_seconds_total"],
-        }
-    fairness = {
-        "student_updates": s.student_updates,
-        "fake_updates": s.student_updates * (s.student_update_freq - 1),
-        "ratio": s.student_update_freq,
-        "sampler": recipe.student.sampler,
-        "student_times": grid(recipe).tolist(),
-        "score_times": {"shift": s.shift, "low": s.t_low, "high": s.t_high},
-        "cfg_convention": "standard: negative + g (conditional - negative)",
-        "cfg": recipe.teacher.cfg,
-        "negative_prompt": recipe.teacher.negative,
-        "teacher_parameters": sum(p.numel() for p in family.teacher.parameters()),
-        "ema": o.ema,
-        "dtypes": dtypes,
-        "batch": o.batch,
-        "lr": o.lr,
-        "fake_lr": o.fake_lr,
-        "data_sha256": clips.sha256,
-        "data_clips": len(clips),
-        "initial_student": lineage["id"] if lineage else "teacher",
-        "initial_fake_score": lineage["id"] if lineage else "teacher",
-        "initial_optimisers": "fresh",
-        **get_method(recipe.method).record(recipe, family),
-    }
-    return {
-        "id": run_id(recipe),
-        "arm": recipe.arm,
-        "method": recipe.method,
-        "training_seed": recipe.seed,
-        "model": recipe.model,
-        "teacher_sha256": weights_sha256(family.path / "transformer"),
-        "recipe": recipe.as_dict(),
-        "recipe_digest": recipe.digest(),
-        "fairness": fairness,
-        "parent": lineage,
-        "status": "running",
-    }

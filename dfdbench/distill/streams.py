@@ -49,10 +49,16 @@ class Stream:
         return torch.randint(high, shape, generator=self.generator(name), device=self.device)
 
     def score_draw(self, like: Tensor, schedule: Schedule) -> Draw:
-        """t from the shifted uniform of the recipe, and ε, for B samples."""
-        s = schedule
-        g = self.generator("score_t")
-        t = sample_t(len(like), g, s.shift, s.t_low, s.t_high)
+        """t from the shifted uniform of the recipe, and ε, for B samples.
+
+        With `schedule.one_time` all samples of all rounds of the iteration have the same t.
+        """
+        s, count = schedule, len(like)
+        if s.one_time:
+            g = seeded(self.device, *self.shared_key, "score_t")
+            t = sample_t(1, g, s.shift, s.t_low, s.t_high).repeat(count)
+        else:
+            t = sample_t(count, self.generator("score_t"), s.shift, s.t_low, s.t_high)
         return Draw(t, self.normal("score_eps", like))
 
     def integer(self, name: str, high: int) -> int:
@@ -62,3 +68,10 @@ class Stream:
     def bernoulli(self, name: str, p: float) -> bool:
         """True with probability p, the same in every round of the update."""
         return bool(torch.rand((), generator=seeded("cpu", *self.shared_key, name)) < p)
+
+    def bernoullis(self, name: str, p: float, count: int) -> Tensor:
+        """(count,) bool, each True with probability p, of this round alone.
+
+        A round draws the same wherever it is done, so the number of processes changes nothing.
+        """
+        return torch.rand(count, generator=self.generator(name), device=self.device) < p

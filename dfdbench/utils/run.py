@@ -6,6 +6,7 @@ Written by training (and by generation, for the teacher and real arms); read by 
     metrics.jsonl     training curve and diagnostics
     checkpoints/      resume points; gone when the run is finished
     student/          complete diffusers folder      critic/   the fake score
+    heads/            the discriminator's heads, with a GAN
     videos/<suite>/   generated clips                scores.sqlite
 """
 
@@ -123,6 +124,11 @@ class Run:
     def fake_score(self) -> Path:
         """The fake score's folder."""
         return self.path / "critic"
+
+    @property
+    def heads(self) -> Path:
+        """The folder of the discriminator's heads; there in a finished run with a GAN."""
+        return self.path / "heads"
 
     @property
     def checkpoints(self) -> Path:

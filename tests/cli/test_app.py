@@ -100,8 +100,9 @@ def test_methods_in_help_and_errors_are_those_of_the_registry(monkeypatch):
 
     monkeypatch.setitem(methods._registered, "mine", methods.get_method("dmd2"))
     for command in ("distill", "plan", "bench train"):
-        assert "dmd2, dp_dmd, dfd, mine" in run(*command.split(), "--help").stdout
-    assert "dmd2, dp_dmd, dfd, mine" in run("distill").stderr
+        page = run(*command.split(), "--help").stdout.replace("│", " ")
+        assert "dmd2, dp_dmd, dfd, regression, mine" in " ".join(page.split())
+    assert "dmd2, dp_dmd, dfd, regression, mine" in run("distill").stderr
     assert "did you mean mine" in run("distill", "--method", "mime").stderr
     assert "mine" in [row["method"] for row in json.loads(run("list", "methods", "--json").stdout)]
 
@@ -193,7 +194,7 @@ def test_a_fault_of_the_user_is_one_line_on_stderr_and_code_2(tmp_path):
     [
         ("--nonsense", "No such option: --nonsense"),
         ("destill", "No such command 'destill'"),
-        ("distill", "--method, one of dmd2, dp_dmd, dfd, or --recipe"),
+        ("distill", "--method, one of dmd2, dp_dmd, dfd, regression, or --recipe"),
         ("distill --method dmd3", "unknown --method 'dmd3'; did you mean dmd2"),
         ("distill --recipe toy/dmd", "unknown recipe 'toy/dmd'; did you mean"),
         ("distill --recipe none.toml", "recipe none.toml does not exist"),

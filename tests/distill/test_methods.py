@@ -344,7 +344,7 @@ def test_logged_distance_is_the_squared_one_per_element(tools):
 # --- a method from outside
 
 OWN_METHOD = '''
-"""Regression: the student learns the real clip itself, the fake score G. No GAN, no teacher."""
+"""Imitation: the student learns the real clip itself, the fake score G. No GAN, no teacher."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -367,7 +367,7 @@ def uses_gan(recipe):
 
 
 def record(recipe, family):
-    return {"input": recipe.student.input, "regression_scale": recipe.options.scale}
+    return {"input": recipe.student.input, "imitation_scale": recipe.options.scale}
 
 
 def generate(batch, nets, recipe, rng):
@@ -378,7 +378,7 @@ def student_loss(batch, nets, recipe, rng):
     generated = generate(batch, nets, recipe, rng)
     error = losses.denoising_error(generated.x0, batch.latents)
     loss = recipe.options.scale * error.mean()
-    return LossReport(loss, {"regression": loss.detach()}, {})
+    return LossReport(loss, {"imitation": loss.detach()}, {})
 
 
 def fake_score_loss(batch, nets, recipe, rng):
@@ -386,7 +386,7 @@ def fake_score_loss(batch, nets, recipe, rng):
         generated = generate(batch, nets, recipe, rng)
     v = nets.fake_score_v(generated.x0, generated.time, batch.conditioning)
     loss = (v**2).mean()
-    return LossReport(loss, {"critic_regression": loss.detach()}, {})
+    return LossReport(loss, {"critic_imitation": loss.detach()}, {})
 '''
 
 
@@ -396,14 +396,14 @@ def own_method(tmp_path, monkeypatch):
     package = tmp_path / "site" / "own_losses"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    (package / "regression.py").write_text(OWN_METHOD)
+    (package / "imitation.py").write_text(OWN_METHOD)
     monkeypatch.syspath_prepend(package.parent)
     monkeypatch.setattr(methods, "_registered", {})
-    methods.register("regression", importlib.import_module("own_losses.regression"))
-    recipe = tmp_path / "regression.toml"
+    methods.register("imitation", importlib.import_module("own_losses.imitation"))
+    recipe = tmp_path / "imitation.toml"
     recipe.write_text(
         """
-        method = "regression"
+        method = "imitation"
         model = "toy-t2v"
         [data]
         count = 4
@@ -415,7 +415,7 @@ def own_method(tmp_path, monkeypatch):
         [schedule]
         student_updates = 2
         student_update_freq = 2
-        [regression]
+        [imitation]
         scale = 0.5
         [log]
         every = 1
@@ -432,23 +432,23 @@ def test_a_method_of_another_package_trains_by_a_recipe_of_its_own(
     own_method, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("DFDBENCH_CACHE", str(tmp_path / "cache"))
-    assert methods.method_names() == ["dmd2", "dp_dmd", "dfd", "regression"]
-    recipe = load_recipe(own_method, ["regression.scale=0.25"])
-    assert recipe.as_dict()["regression"] == {"scale": 0.25}
+    assert methods.method_names() == ["dmd2", "dp_dmd", "dfd", "regression", "imitation"]
+    recipe = load_recipe(own_method, ["imitation.scale=0.25"])
+    assert recipe.as_dict()["imitation"] == {"scale": 0.25}
     assert recipe.digest() != load_recipe(own_method).digest()
     run = distill(recipe, tmp_path / "run")
-    assert run.finished and run.info["fairness"]["regression_scale"] == 0.25
+    assert run.finished and run.info["fairness"]["imitation_scale"] == 0.25
     assert recipe_from_dict(run.info["recipe"]).options == recipe.options
     lines = list(run.metrics("update"))
-    assert len(lines) == 2 and all(line["regression"] > 0 for line in lines)
-    assert all(line["critic_regression"] > 0 for line in lines)
+    assert len(lines) == 2 and all(line["imitation"] > 0 for line in lines)
+    assert all(line["critic_imitation"] > 0 for line in lines)
 
 
 def test_a_section_from_outside_is_checked_and_changes_no_other_recipe(own_method):
-    with pytest.raises(UserError, match=r"regression\.scale: not greater than 0 .is -1"):
-        load_recipe(own_method, ["regression.scale=-1"])
-    with pytest.raises(UserError, match=r"'regression\.scal' .did you mean regression\.scale"):
-        load_recipe(own_method, ["regression.scal=1"])
-    with pytest.raises(UserError, match=r"regression\.scale is an option of regression"):
-        load_recipe("toy/dfd", ["regression.scale=2"])
+    with pytest.raises(UserError, match=r"imitation\.scale: not greater than 0 .is -1"):
+        load_recipe(own_method, ["imitation.scale=-1"])
+    with pytest.raises(UserError, match=r"'imitation\.scal' .did you mean imitation\.scale"):
+        load_recipe(own_method, ["imitation.scal=1"])
+    with pytest.raises(UserError, match=r"imitation\.scale is an option of imitation"):
+        load_recipe("toy/dfd", ["imitation.scale=2"])
     assert load_recipe("toy/dfd").digest() == "4ce5810a71485d21", "as without it"

@@ -1,11 +1,15 @@
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
 
+from dfdbench.distill import methods, sections
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict, shipped_recipes
-from dfdbench.distill.sections import Gan
+from dfdbench.distill.sections import Gan, MethodOptions
 from dfdbench.utils.errors import UserError
 
 PREVIOUS = {
@@ -36,11 +40,13 @@ def test_every_shipped_recipe_loads_and_survives_a_round_trip(name):
 
 
 def test_toy_arms_share_everything_but_the_method():
-    recipes = [load_recipe(f"toy/{n}") for n in ("dmd2", "dmd2_control", "dfd", "dp_dmd")]
+    recipes = [
+        load_recipe(f"toy/{n}") for n in ("dmd2", "dmd2_control", "dfd", "regression", "dp_dmd")
+    ]
     for section in ("data", "student", "teacher", "optim", "model", "seed"):
         assert len({str(getattr(r, section)) for r in recipes}) == 1, section
     updates = {r.arm: r.schedule.student_updates for r in recipes}
-    assert updates["dmd2_control"] == updates["dfd"]
+    assert updates["dmd2_control"] == updates["dfd"] == updates["regression"]
     assert updates["dp_dmd"] == updates["dmd2"] + updates["dfd"]
 
 
@@ -131,6 +137,67 @@ def test_digests_are_the_pinned_ones(name):
     assert load_recipe(name).digest() == DIGESTS[name]
 
 
+LATER = {
+    "dfd.coin": ("update", ["round", "sample"]),
+    "dfd.forward_kl": ("false", ["true"]),
+    "schedule.one_time": ("false", ["true"]),
+    "data.level": ("1", ["2", "3"]),
+    "data.mix": ("all", ["pale", "half_pale"]),
+}
+"""Options that came after the pinned digests: their defaults, and other values."""
+
+
+def test_later_options_at_their_defaults_leave_a_digest_as_it_was():
+    given = [f"{key}={default}" for key, (default, _) in LATER.items()]
+    assert load_recipe("toy/dfd", given).digest() == DIGESTS["toy/dfd"]
+    detach = load_recipe("toy/dp_dmd", ["dp_dmd.detach=true"])
+    assert detach.digest() == DIGESTS["toy/dp_dmd"]
+    assert load_recipe("toy/dp_dmd", ["dp_dmd.detach=false"]).digest() != detach.digest()
+
+
+def test_every_other_value_of_a_later_option_has_a_digest_of_its_own():
+    changes = [f"{key}={value}" for key, (_, values) in LATER.items() for value in values]
+    digests = [load_recipe("toy/dfd", [change]).digest() for change in changes]
+    assert len({DIGESTS["toy/dfd"], *digests}) == 1 + len(changes)
+
+
+def test_a_recipe_stored_before_an_option_reads_as_with_its_default():
+    stored = load_recipe("toy/dfd").as_dict()
+    assert stored["dfd"]["coin"] == "update" and stored["data"]["level"] == 1
+    old = json.loads(json.dumps(stored))
+    for key in LATER:
+        section, name = key.split(".")
+        del old[section][name]
+    assert recipe_from_dict(old) == load_recipe("toy/dfd")
+
+
+def test_a_method_without_options_may_get_one_later(monkeypatch):
+    """Its section is in no digest until the option has another value than its default."""
+
+    @dataclass(frozen=True)
+    class Before(MethodOptions):
+        """None."""
+
+    @dataclass(frozen=True)
+    class After(MethodOptions):
+        new: Annotated[int, sections.LATER] = 3
+
+    def digest(options, **values):
+        method = SimpleNamespace(Options=options, uses_gan=lambda recipe: False)
+        monkeypatch.setattr(methods, "_registered", {"own": method})
+        return recipe_from_dict({"method": "own", **values}).digest()
+
+    before = digest(Before)
+    assert digest(After) == digest(After, own={"new": 3}) == before
+    assert digest(After, own={"new": 4}) != before
+
+
+@pytest.mark.parametrize("wrong", ["0", "4", "1.5", "true", "'1'"])
+def test_a_level_of_captions_is_one_two_or_three(wrong):
+    with pytest.raises(UserError, match=r"data\.level: not (a valid integer|(less|greater) than)"):
+        load_recipe("toy/dfd", [f"data.level={wrong}"])
+
+
 def test_a_recipe_holds_the_sections_that_its_method_uses():
     shared = {"method", "arm", "model", "family", "seed", "data", "student", "teacher", "optim",
               "schedule", "fake_score", "checkpoint", "log", "init"}  # fmt: skip
@@ -153,7 +220,7 @@ def previous_digest(table):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", PREVIOUS)
 def test_a_recipe_of_the_previous_version_is_the_shipped_one(name):
     row = PREVIOUS[name]
     assert previous_digest(row["recipe"]) == row["digest"], "the fixture is as it was written"

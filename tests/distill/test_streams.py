@@ -2,6 +2,7 @@ import torch
 
 from dfdbench.distill.sections import Schedule
 from dfdbench.distill.streams import Stream
+from dfdbench.models.flow import sample_t
 
 CPU = torch.device("cpu")
 
@@ -34,3 +35,38 @@ def test_score_draw_gives_each_sample_its_own_time_within_the_clamp():
     draw = Stream(0, 0, 0, CPU).score_draw(torch.zeros(500, 2), Schedule(t_low=0.1, t_high=0.9))
     assert len(draw.t.unique()) > 200 and draw.t.min() >= 0.1 and draw.t.max() <= 0.9
     assert draw.eps.shape == (500, 2)
+
+
+def test_coins_of_a_round_are_its_own_and_fair():
+    drawn = torch.stack(
+        [Stream(0, i, r, CPU).bernoullis("c", 0.3, 8) for i in range(300) for r in range(2)]
+    )
+    assert drawn.dtype == torch.bool and abs(drawn.float().mean() - 0.3) < 0.02
+    one, two = drawn[::2], drawn[1::2]
+    assert 0.05 < (one & two).float().mean() < 0.13, "rounds and clips are independent"
+    again = Stream(0, 5, 1, CPU).bernoullis("c", 0.3, 8)
+    assert torch.equal(drawn[11], again), "whichever process does the round"
+    assert not Stream(0, 0, 0, CPU).bernoullis("c", 0.0, 500).any()
+    assert Stream(0, 0, 0, CPU).bernoullis("c", 1.0, 500).all()
+
+
+def test_one_time_is_one_for_all_samples_and_rounds_of_an_iteration():
+    schedule, like = Schedule(one_time=True, t_low=0.05, t_high=0.95), torch.zeros(4, 2)
+    draws = [
+        [Stream(0, i, r, CPU).score_draw(like, schedule) for r in range(3)] for i in range(400)
+    ]
+    for rounds in draws:
+        assert len({t for draw in rounds for t in draw.t.tolist()}) == 1
+        assert not torch.equal(rounds[0].eps, rounds[1].eps), "noise stays each round's own"
+    times = torch.tensor([rounds[0].t[0] for rounds in draws])
+    assert len(times.unique()) > 300 and times.min() >= 0.05 and times.max() <= 0.95
+    usual = sample_t(20000, torch.Generator().manual_seed(0), schedule.shift, 0.05, 0.95)
+    assert abs(times.mean() - usual.mean()) < 4 * usual.std() / 20, "of the same distribution"
+
+
+def test_without_one_time_draws_are_what_they_were():
+    like = torch.zeros(3, 2)
+    plain = Stream(7, 3, 1, CPU).score_draw(like, Schedule())
+    old = sample_t(3, Stream(7, 3, 1, CPU).generator("score_t"), 5.0, 0.001, 0.999)
+    assert torch.equal(plain.t, old)
+    assert torch.equal(plain.eps, Stream(7, 3, 1, CPU).normal("score_eps", like))

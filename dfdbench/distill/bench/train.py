@@ -49,6 +49,9 @@ class RandomClips:
     def batch(self, start: int, count: int) -> Batch:
         return self.held
 
+    def spread(self) -> None:
+        return None
+
     def negative(self, prompt: str) -> Conditioning:
         return self.held.conditioning.select(slice(0, 1))
 

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -16,11 +16,16 @@ from torch import Tensor
 from dfdbench.distill.batch import Batch, make_batch
 from dfdbench.distill.data.format import read_index
 from dfdbench.distill.data.shards import LatentSet, stream_rows
+from dfdbench.distill.data.spread import caption_spread
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import seeded
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
 from dfdbench.toy.data import real_latents
+from dfdbench.utils.errors import UserError
+
+RENDERED: dict[str, Any] = {"level": 1, "mix": "all"}
+"""Options of [data] that say how clips are rendered, at their defaults."""
 
 
 class Clips(Protocol):
@@ -46,6 +51,10 @@ class Clips(Protocol):
 
     def negative(self, prompt: str) -> Conditioning | None:
         """The embedding (1 L D) of the negative prompt where it is stored beside the clips."""
+        ...
+
+    def spread(self) -> float | None:
+        """`caption_spread` of all clips, over the frames that are generated."""
         ...
 
 
@@ -75,6 +84,10 @@ class ClipsInMemory:
     def negative(self, prompt: str) -> Conditioning | None:
         return None
 
+    def spread(self) -> float | None:
+        free = self.latents[:, :, self.conditioning_frames :]
+        return caption_spread(self.prompt_index, lambda row: free[row])
+
     def batch(self, start: int, count: int) -> Batch:
         rows = stream_rows(self._order, len(self), start, count)  # (B,)
         index = self.prompt_index[rows].to(self.device)
@@ -99,10 +112,19 @@ def check_source(recipe: Recipe) -> None:
     """Refuse a folder that is no latent set, before a model is fetched for it.
 
     Raises:
-        UserError: as `load_clips`, of what the folder's index alone shows.
+        UserError: as `load_clips`, of what the folder's index alone shows; or an option of rendered
+            clips is given for a folder.
     """
-    if recipe.data.source != "toy":
-        read_index(Path(recipe.data.source))
+    data = recipe.data
+    if data.source == "toy":
+        return
+    for key, default in RENDERED.items():
+        if (value := getattr(data, key)) != default:
+            raise UserError(
+                f"recipe key 'data.{key}' is {value}, but data.source is the folder {data.source}: "
+                'only rendered clips have it; leave it out, or set data.source = "toy"'
+            )
+    read_index(Path(data.source))
 
 
 def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
@@ -123,7 +145,9 @@ def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
         )
         clips.check(family, data.frames, data.height, data.width)
         return clips
-    latents, prompt_index, prompts = real_latents(family, data.count, data.seed)
+    asked = {key: getattr(data, key) for key in RENDERED}
+    changed = asked if asked != RENDERED else {}
+    latents, prompt_index, prompts = real_latents(family, data.count, data.seed, **changed)
     embedded = family.encode_prompt(prompts)
     return ClipsInMemory(
         latents.cpu().float(),

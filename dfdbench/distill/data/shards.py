@@ -11,6 +11,7 @@ in memory are), and any position is found without what came before: a run resume
 ask for different positions share a pass without overlap, with nothing to save or to agree on.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,11 +28,13 @@ from dfdbench.distill.data.format import (
     INDEX,
     NEGATIVE,
     Member,
+    members,
     read_index,
     read_member,
     unpack,
     weights_of,
 )
+from dfdbench.distill.data.spread import caption_spread
 from dfdbench.distill.streams import seeded
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
@@ -154,6 +157,29 @@ class LatentSet:
             raise UserError(f"{path} is missing; write it again: dfdbench data encode --resume")
         embeds = load_file(path)["prompt_embeds"]
         return Conditioning(embeds[None].to(self.device))
+
+    def spread(self) -> float | None:
+        """`caption_spread` of the set; reads the clips of captions that several have."""
+        return caption_spread(
+            self._captions(), lambda row: self._sample(row)[0][:, self.conditioning_frames :]
+        )
+
+    def _captions(self) -> Tensor:
+        """(N,) a number for each sample's prompt, of KEY.json; −1 where it states none."""
+        numbers: dict[str, int] = {}
+        captions = []
+        for shard in self.index.shards:
+            files = members(self.folder / shard.name)
+            for key in shard.keys:
+                facts = files.get(key, {}).get("json")
+                try:
+                    text = read_member(self.folder / shard.name, facts) if facts else b"{}"
+                    prompt = json.loads(text).get("prompt")
+                except (ValueError, AttributeError):  # no JSON, or no table
+                    prompt = None
+                known = isinstance(prompt, str)
+                captions.append(numbers.setdefault(prompt, len(numbers)) if known else -1)
+        return torch.tensor(captions)
 
     def rows(self, start: int, count: int) -> Tensor:
         """(count,) numbers of the samples at the positions from `start` on."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dfdbench.distill.streams import Stream
     from dfdbench.models.family import ModelFamily
 
-SHIPPED = ("dmd2", "dp_dmd", "dfd")
+SHIPPED = ("dmd2", "dp_dmd", "dfd", "regression")
 _registered: dict[str, "Method"] = {}
 
 

@@ -2,7 +2,7 @@
 
 The first step regresses onto the mean velocity to an anchor z, the teacher's state after K guided
 Euler steps from the same noise, and is then detached, so that distribution matching cannot undo
-its diversity. No real clip and no GAN.
+its diversity. No real clip and no GAN. `student.times` may begin with 1, as released.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from dfdbench.distill import losses, matching
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.inputs import Generated
 from dfdbench.distill.nets import LossReport, Networks
-from dfdbench.distill.sections import MethodOptions, Recipe
+from dfdbench.distill.sections import LATER, MethodOptions, Recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.models.family import Defaults, ModelFamily
 from dfdbench.models.flow import teacher_times
@@ -37,6 +37,8 @@ class Options(MethodOptions):
     grid_steps: Annotated[int, Field(ge=0, le=1000)] = 0  # 0: the checkpoint's own
     grid_shift: Annotated[float, Field(ge=0, le=1000)] = 0.0  # 0: the checkpoint's own
     gradient_steps: Literal["all", "last", "random"] = "all"  # later steps with a DMD gradient
+    # The first step is cut off from the DMD gradient; false lets it through (gradient_steps all).
+    detach: Annotated[bool, LATER] = True
 
     def resolved(self, defaults: Defaults) -> Self:
         """With the teacher's own grid where none is given."""
@@ -68,9 +70,15 @@ def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
         raise UserError("DP-DMD needs student.steps of at least 2: one for the anchor, one for DMD")
     if not 1 <= steps <= options.grid_steps:
         raise UserError(f"dp_dmd.anchor_step must be between 1 and grid_steps {options.grid_steps}")
+    if not options.detach and options.gradient_steps != "all":
+        raise UserError(
+            "dp_dmd.detach = false lets DMD's gradient through all steps to the first; set "
+            'dp_dmd.gradient_steps = "all"'
+        )
     return {
         "input": "noise",
         "gan": False,
+        "first_step_detached": options.detach,
         "anchor_step": steps,
         "anchor_time": float(teacher_times(options.grid_steps, options.grid_shift)[steps]),
         "anchor_grid": {"steps": options.grid_steps, "shift": options.grid_shift},
@@ -86,13 +94,13 @@ class Rollout(NamedTuple):
 
 
 def rollout(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Rollout:
-    """All student steps from noise, cut after the first.
+    """All student steps from noise, cut after the first unless `dp_dmd.detach` is false.
 
     `dp_dmd.gradient_steps`: every later step has a gradient ("all"), the last one alone, or the
     rollout ends at a random later step, which alone has it.
     """
     times, sampler = nets.times.tolist(), recipe.student.sampler  # N + 1 times, the last 0
-    policy = recipe.options.gradient_steps
+    policy, cut = recipe.options.gradient_steps, recipe.options.detach
     end = len(times) - 2  # index of the last step, which goes to time 0
     if policy == "random":
         end = 1 + rng.integer("gradient_step", end)
@@ -109,7 +117,7 @@ def rollout(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Rollou
             step = student_step(
                 predict,
                 # DMD's gradient must not reach the first step, which learns the anchor.
-                step.following.detach() if i == 1 else step.following,
+                step.following.detach() if cut and i == 1 else step.following,
                 times[i],
                 times[i + 1],
                 fresh(i) if i < end else None,  # the last step only gives x̂0

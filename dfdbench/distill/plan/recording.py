@@ -158,6 +158,9 @@ class _Choices(Stream):
     def bernoulli(self, name: str, p: float) -> bool:
         return bool(self._choose(name, [1 - Fraction(p), Fraction(p)]))
 
+    def bernoullis(self, name: str, p: float, count: int) -> Tensor:
+        return torch.empty(count, dtype=torch.bool, device=META)
+
     def _choose(self, name: str, probabilities: Sequence[Fraction]) -> int:
         if name not in self.outcome:
             first, *rest = [(value, p) for value, p in enumerate(probabilities) if p > 0]
