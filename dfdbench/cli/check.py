@@ -30,10 +30,10 @@ CONFIDENCE = 0.99
 LEAST_SPREAD = 0.01  # of a band's half width: few repeats can agree by chance
 ARMS = ("dmd2", "dmd2_control", "dfd")
 METRICS = (
-    "hue_entropy",
-    "joint_coverage",
+    "open_gini",
     "prompt_accuracy",
     "sprite_intact",
+    "sprite_saturation",
     "saturation_mean",
     "contrast_rms",
     "temporal_flickering",
@@ -66,8 +66,8 @@ class Size:
     settings: tuple[str, ...] = ()
 
 
-QUICK = Size("quick", updates=30, further=15, clips=256, seeds=4)
-FULL = Size("full", updates=120, further=50, clips=512, seeds=8)
+QUICK = Size("quick", updates=30, further=15, clips=256, seeds=12)
+FULL = Size("full", updates=120, further=50, clips=512, seeds=16)
 
 
 @dataclass(frozen=True)

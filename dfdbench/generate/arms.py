@@ -154,12 +154,13 @@ def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
 
 
 def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler:
-    """The teacher at its recommended steps, shift, guidance and negative prompt."""
+    """The teacher at its recommended shift and negative prompt, and steps and guidance but for the
+    run's own."""
     d = family.defaults
-    cfg = float(run.info.get("cfg", d.cfg))
+    cfg, steps = float(run.info.get("cfg", d.cfg)), int(run.info.get("steps", d.steps))
     settings = {
         "teacher_sha256": weights_sha256(family.path / "transformer"),
-        "steps": d.steps,
+        "steps": steps,
         "shift": d.shift,
         "cfg": cfg,
     }
@@ -178,7 +179,7 @@ def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
             repeated = negative.repeat(len(items))
             predict = predictor(family, family.teacher, encode(items), repeated, cfg)
             with compute_precision(family.device):
-                latents, _ = sample_teacher(predict, noise.to(family.device), d.steps, d.shift)
+                latents, _ = sample_teacher(predict, noise.to(family.device), steps, d.shift)
             return latents
 
         return sample

@@ -11,6 +11,8 @@ APART = " · "
 """Between an arm's name and what tells it from others of the name (identity.py)."""
 REFERENCES = ("real", "teacher")
 """Arms that students are measured against; they are never marked best."""
+TEACHERS = "teacher_"
+"""The beginning of the names of a teacher sampled in other ways, which is no student either."""
 
 
 class Look(NamedTuple):
@@ -72,7 +74,8 @@ def looks(arms: Iterable[str], references: Collection[str] = ()) -> dict[str, Lo
 
 def is_reference(arm: str, references: Collection[str] = ()) -> bool:
     """Whether students are measured against it: real clips, the teacher, or what sources name."""
-    return arm in references or arm.partition(APART)[0] in REFERENCES
+    base = arm.partition(APART)[0]
+    return arm in references or base in REFERENCES or base.startswith(TEACHERS)
 
 
 def reference_arm(arms: Sequence[str], references: Collection[str] = ()) -> str | None:

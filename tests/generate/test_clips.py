@@ -166,6 +166,13 @@ def test_the_teacher_arm_takes_the_checkpoints_own_sampling(tmp_path, tiny_check
     (row,) = rows(generate(run, suite, device="cpu"))
     assert row["settings"]["steps"] == 50 and row["settings"]["cfg"] == 1.0
     assert reference_run("teacher", run.path, str(tiny_checkpoint)).info["cfg"] == 1.0
+    few = reference_run("teacher", tmp_path / "few", str(tiny_checkpoint), steps=4, name="few")
+    (row,) = rows(generate(few, suite, device="cpu"))
+    assert row["settings"]["steps"] == 4 and row["method"] == few.arm == "few"
+    with pytest.raises(UserError, match="at --steps 5"):
+        reference_run("teacher", few.path, str(tiny_checkpoint), steps=5, name="few")
+    with pytest.raises(UserError, match="--steps 4: only --arm teacher"):
+        reference_run("real", tmp_path / "r", str(tiny_checkpoint), steps=4)
 
 
 def test_pixels_round_to_the_nearest_level():
