@@ -115,9 +115,7 @@ class Result:
             )
         failed = sum(not line.passed for line in self.lines)
         verdict = "no regression" if self.passed else f"{failed} outside: a regression"
-        return "\n".join(
-            [*text, f"{self.size} check: {len(rows)} comparisons, {verdict}"]
-        )
+        return "\n".join([*text, f"{self.size} check: {len(rows)} comparisons, {verdict}"])
 
 
 def train(

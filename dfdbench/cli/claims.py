@@ -66,7 +66,7 @@ class Verdict(NamedTuple):
         if self.low is None or self.high is None:
             return "one seed" if self.seeds <= 1 else "too few" if self.seeds < FEWEST_SEEDS else ""
         if self.claim.sign == 0:
-            alike = -MARGIN < self.low and self.high < MARGIN
+            alike = self.low > -MARGIN and self.high < MARGIN
             apart = self.low > 0 or self.high < 0
             return "holds" if alike else "the opposite" if apart else "not shown"
         low, high = sorted((self.claim.sign * self.low, self.claim.sign * self.high))

@@ -165,9 +165,7 @@ def load_study(name: str | Path) -> Study:
             raise UserError(f"{where}: init '{table.init}' is no arm above it; add it there")
         if table.against not in (None, *UNTRAINED, *above):
             raise UserError(f"{where}: against '{table.against}' is no arm above it; add it there")
-        arms.append(
-            Arm(arm, table.recipe, table.init, table.set, table.against, table.teacher)
-        )
+        arms.append(Arm(arm, table.recipe, table.init, table.set, table.against, table.teacher))
     return Study(study_name, tuple(arms), file.set, file.seeds, file.suite, file.model)
 
 

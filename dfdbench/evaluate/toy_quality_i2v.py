@@ -91,7 +91,9 @@ def real_samples(family: ModelFamily, given: world.Attributes, count: int) -> np
     clips = [continuations(given[slice(i, i + 1)], count, i) for i in range(len(given))]
     return np.stack(
         [
-            to_frames(family.decode_latents(family.encode_video(world.render(several, True) * 2 - 1)))
+            to_frames(
+                family.decode_latents(family.encode_video(world.render(several, True) * 2 - 1))
+            )
             for several in track(clips, "real continuations")
         ]
     )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -170,7 +170,10 @@ def open_run(
         raise UserError("name either a run folder or --arm teacher or --arm real")
     if path is not None:
         for option, value in (
-            ("--model", model), ("--cfg", cfg), ("--steps", steps), ("--out", out)
+            ("--model", model),
+            ("--cfg", cfg),
+            ("--steps", steps),
+            ("--out", out),
         ):
             if value is not None:
                 raise UserError(

@@ -32,7 +32,10 @@ def _attributes(prompt: Prompt, seed: int) -> world.Attributes:
             f"prompt {prompt.id}: the real arm renders toy clips and needs a prompt with "
             "shape and scene; use --suite toy-t2v"
         )
-    return world.sample_attributes(1, attribute_seed(prompt.id, seed), **fixed)
+    named = (fixed.get("hue"), fixed.get("direction"))
+    return world.sample_attributes(
+        1, attribute_seed(prompt.id, seed), fixed["shape"], fixed["scene"], *named
+    )
 
 
 def real_clip(prompt: Prompt, seed: int) -> Tensor:

@@ -66,7 +66,9 @@ def real_latents(
     attributes = drawn_clips(count, seed, mix)
     index, prompts = prompts_of(attributes, level)
     vae = sha256_file(family.path / "vae" / "diffusion_pytorch_model.safetensors")
-    key = hashlib.sha256(f"{vae} {count} {seed} {mix} {reveal} {CACHE_VERSION}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(
+        f"{vae} {count} {seed} {mix} {reveal} {CACHE_VERSION}".encode()
+    ).hexdigest()[:24]
     file = Path(cache_dir or cache_folder()) / f"toy-latents-{key}.safetensors"
     latents = _cached(file, (count, *family.latent_shape(world.FRAMES, world.SIZE, world.SIZE)))
     if latents is not None:

@@ -25,7 +25,9 @@ from dfdbench.utils.video import LUMA
 
 MIN_CONTRAST = 0.12  # chroma of the sprite above the background's, below which there is no sprite
 MIN_AREA, MAX_AREA = 150, 1100  # pixels; real sprites cover 360 to 600
-LARGE = 12.0  # pixels of radius, from which on a sprite is a large one; after a VAE .97 of the truth
+LARGE = (
+    12.0  # pixels of radius, from which on a sprite is a large one; after a VAE .97 of the truth
+)
 STEP = 4  # frames between the two pictures that are slid over each other
 MAX_SHIFT = 7  # pixels over STEP frames; a real pan makes 4
 INTACT_SHARE = 0.8  # share of frames that must show one sprite of known outline

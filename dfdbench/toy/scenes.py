@@ -29,7 +29,9 @@ def _axes() -> tuple[Tensor, Tensor]:
 def _horizon(level: float, waves: Iterable[Wave]) -> Tensor:
     """Height y (1, X) of a wavy line."""
     x, _ = _axes()
-    parts = [height * (tau * (x * periods / SPAN + phase)).sin() for height, periods, phase in waves]
+    parts = [
+        height * (tau * (x * periods / SPAN + phase)).sin() for height, periods, phase in waves
+    ]
     return level + torch.stack(parts).sum(0)
 
 
@@ -64,7 +66,11 @@ def _block(thing: Thing) -> Tensor:
     x0, foot, width, height = thing
     y = _axes()[1]
     across = (0.5 - (_apart(x0).abs() - width / 2) / 1.5).clamp(0, 1)
-    return across * (0.5 - (y - foot) / 1.5).clamp(0, 1) * (0.5 + (y - foot + height) / 1.5).clamp(0, 1)
+    return (
+        across
+        * (0.5 - (y - foot) / 1.5).clamp(0, 1)
+        * (0.5 + (y - foot + height) / 1.5).clamp(0, 1)
+    )
 
 
 def _paint(picture: Tensor, rgb: tuple[float, float, float], cover: Tensor) -> Tensor:
@@ -84,9 +90,21 @@ def _desert() -> Tensor:
     far = _horizon(23, [(3.5, 2, 0.1), (2.5, 5, 0.6), (1.0, 9, 0.3)])
     picture = _paint(picture, (0.62, 0.58, 0.50), _below(far))
     picture = _paint(picture, (0.55, 0.51, 0.43), _below(_horizon(40, [(4, 3, 0.7), (2, 7, 0.2)])))
-    for rock in ((9, 41, 12, 9), (50, 45, 9, 6), (88, 39, 15, 11), (121, 43, 8, 6), (159, 42, 12, 8)):
+    for rock in (
+        (9, 41, 12, 9),
+        (50, 45, 9, 6),
+        (88, 39, 15, 11),
+        (121, 43, 8, 6),
+        (159, 42, 12, 8),
+    ):
         picture = _paint(picture, (0.34, 0.32, 0.28), _dome(rock))
-    for trunk in ((30, 50, 4, 17), (72, 52, 4, 12), (108, 50, 4, 18), (141, 53, 4, 13), (178, 51, 4, 16)):
+    for trunk in (
+        (30, 50, 4, 17),
+        (72, 52, 4, 12),
+        (108, 50, 4, 18),
+        (141, 53, 4, 13),
+        (178, 51, 4, 16),
+    ):
         picture = _paint(picture, (0.37, 0.41, 0.33), _block(trunk))
     return _paint(picture, (0.46, 0.42, 0.36), _below(_horizon(55, [(2.5, 4, 0.4), (1.5, 8, 0.9)])))
 
@@ -126,8 +144,17 @@ def _meadow() -> Tensor:
     picture = _sky((0.50, 0.53, 0.53), (0.58, 0.60, 0.57))
     far = _horizon(25, [(3, 2, 0.6), (2, 5, 0.2)])
     picture = _paint(picture, (0.42, 0.47, 0.40), _below(far))
-    picture = _paint(picture, (0.36, 0.41, 0.33), _below(_horizon(41, [(3, 3, 0.2), (1.5, 8, 0.7)])))
-    for bush in ((14, 44, 16, 10), (44, 40, 11, 8), (71, 45, 18, 11), (104, 42, 13, 9), (130, 46, 15, 10), (168, 43, 19, 12)):  # noqa: E501
+    picture = _paint(
+        picture, (0.36, 0.41, 0.33), _below(_horizon(41, [(3, 3, 0.2), (1.5, 8, 0.7)]))
+    )
+    for bush in (
+        (14, 44, 16, 10),
+        (44, 40, 11, 8),
+        (71, 45, 18, 11),
+        (104, 42, 13, 9),
+        (130, 46, 15, 10),
+        (168, 43, 19, 12),
+    ):
         picture = _paint(picture, (0.22, 0.28, 0.20), _dome(bush))
     for post in range(12):
         picture = _paint(picture, (0.56, 0.54, 0.48), _block((16 * post + 4, 58, 2.6, 9)))

@@ -108,7 +108,10 @@ def diversity_values(
 
 
 def recall(
-    labels: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], total: int, suffix: str = ""
+    labels: Mapping[str, np.ndarray],
+    reference: Mapping[str, np.ndarray],
+    total: int,
+    suffix: str = "",
 ) -> dict[str, GroupValue]:
     """Share of a reference's whole clips whose mode is among ours; none where it has none.
 
@@ -160,8 +163,8 @@ def diversity_metrics(clips: str, suffix: str = "") -> tuple[Metric, ...]:
         *each,
         metric(
             "open_gini", 2, "mean Gini–Simpson index of what the prompt leaves open",
-            "Mean of the Gini–Simpson indices of hue, direction, pan and size, as far as the prompt "
-            "leaves them open.",
+            "Mean of the Gini–Simpson indices of hue, direction, pan and size, as far as the "
+            "prompt leaves them open.",
         ),
         metric(
             "modes", RAREFIED, "rarefied number of distinct modes, clips that are not whole being "

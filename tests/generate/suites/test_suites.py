@@ -1,7 +1,6 @@
 """Suites name prompts and metrics that exist."""
 
 import json
-
 from collections import Counter
 
 import pytest
