@@ -12,7 +12,7 @@ from dfdbench.evaluate.store import Store
 from dfdbench.utils.run import Run
 from dfdbench.utils.video import write_video
 
-PROMPTS = ("ball-desert", "ring-snow", "cross-city", "triangle-snow")
+PROMPTS = ("ball-desert", "bar-snow", "cross-city", "triangle-snow")
 SEEDS = tuple(range(1, 9))
 SATURATION = {
     "real": 0.12, "teacher": 0.14, "dmd2": 0.22, "dmd2_control": 0.24, "dp_dmd": 0.19, "dfd": 0.13,

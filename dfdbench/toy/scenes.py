@@ -1,8 +1,8 @@
-"""The toy world's scenes: four panoramas, periodic in x, of little colour and much texture.
+"""The toy world's scenes: four panoramas, periodic in x, of little colour and bold forms.
 
 Used by world.py, which looks at them through a moving window of 64 pixels. Their colours stay dull,
-so that a sprite is what has chroma; rocks, houses, firs and bushes give a camera something to
-track.
+so that a sprite is what has chroma; rocks, houses, firs and trees, a dozen pixels and more across,
+survive the autoencoder and give a camera something to track.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 SIZE = 64  # pixels, height of a panorama, height and width of a picture
-SPAN = 192  # pixels, width of a panorama before it repeats
+SPAN = 128  # pixels, width of a panorama before it repeats
 FINE = 4  # columns a pixel in which panoramas are drawn
 SCENES = ("desert", "city", "snow", "meadow")
 
@@ -53,6 +53,14 @@ def _dome(thing: Thing) -> Tensor:
     return torch.minimum((0.5 - edge / 1.5).clamp(0, 1), 1 - _below(torch.tensor([[foot]]), 1.5))
 
 
+def _crown(thing: Thing) -> Tensor:
+    """Coverage (H, X) of an ellipse."""
+    x0, foot, width, height = thing
+    dx, dy = _apart(x0) / (width / 2), (_axes()[1] - foot + height / 2) / (height / 2)
+    edge = ((dx**2 + dy**2).sqrt() - 1) * min(width, height) / 2
+    return (0.5 - edge / 1.5).clamp(0, 1)
+
+
 def _fir(thing: Thing) -> Tensor:
     """Coverage (H, X) of a triangle, one corner up."""
     x0, foot, width, height = thing
@@ -87,78 +95,39 @@ def _sky(top: tuple[float, float, float], bottom: tuple[float, float, float]) ->
 
 def _desert() -> Tensor:
     picture = _sky((0.68, 0.67, 0.64), (0.74, 0.71, 0.65))
-    far = _horizon(23, [(3.5, 2, 0.1), (2.5, 5, 0.6), (1.0, 9, 0.3)])
-    picture = _paint(picture, (0.62, 0.58, 0.50), _below(far))
-    picture = _paint(picture, (0.55, 0.51, 0.43), _below(_horizon(40, [(4, 3, 0.7), (2, 7, 0.2)])))
-    for rock in (
-        (9, 41, 12, 9),
-        (50, 45, 9, 6),
-        (88, 39, 15, 11),
-        (121, 43, 8, 6),
-        (159, 42, 12, 8),
-    ):
-        picture = _paint(picture, (0.34, 0.32, 0.28), _dome(rock))
-    for trunk in (
-        (30, 50, 4, 17),
-        (72, 52, 4, 12),
-        (108, 50, 4, 18),
-        (141, 53, 4, 13),
-        (178, 51, 4, 16),
-    ):
-        picture = _paint(picture, (0.37, 0.41, 0.33), _block(trunk))
-    return _paint(picture, (0.46, 0.42, 0.36), _below(_horizon(55, [(2.5, 4, 0.4), (1.5, 8, 0.9)])))
+    picture = _paint(picture, (0.62, 0.58, 0.50), _below(_horizon(30, [(5, 2, 0.1), (2, 3, 0.6)])))
+    for rock in ((14, 46, 28, 22), (56, 45, 18, 14), (98, 46, 36, 28)):
+        picture = _paint(picture, (0.36, 0.33, 0.28), _dome(rock))
+    return _paint(picture, (0.52, 0.48, 0.41), _below(_horizon(47, [(3, 2, 0.7), (1.5, 5, 0.2)])))
 
 
 def _city() -> Tensor:
-    picture = _sky((0.29, 0.31, 0.36), (0.43, 0.42, 0.42))
+    picture = _sky((0.36, 0.38, 0.43), (0.47, 0.46, 0.46))
     houses = (
-        (7, 13, 30), (21, 12, 41), (35, 14, 24), (49, 12, 36), (64, 15, 46), (79, 13, 28),
-        (93, 12, 38), (107, 14, 22), (121, 13, 43), (136, 15, 32), (151, 13, 26), (165, 12, 44),
-        (180, 15, 34),
+        (12, 22, 34, 0.10), (36, 22, 50, 0.22), (58, 20, 22, 0.12), (80, 22, 42, 0.19),
+        (104, 24, 28, 0.09), (122, 14, 56, 0.25),
     )  # fmt: skip
-    for i, (x, width, height) in enumerate(houses):
-        shade = 0.13 + 0.035 * (i * 5 % 4)
+    for x, width, height, shade in houses:
         walls = (0.95 * shade, shade, 1.12 * shade)
         picture = _paint(picture, walls, _block((x, SIZE + 2, width, height)))
-        for window in ((x - 2.8, 6.0), (x + 2.8, 13.0)) if i % 3 else ((x, 8.0),):
-            lit = (window[0], SIZE - height + window[1] + 2, 3.2, 4.5)
-            picture = _paint(picture, (0.56, 0.53, 0.46), _block(lit))
     return picture
 
 
 def _snow() -> Tensor:
     picture = _sky((0.54, 0.58, 0.64), (0.64, 0.67, 0.71))
-    far = _horizon(22, [(4, 3, 0.3), (2, 7, 0.8)])
-    picture = _paint(picture, (0.70, 0.73, 0.77), _below(far))
-    picture = _paint(picture, (0.62, 0.66, 0.71), _below(_horizon(39, [(4, 2, 0.9), (2, 5, 0.1)])))
-    firs = (
-        (6, 44, 10, 17), (24, 40, 8, 12), (37, 46, 11, 19), (61, 43, 9, 14), (83, 45, 11, 18),
-        (97, 41, 8, 13), (118, 46, 10, 16), (140, 42, 9, 15), (154, 46, 11, 19), (176, 43, 9, 13),
-    )  # fmt: skip
-    for fir in firs:
-        picture = _paint(picture, (0.27, 0.32, 0.33), _fir(fir))
-    return _paint(picture, (0.74, 0.77, 0.80), _below(_horizon(54, [(3, 4, 0.5), (1.5, 9, 0.2)])))
+    picture = _paint(picture, (0.72, 0.75, 0.79), _below(_horizon(32, [(5, 2, 0.3), (2, 5, 0.8)])))
+    for fir in ((10, 50, 18, 30), (36, 48, 15, 22), (66, 51, 20, 36), (88, 47, 14, 20), (112, 50, 18, 27)):
+        picture = _paint(picture, (0.22, 0.28, 0.30), _fir(fir))
+    return _paint(picture, (0.66, 0.70, 0.75), _below(_horizon(52, [(3, 2, 0.5), (1.5, 5, 0.2)])))
 
 
 def _meadow() -> Tensor:
-    picture = _sky((0.50, 0.53, 0.53), (0.58, 0.60, 0.57))
-    far = _horizon(25, [(3, 2, 0.6), (2, 5, 0.2)])
-    picture = _paint(picture, (0.42, 0.47, 0.40), _below(far))
-    picture = _paint(
-        picture, (0.36, 0.41, 0.33), _below(_horizon(41, [(3, 3, 0.2), (1.5, 8, 0.7)]))
-    )
-    for bush in (
-        (14, 44, 16, 10),
-        (44, 40, 11, 8),
-        (71, 45, 18, 11),
-        (104, 42, 13, 9),
-        (130, 46, 15, 10),
-        (168, 43, 19, 12),
-    ):
-        picture = _paint(picture, (0.22, 0.28, 0.20), _dome(bush))
-    for post in range(12):
-        picture = _paint(picture, (0.56, 0.54, 0.48), _block((16 * post + 4, 58, 2.6, 9)))
-    return _paint(picture, (0.30, 0.35, 0.27), _below(_horizon(57, [(1.5, 5, 0.1)])))
+    picture = _sky((0.52, 0.55, 0.55), (0.60, 0.62, 0.59))
+    picture = _paint(picture, (0.44, 0.49, 0.42), _below(_horizon(36, [(3, 1, 0.6), (2, 3, 0.2)])))
+    for x, foot, width, height in ((16, 48, 24, 22), (52, 50, 18, 16), (84, 47, 28, 26), (116, 50, 16, 18)):
+        picture = _paint(picture, (0.30, 0.29, 0.24), _block((x, foot + 8, 5, 12)))
+        picture = _paint(picture, (0.18, 0.25, 0.17), _crown((x, foot, width, height)))
+    return _paint(picture, (0.34, 0.39, 0.31), _below(_horizon(55, [(2, 2, 0.1)])))
 
 
 @cache

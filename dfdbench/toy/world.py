@@ -16,7 +16,7 @@ import torch
 from dfdbench.toy.scenes import SCENES, SIZE, SPAN, view
 
 FRAMES, FPS = 17, 8
-SHAPES = ("ball", "triangle", "cross", "ring")
+SHAPES = ("ball", "triangle", "cross", "bar")
 HUES = tuple(10.0 + 60.0 * k for k in range(6))  # degrees
 HUE_NAMES = ("red", "yellow", "green", "cyan", "blue", "magenta")
 HUE_JITTER = 6.0  # degrees, uniform to both sides
@@ -201,8 +201,8 @@ def shape_distance(
     """
     if SHAPES[shape] == "ball":
         return (x * x + y * y).sqrt() - radius
-    if SHAPES[shape] == "ring":
-        return ((x * x + y * y).sqrt() - 0.866 * radius).abs() - 0.2887 * radius
+    if SHAPES[shape] == "bar":
+        return torch.maximum(x.abs() - 1.36 * radius, y.abs() - 0.5775 * radius)
     if SHAPES[shape] == "triangle":  # equilateral, one corner up, the box around it at the origin
         around = 1.5551 * radius  # circumradius; the centroid lies a quarter of it below the middle
         low = y - around / 4

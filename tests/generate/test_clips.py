@@ -20,7 +20,7 @@ from dfdbench.utils.video import read_video, to_uint8, write_video
 
 PROMPTS = (
     Prompt("ball-desert", "a ball moving over the desert", {"shape": "ball", "scene": "desert"}),
-    Prompt("cross-snow", "a ring moving over snowy hills", {"shape": "cross", "scene": "snow"}),
+    Prompt("cross-snow", "a bar moving over snowy hills", {"shape": "cross", "scene": "snow"}),
 )
 SUITE = Suite("two", 1, "two prompts", PROMPTS, (1, 2, 3), ())
 

@@ -29,7 +29,7 @@ from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run
 from dfdbench.utils.video import write_video
 
-TEXTS = ["a ball moving over the desert", "a ring drifting across snowy hills"]
+TEXTS = ["a ball moving over the desert", "a bar drifting across snowy hills"]
 CALL = {
     "prompt": TEXTS[0], "height": 64, "width": 64, "num_frames": 17, "max_sequence_length": 36,
     "output_type": "latent",
@@ -276,20 +276,20 @@ def test_a_distilled_student_samples_the_same_in_the_plain_pipeline(
 def test_generation_continues_the_suites_picture(folder, family, tmp_path, monkeypatch):
     recipe = load_recipe("toy-i2v/dmd2", [f"model={folder}", *SMALL])
     run = distill(recipe, tmp_path / "run")
-    two = [c for c in world.captions() if c.id in ("ball-desert", "ring-snow")]
+    two = [c for c in world.captions() if c.id in ("ball-desert", "bar-snow")]
     monkeypatch.setattr("dfdbench.generate.suites.toy.captions", lambda: two)
     suite = get_suite("toy-i2v")
     manifest = generate(run, suite, [1, 2], family=family)
     pictures = {path.parent.name: path for path in manifest.parent.rglob("*.png")}
-    assert set(pictures) == {"ball-desert", "ring-snow"}, "one a prompt"
+    assert set(pictures) == {"ball-desert", "bar-snow"}, "one a prompt"
     from dfdbench.generate.arms import Conditions
 
     encode = Conditions(family, (17, 64, 64))
     items = [Item(prompt, 1, pictures[prompt.id]) for prompt in suite.prompts]
     latents = encode(items).image_latents
-    pixels = torch.from_numpy(np.array(Image.open(pictures["ring-snow"]))).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(Image.open(pictures["bar-snow"]))).permute(2, 0, 1)
     alone = family.encode_video(pixels[None, :, None].float() / 127.5 - 1)
-    which = [item.prompt.id for item in items].index("ring-snow")
+    which = [item.prompt.id for item in items].index("bar-snow")
     torch.testing.assert_close(latents[which : which + 1], alone, atol=1e-5, rtol=0)
     with pytest.raises(UserError, match="first"):
         generate(Run.open(run.path), get_suite("toy-t2v"), [1], family=family)
