@@ -150,7 +150,7 @@ def test_an_arm_either_trains_or_samples_the_teacher(tmp_path, table, fault):
 
 
 def test_every_shipped_study_names_shipped_recipes_and_earlier_arms(tmp_path):
-    assert {"toy/main", "toy/questions", "toy/quickstart"} <= set(shipped_studies())
+    assert {"toy/main", "toy/ablations", "toy/quickstart"} <= set(shipped_studies())
     assert not set(shipped_studies()) & set(shipped_recipes())
     for name in shipped_studies():
         study = load_study(name)
