@@ -7,6 +7,7 @@ so a resumed run sees what an unbroken one would have seen.
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,7 @@ from dfdbench.utils.files import atomic_path, write_json
 from dfdbench.utils.folders import locked
 from dfdbench.utils.progress import track
 from dfdbench.utils.reading import read_json
+from dfdbench.utils.stopping import end_with
 from dfdbench.utils.weights import fault_of
 
 LATENTS = "latents.pt"
@@ -221,7 +223,10 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
 Stage = Callable[[Any, Any, Path], Any]  # of settings, spec and folder
 
 
-def _in_process(rank: int, processes: int, meeting: str, stage: Stage, *arguments: Any) -> None:
+def _in_process(
+    rank: int, parent: int, processes: int, meeting: str, stage: Stage, *arguments: Any
+) -> None:
+    end_with(parent)  # also where the parent is killed, which tells no daemon
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes
@@ -240,9 +245,8 @@ def shared(stage: Stage, settings: Any, spec: Any, out: Path, processes: int) ->
     """Run a stage with each batch shared by `processes` (on a CPU faster than as many threads)."""
     if processes > 1:
         with tempfile.TemporaryDirectory() as folder:
-            arguments = (processes, f"{folder}/meeting", stage, settings, spec, out)
+            arguments = (os.getpid(), processes, f"{folder}/meeting", stage, settings, spec, out)
             try:
-                # Daemons: they end with this process, however it ends.
                 multiprocessing.spawn(_in_process, arguments, processes, daemon=True)
             except multiprocessing.ProcessExitedException as error:
                 fault = Path(f"{folder}/meeting.fault")

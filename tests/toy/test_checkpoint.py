@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import multiprocessing
+import os
+import time
 
 import pytest
 import torch
@@ -168,3 +171,37 @@ def test_two_processes_train_the_teacher_that_one_does(tmp_path):
     moved = max((left[k] - start[k]).abs().max() for k in left)
     apart = max((left[k] - right[k]).abs().max() for k in left)
     assert apart < 0.1 * moved and moved > 0
+
+
+def wait_for(settings, spec, out):
+    """A stage that never ends."""
+    (out / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def lead(out):
+    train.shared(wait_for, None, None, out, 2)
+
+
+def test_processes_of_a_stage_end_with_a_killed_parent(tmp_path):
+    parent = multiprocessing.get_context("spawn").Process(target=lead, args=(tmp_path,))
+    parent.start()
+    until = time.monotonic() + 120
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    children = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(children) == 2 and all(os.path.exists(f"/proc/{pid}") for pid in children)
+    parent.kill()
+    parent.join()
+    until = time.monotonic() + 20
+    while any(map(alive, children)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(alive, children))
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().split()[2] != "Z"
+    except OSError:
+        return False
