@@ -65,6 +65,9 @@ class Precomputed:
     def negative(self, prompt):
         return None
 
+    def spread(self):
+        return None
+
 
 @pytest.fixture(autouse=True)
 def precomputed(monkeypatch, encoded):
