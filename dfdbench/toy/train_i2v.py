@@ -1,9 +1,8 @@
 """The image-to-video stage of `dfdbench toy train`: a small Cosmos-Predict2.5 on toy-t2v's VAE.
 
 Two resumable parts: the latents of clips of its own, and the flow-matching teacher on them with
-caption dropout. Twice as many clips as toy-t2v's, because a first frame names its clip: on few, the
-network would learn by heart where each of them went, and lose the diversity that image-to-video is
-here to measure.
+caption dropout. A first frame names its clip: on few clips, the network would learn by heart where
+each of them went, and lose the diversity that image-to-video is here to measure.
 """
 
 from dataclasses import asdict, dataclass
