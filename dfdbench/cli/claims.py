@@ -33,7 +33,7 @@ CLAIMS = (
     Claim("DFD brings saturation back", "dfd", "dmd2_control", "sprite_saturation", -1),
     Claim("the teacher at x matters", "dfd", "regression", "open_gini", 1),
     Claim("DP-DMD keeps more diversity than DMD2", "dp_dmd", "dmd2_control", "open_gini", 1),
-    Claim("a few updates of DFD suffice", "dfd", "dfd_4x", "open_gini", 0),
+    Claim("a few updates of DFD suffice", "dfd_320", "dfd_80", "open_gini", 0),
     Claim("DFD from scratch fails", "dfd_scratch", "dfd", "modes", -1),
     Claim("a GAN does not help DFD", "dfd_gan", "dfd", "open_gini", 0),
     Claim("w = ½ is like w = 1", "dfd_p1", "dfd", "open_gini", 0),
