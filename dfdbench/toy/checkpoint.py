@@ -63,7 +63,7 @@ class ToySpec:
     defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(50, MAX_WORDS))
 
 
-TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=24, vae_mult=(1, 2, 2), latent_channels=8)
+TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=24, vae_mult=(1, 2, 2))
 TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), head_dim=16)
 
 

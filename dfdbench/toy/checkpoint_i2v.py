@@ -58,7 +58,7 @@ class ToyI2VSpec:
     defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(36, MAX_TOKENS))
 
 
-TOY_I2V = ToyI2VSpec(heads=4, layers=5, adaln_lora_dim=32, latent_channels=8)
+TOY_I2V = ToyI2VSpec(heads=4, layers=5, adaln_lora_dim=32)
 TINY_I2V = ToyI2VSpec(heads=2, layers=2, adaln_lora_dim=8, head_dim=16, mlp_ratio=2.0)
 
 
