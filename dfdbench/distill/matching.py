@@ -31,17 +31,14 @@ def fake_score(
 ) -> FakePrediction:
     """The fake score at x̃_t = (1−t) G + t ε; with a GAN one pass also gives its logits."""
     gan = recipe.gan.weight > 0
-    x_t = add_noise(generated.x0, draw.eps, draw.t)  # (B C T H W), with G's gradient
-    with torch.no_grad():
-        point = x_t.detach()
-        if not gan or nets.gan_teacher:
-            v = nets.fake_score_v(point, draw.t, batch.conditioning)
-            x0 = x0_from_v(point, v, draw.t)
     if not gan:
-        return FakePrediction(x0, None)
-    # Outside no_grad: through the logits the GAN's gradient reaches G, while f stays a constant.
+        return FakePrediction(fake_x0(batch, nets, generated.x0, draw), None)
+    own = fake_x0(batch, nets, generated.x0, draw) if nets.gan_teacher else None
+    # Through the logits the GAN's gradient reaches G, while f stays a constant.
+    x_t = add_noise(generated.x0, draw.eps, draw.t)  # (B C T H W), with G's gradient
     v, logits = discriminator.logits(batch, nets, x_t, draw.t)
-    return FakePrediction(x0 if nets.gan_teacher else x0_from_v(point, v.detach(), draw.t), logits)
+    shared = x0_from_v(x_t.detach(), v.detach(), draw.t)
+    return FakePrediction(shared if own is None else own, logits)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ numbers; measured values by the same backend; and measured values by other backe
 compared between rows only. VBench's columns are VBench's own scores (report/vbench.py).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,9 +16,9 @@ from dfdbench.report.arms import looks
 from dfdbench.report.published import DIRECTION, of_setting, settings
 from dfdbench.report.sections import Page, Section, markdown_page
 from dfdbench.report.sets import of_size
-from dfdbench.report.statistics import Interval
+from dfdbench.report.statistics import NUMBERS, Interval
 from dfdbench.report.summary import Summary
-from dfdbench.report.tables import ARROWS, cell
+from dfdbench.report.tables import ARROWS, cell, numbers_of
 from dfdbench.report.vbench import Scores
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.table import Cell, Table, escape_latex, to_csv
@@ -67,11 +66,8 @@ AVERAGED = (
 ALL = "all"
 
 
-NUMBERS = ("value", "low", "high", "median", "seeds", "prompts", "clips")
-
-
 class Number(NamedTuple):
-    """A cell of a block; in full, the value and the rest of NUMBERS, if it has them."""
+    """A cell of a block; in full, the value and what follows the mean in NUMBERS, if any."""
 
     cell: Cell = Cell("")
     values: tuple[float | str, ...] = ()
@@ -206,9 +202,8 @@ def _averaged(scores: Mapping[str, float], columns: Sequence[str]) -> tuple[list
 def _number(interval: Interval | None) -> Number:
     if interval is None:
         return Number()
-    values = tuple("" if math.isnan(x) else x for x in interval[:7])
     mark = of_size(interval.seeds, interval.prompts, interval.clips)
-    return Number(cell(interval, mark=mark), values)
+    return Number(cell(interval, mark=mark), numbers_of(interval))
 
 
 def _notes(methods: Sequence[str], columns: Sequence[str], scores: Scores) -> list[str]:
@@ -264,7 +259,7 @@ def latex(table: PaperTable) -> str:
 
 def long_csv(tables: Sequence[PaperTable]) -> str:
     """paper_table.csv: a row per number, full precision where it was measured."""
-    head = ["setting", "kind", "block", "method", "metric", *NUMBERS]
+    head = ["setting", "kind", "block", "method", "metric", "value", *NUMBERS[1:]]
     rows = [
         (table.setting, block.kind, block.title, method, name, *_filled(number.values))
         for table in tables

@@ -47,6 +47,10 @@ class Interval(NamedTuple):
     by_seed: Mapping[int, float]
 
 
+NUMBERS = Interval._fields[:7]
+"""The fields of an Interval that tables have; by_seed is no number."""
+
+
 class Difference(NamedTuple):
     """Mean and median over training seeds of a − b, its 95 % t interval, and p-values.
 

@@ -17,7 +17,7 @@ from dfdbench.report.digits import is_zero, number, signed
 from dfdbench.report.primary import in_order
 from dfdbench.report.sections import Section
 from dfdbench.report.sets import of_size
-from dfdbench.report.statistics import FEWEST_SEEDS, NO_TRAINING_SEED, Interval
+from dfdbench.report.statistics import FEWEST_SEEDS, NO_TRAINING_SEED, NUMBERS, Interval
 from dfdbench.report.summary import Delta, Summary
 from dfdbench.utils.table import MISSING, Cell, Table, of_texts, to_csv
 
@@ -44,6 +44,11 @@ def cell(interval: Interval | None, best: bool = False, mark: str = "") -> Cell:
     size = max(abs(interval.low), abs(interval.high))
     mean, low, high, median = (number(x, size) for x in interval[:4])
     return Cell(mean, f"[{low}, {high}], median {median} {mark}".rstrip(), best)
+
+
+def metric_rows(summary: Summary) -> list[str]:
+    """The metrics that any arm has, in the order of tables."""
+    return in_order({metric for metrics in summary.values() for metric in metrics})
 
 
 def size_of(intervals: Mapping[str, Interval]) -> Size:
@@ -80,7 +85,7 @@ def main_table(
     best, labels = best or {}, looks([*summary, *([against] if against else [])], references)
     sizes = {arm: size_of(metrics) for arm, metrics in summary.items()}
     rows = [[Cell(N), *(Cell(of_size(*size)) for size in sizes.values())]]
-    for metric in in_order({metric for metrics in summary.values() for metric in metrics}):
+    for metric in metric_rows(summary):
         pooled = all_metrics()[metric].level == "pooled"
         name = with_arrow(metric)
         name += f" (against {labels[against].label})" if pooled and against else ""
@@ -95,15 +100,14 @@ def main_table(
 
 def long_csv(summary: Summary, best: Best | None = None) -> str:
     """A row per arm and metric with full precision, for other programs."""
-    numbers = ["mean", "low", "high", "median", "seeds", "prompts", "clips"]
-    head = ["arm", "metric", *numbers, "best", "direction", "unit", "version"]
+    head = ["arm", "metric", *NUMBERS, "best", "direction", "unit", "version"]
     rows = []
-    for metric in in_order({metric for metrics in summary.values() for metric in metrics}):
+    for metric in metric_rows(summary):
         info = all_metrics()[metric]
         about = (info.direction, info.unit, info.version)
         rows += [
             (
-                arm, metric, *(_known(x) for x in metrics[metric][:7]),
+                arm, metric, *numbers_of(metrics[metric]),
                 int(arm == (best or {}).get(metric)), *about,
             )
             for arm, metrics in summary.items()
@@ -112,8 +116,10 @@ def long_csv(summary: Summary, best: Best | None = None) -> str:
     return to_csv(head, rows)
 
 
-def _known(value: float) -> float | str:
-    return "" if math.isnan(value) else value
+def numbers_of(interval: Interval) -> tuple[float | str, ...]:
+    """NUMBERS of an interval; empty where it has no limits."""
+    values = (getattr(interval, name) for name in NUMBERS)
+    return tuple("" if math.isnan(x) else x for x in values)
 
 
 def pooled_tables(frame: pd.DataFrame, references: Collection[str] = ()) -> list[Table]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.nets import Networks
-from dfdbench.distill.recipe import recipe_from_dict
+from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.flow import student_times
 
@@ -25,6 +25,19 @@ class Linear(nn.Module):
     def forward(self, x, t, prompt):
         shift = self.b * t.to(x.dtype) + prompt.flatten(1).mean(1)
         return self.a * x + shift.view(-1, 1, 1, 1, 1)
+
+
+class PerStep(nn.Module):
+    """A student with a bias of its own for each of its times, to see where gradients arrive."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times[:-1].float()
+        self.bias = nn.Parameter(torch.zeros(len(self.times)))
+
+    def forward(self, x, t, prompt):
+        which = (self.times - t[0]).abs().argmin()
+        return 0.5 * x + self.bias[which]
 
 
 class MockFamily:
@@ -87,9 +100,27 @@ def tools():
     return SimpleNamespace(
         Linear=Linear,
         MockFamily=MockFamily,
+        PerStep=PerStep,
         recipe=make_recipe,
         nets=make_nets,
         batch=make_batch,
         gradients=gradients,
         shape=SHAPE,
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tiny_checkpoint):
+    """Makes recipes of few small updates of the tiny checkpoint: (name, *overrides)."""
+
+    def make(name, *overrides):
+        return load_recipe(
+            f"toy/{name}",
+            [
+                f"model={tiny_checkpoint}", "data.count=8", "optim.batch=2", "optim.lr=1e-3",
+                "optim.fake_lr=1e-3", "schedule.student_update_freq=2", "log.every=1",
+                "log.decode_every=0", *overrides,
+            ],
+        )  # fmt: skip
+
+    return make

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from dfdbench.distill import inputs
 from dfdbench.distill.loop import distill
@@ -27,20 +26,8 @@ def released(tools, **sections):
     return resolve(tools.recipe("dp_dmd", student=student, **sections), WAN_DEFAULTS)
 
 
-class PerStep(nn.Module):
-    """v = 0.5 x and a bias for each of its times."""
-
-    def __init__(self, times):
-        super().__init__()
-        self.times = times[:-1].float()
-        self.bias = nn.Parameter(torch.zeros(len(self.times)))
-
-    def forward(self, x, t, prompt):
-        return 0.5 * x + self.bias[(self.times - t[0]).abs().argmin()]
-
-
 def bias_gradient(tools, recipe):
-    nets = tools.nets(student=PerStep(grid(recipe)), times=grid(recipe))
+    nets = tools.nets(student=tools.PerStep(grid(recipe)), times=grid(recipe))
     report = dp_dmd.student_loss(tools.batch(), nets, recipe, stream())
     return tools.gradients(report, nets.student)["bias"]
 

@@ -33,20 +33,9 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_checkpoint):
-    def make(name, *overrides):
-        return load_recipe(
-            f"toy/{name}",
-            [
-                f"model={tiny_checkpoint}", "data.count=8", "optim.batch=2", "optim.lr=1e-3",
-                "optim.fake_lr=1e-3", "schedule.student_updates=3",
-                "schedule.student_update_freq=2",
-                "log.every=1", "log.probe_every=2", "log.decode_every=0", "init.updates=2",
-                *overrides,
-            ],
-        )  # fmt: skip
-
-    return make
+def recipe(tiny_recipe):
+    own = ("schedule.student_updates=3", "log.probe_every=2", "init.updates=2")
+    return lambda name, *overrides: tiny_recipe(name, *own, *overrides)
 
 
 @pytest.fixture(scope="module")

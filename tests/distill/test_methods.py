@@ -172,7 +172,7 @@ def test_backward_simulation_has_a_gradient_on_its_last_step_only(tools):
     recipe = tools.recipe(student={"input": "backward_simulation"})
     exits = set()
     for iteration in range(40):
-        nets = tools.nets(student=PerStep(tools.nets().times))
+        nets = tools.nets(student=tools.PerStep(tools.nets().times))
         generated = inputs.generate(tools.batch(), nets, recipe, stream(iteration))
         grad = torch.autograd.grad(generated.x0.sum(), nets.student.bias)[0]
         last = int(grad.abs().argmax())
@@ -192,24 +192,11 @@ def test_backward_simulation_exits_alike_in_every_round_of_an_update(tools):
         assert a.time[0] == b.time[0] and not torch.equal(a.x0, b.x0)
 
 
-class PerStep(nn.Module):
-    """A student with a bias of its own for each of its times, to see where gradients arrive."""
-
-    def __init__(self, times):
-        super().__init__()
-        self.times = times[:-1].float()
-        self.bias = nn.Parameter(torch.zeros(len(self.times)))
-
-    def forward(self, x, t, prompt):
-        which = (self.times - t[0]).abs().argmin()
-        return 0.5 * x + self.bias[which]
-
-
 # --- DP-DMD
 
 
 def dp_gradients(tools, **options):
-    nets = tools.nets(student=PerStep(tools.nets().times))
+    nets = tools.nets(student=tools.PerStep(tools.nets().times))
     recipe = stages_filled(tools.recipe("dp_dmd", dp_dmd=options))
     report = dp_dmd.student_loss(tools.batch(), nets, recipe, stream(options.pop("it", 0)))
     return tools.gradients(report, nets.student)["bias"]

@@ -11,7 +11,6 @@ from dfdbench.distill import loop
 from dfdbench.distill.discriminator import FILE, Heads, heads_fit, load_heads, save_heads
 from dfdbench.distill.loop import Trainer, distill
 from dfdbench.distill.methods import dmd2
-from dfdbench.distill.recipe import load_recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run
@@ -29,19 +28,9 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_checkpoint):
-    def make(name, *overrides):
-        return load_recipe(
-            f"toy/{name}",
-            [
-                f"model={tiny_checkpoint}", "data.count=8", "optim.batch=2", "optim.lr=1e-3",
-                "optim.fake_lr=1e-3", "schedule.student_updates=2",
-                "schedule.student_update_freq=2", "log.every=1", "log.probe_every=0",
-                "log.decode_every=0", *overrides,
-            ],
-        )  # fmt: skip
-
-    return make
+def recipe(tiny_recipe):
+    own = ("schedule.student_updates=2", "log.probe_every=0")
+    return lambda name, *overrides: tiny_recipe(name, *own, *overrides)
 
 
 def state(module):

@@ -19,7 +19,6 @@ from dfdbench.report.cells import Cell
 from dfdbench.report.collect import collect
 from dfdbench.report.leaderboard.entries import EVIDENCE as COLUMNS
 from dfdbench.report.leaderboard.entries import (
-    NUMBERS,
     digest,
     evidence_text,
     measure,
@@ -30,6 +29,7 @@ from dfdbench.report.leaderboard.render import best_entry, boards, rendered
 from dfdbench.report.leaderboard.sources import measured_entries, model_name, published_board
 from dfdbench.report.leaderboard.verify import verify
 from dfdbench.report.sets import cells_of
+from dfdbench.report.statistics import NUMBERS
 from dfdbench.report.summary import recompute
 from dfdbench.utils.errors import UserError
 

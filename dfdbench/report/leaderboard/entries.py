@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field
 
 from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.cells import Cell, Number, TrainingSeed, frame_of, read_rows
-from dfdbench.report.statistics import complete, interval_of, table_of
+from dfdbench.report.statistics import NUMBERS, complete, interval_of, table_of
 from dfdbench.report.summary import clips_behind, within_range
 from dfdbench.utils.errors import UserError, clean
 from dfdbench.utils.files import atomic_path, sweep, write_json
@@ -30,7 +30,6 @@ from dfdbench.utils.table import to_csv
 
 SCHEMA = 2
 REMEDY = "add the entry again"
-NUMBERS = ("mean", "low", "high", "median", "seeds", "prompts", "clips")
 EVIDENCE = ("arm", "prompt", "training_seed", "metric", "value", "n")
 """Columns of an evidence file."""
 LOCK_SECONDS = 60  # for another `add` or `render` of the folder to end

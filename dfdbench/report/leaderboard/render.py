@@ -16,7 +16,6 @@ from dfdbench.report.best import best_arm
 from dfdbench.report.cells import Cell as Evidence
 from dfdbench.report.cells import frame_of
 from dfdbench.report.leaderboard.entries import (
-    NUMBERS,
     Entry,
     Measured,
     Published,
@@ -31,7 +30,7 @@ from dfdbench.report.leaderboard.entries import (
 from dfdbench.report.primary import in_order
 from dfdbench.report.sections import Links, Page, Section, html_page, markdown_page
 from dfdbench.report.sets import of_size
-from dfdbench.report.statistics import Interval
+from dfdbench.report.statistics import NUMBERS, Interval
 from dfdbench.report.tables import ARROWS, N, cell, fewer, size_of
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import write_text
