@@ -30,12 +30,23 @@ def real_latents(
     seed: int = 0,
     cache_dir: str | Path | None = None,
     batch: int = 16,
+    level: int = 1,
+    mix: str = "all",
 ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
     """Render `count` clips from `seed` and encode them with the family's VAE.
 
     Returns:
         latents (N C T H W) float32, normalised; prompt_index (N,) int64; the prompts.
+
+    Raises:
+        UserError: a level or mix that this toy world has not.
     """
+    for key, value, only in (("level", level, 1), ("mix", mix, "all")):
+        if value != only:
+            raise UserError(
+                f"recipe key 'data.{key}' is {value}, but the toy world of this version has "
+                f"{only} alone; leave it out"
+            )
     attributes = world.sample_attributes(count, DATA_SEED + seed)
     index, prompts = prompts_of(attributes)
     vae = sha256_file(family.path / "vae" / "diffusion_pytorch_model.safetensors")

@@ -79,6 +79,13 @@ def test_prompts_of_real_latents_belong_to_their_clips(folder, tmp_path):
     assert not torch.equal(latents, other)
 
 
+@pytest.mark.parametrize("option", [{"level": 2}, {"mix": "pale"}])
+def test_what_this_world_has_not_is_refused(folder, tmp_path, option):
+    with pytest.raises(UserError, match=f"'data.{next(iter(option))}' is"):
+        real_latents(load_family(str(folder)), 6, cache_dir=tmp_path, **option)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "LOG_EVERY", 1)
     whole = train.train(tmp_path / "whole", SHORT, TINY)

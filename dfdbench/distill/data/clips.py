@@ -145,9 +145,9 @@ def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
         )
         clips.check(family, data.frames, data.height, data.width)
         return clips
-    asked = {key: getattr(data, key) for key in RENDERED}
-    changed = asked if asked != RENDERED else {}
-    latents, prompt_index, prompts = real_latents(family, data.count, data.seed, **changed)
+    latents, prompt_index, prompts = real_latents(
+        family, data.count, data.seed, level=data.level, mix=data.mix
+    )
     embedded = family.encode_prompt(prompts)
     return ClipsInMemory(
         latents.cpu().float(),
