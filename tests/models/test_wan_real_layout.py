@@ -25,7 +25,7 @@ from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import guided_v, predictor, sample_student, start_at
 from dfdbench.utils.errors import UserError
 
-PROMPTS = ["a ball over the desert", "a box", "the ball."]
+PROMPTS = ["a ball over the desert", "a bar", "the ball."]
 
 
 @pytest.fixture(scope="module")
