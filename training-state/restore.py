@@ -28,6 +28,9 @@ for name, (channels, steps, lr) in STAGES.items():
     kept = HERE / f"{name}.safetensors"  # of the last stage; of the others only that they are done
     average = load_file(kept) if kept.exists() else vae.state_dict()
     vae.load_state_dict(average)
+    if name == "decoder":  # as `finish_vae` has it
+        for part in (vae.encoder, vae.quant_conv):
+            part.requires_grad_(False)
     fit = Fit(name, vae, steps, lr, S.ema, OUT)
     fit.average, fit.step = average, steps
     fit.save()
