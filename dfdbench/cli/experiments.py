@@ -60,11 +60,16 @@ def study(
         typer.Option(help=f"{MODELS}; else the study's.", autocompletion=completed(models)),
     ] = None,
     processes: Processes = None,
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option(help="Report of this study at other training seeds, to take up; repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train the arms of a study over training seeds, generate, score and report.
 
-    Finished runs are skipped, so a stopped study goes on when called again.
+    Finished runs are skipped, so a stopped study goes on when called again. Training seeds may be
+    spread over machines: a report of some is taken up by --earlier on the next.
 
     Example: dfdbench study toy/main --training-seeds 0-2 --processes 2
     """
@@ -74,7 +79,7 @@ def study(
     chosen = load_study(name)
     folder = out or Path("runs") / f"study-{chosen.name}"
     seeds = parse_seeds(training_seeds, "--training-seeds")
-    page = run_study(chosen, folder, seeds, model, processes)
+    page = run_study(chosen, folder, seeds, model, processes, earlier or ())
     _show_report(page, as_json)
 
 

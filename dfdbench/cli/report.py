@@ -10,7 +10,9 @@ from dfdbench.utils.errors import UserError
 
 
 def report(
-    sources: Annotated[list[Path], typer.Argument(help="Runs, folders of runs, or stores.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Runs, folders of runs, stores, or earlier reports.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
     suite: StoredSuite = None,
     prompt: Annotated[

@@ -253,19 +253,21 @@ def run_study(
     training_seeds: Sequence[int] = (0,),
     model: str | None = None,
     processes: int | None = None,
+    earlier: Sequence[Path] = (),
 ) -> Path:
     """Run what is missing of a study under `out`; returns the report's index.html.
 
     Args:
         model: instead of the study's own.
         processes: runs at a time, by default one a core, at most 4; threads are shared out.
+        earlier: reports of the study at other training seeds, which the report takes up.
 
     Raises:
         UserError: runs that failed, named; the others are finished and kept. Or another process
             works in `out`.
     """
     with locked(out):
-        return _run_study(study, out, training_seeds, model, processes)
+        return _run_study(study, out, training_seeds, model, processes, earlier)
 
 
 def _run_study(
@@ -274,8 +276,13 @@ def _run_study(
     training_seeds: Sequence[int],
     model: str | None,
     processes: int | None,
+    earlier: Sequence[Path],
 ) -> Path:
+    from dfdbench.report.earlier import read_report
     from dfdbench.report.page import report
+
+    for folder in earlier:
+        read_report(folder)  # so that what is not one is named before anything is trained
 
     model = model or study.model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
@@ -287,7 +294,7 @@ def _run_study(
         raise UserError("; ".join(f"{path}: {reason}" for path, reason in failed.items()))
     _compare_with_teacher(jobs)
     against = [(arm.name, arm.against) for arm in study.arms if arm.against]
-    return report([job.path for job in jobs], out / "report", against=against)
+    return report([*(job.path for job in jobs), *earlier], out / "report", against=against)
 
 
 def _compare_with_teacher(jobs: Sequence[Job]) -> None:

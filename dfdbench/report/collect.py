@@ -3,7 +3,7 @@
 The first step of page.py. It reads stores and manifests only and never computes a score.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,14 @@ from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.generate.suites.stored import stored_suite
 from dfdbench.report.arms import ordered
 from dfdbench.report.deleted import without_deleted
+from dfdbench.report.earlier import (
+    Earlier,
+    Provenance,
+    check_alike,
+    is_report,
+    read_report,
+    suites_of,
+)
 from dfdbench.report.identity import Member, named_by_clips, named_by_recipe
 from dfdbench.report.statistics import NO_TRAINING_SEED
 from dfdbench.utils.errors import UserError
@@ -59,7 +67,7 @@ class Collected:
     where no dimension of VBench was scored. chosen: the suite of these rows, with the conditions it
     was scored under; None for a user's own prompts, and where its file of VBench is not here.
     references: the arms that `eval --reference` named. families: those that the clips were scored
-    with.
+    with. earlier: reports among the sources, whose cells and runs count too.
     """
 
     suite: str
@@ -74,11 +82,12 @@ class Collected:
     chosen: Suite | None = None
     references: frozenset[str] = frozenset()
     families: frozenset[str] = frozenset()
+    earlier: tuple[Earlier, ...] = ()
 
     @property
     def arms(self) -> list[str]:
         """The arms that have scores, in drawing order."""
-        return ordered(self.values["arm"])
+        return ordered([*self.values["arm"], *(a for e in self.earlier for a in e.cells["arm"])])
 
 
 class Source(NamedTuple):
@@ -232,10 +241,12 @@ def _mean_histograms(table: pd.DataFrame) -> dict[str, np.ndarray]:
     return {arm: np.mean(np.stack(parts), axis=0) for arm, parts in by_prompt.items()}
 
 
-def _choose_suite(tables: Sequence[pd.DataFrame], suite: str | None) -> str:
-    known = sorted({name for table in tables for name in table["suite"].unique()})
+def _choose_suite(suites: Collection[str], suite: str | None) -> str:
+    known = sorted(suites)
     if suite is None and len(known) == 1:
         return known[0]
+    if suite is None and not known:
+        raise UserError("none of the sources says of which suite it is; write the reports again")
     if suite is None:
         raise UserError(f"the sources hold several suites ({', '.join(known)}); choose --suite")
     if suite not in known:
@@ -250,8 +261,9 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
     all. Runs found below a named folder that have no scores are listed in `skipped`.
     """
     every, skipped, seen = list[Source](), list[str](), set[Path]()
+    earlier = tuple(read_report(Path(source)) for source in sources if is_report(Path(source)))
     for source in sources:
-        for path in find_sources(Path(source)):
+        for path in [] if is_report(Path(source)) else find_sources(Path(source)):
             folder = path.parent if path.is_file() else path
             store_path = path if path.is_file() else folder / "scores.sqlite"
             if store_path.resolve() in seen:
@@ -267,10 +279,16 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
                 skipped.append(remedy)
                 continue
             every.append(read)
-    if not every:
+    if not every and not earlier:
         raise UserError("none of the sources holds scores; run `dfdbench eval` first")
-    chosen = _choose_suite([source.table for source in every], suite)
+    suites = {name for source in every for name in source.table["suite"]}
+    chosen = _choose_suite(suites.union(*map(suites_of, earlier)), suite)
     named = _named([source.of(chosen) for source in every])
+    runs = _with_earlier([s.record for s in named if s.record], chosen, every, earlier)
+    if not every:
+        nothing = (pd.DataFrame(columns=columns) for columns in (VALUE_COLUMNS, CLIP_COLUMNS))
+        nothing_of = Collected(chosen, *nothing, {}, runs, skipped)
+        return replace(nothing_of, earlier=earlier, provenance=_provenance(every, earlier, chosen))
     values, arrays, clips = (
         pd.concat([s.owned(getattr(s, part)) for s in named], ignore_index=True)
         for part in ("table", "arrays", "clips")
@@ -284,15 +302,46 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
         values,
         _once(clips, CLIP_KEY)[CLIP_COLUMNS],
         _mean_histograms(arrays),
-        [source.record for source in named if source.record],
+        runs,
         skipped + faults,
         _pooled(named),
-        {s.path.parent.name or ".": s.provenance for s in every},
+        _provenance(every, earlier, chosen),
         vbench,
         suite_found,
         frozenset(arm for arm in references if arm),
         frozenset(name for of_store in families for name in of_store if name),
+        earlier,
     )
+
+
+def _provenance(stores: Sequence[Source], earlier: Sequence[Earlier], suite: str) -> dict[str, Any]:
+    own = {s.path.parent.name or ".": s.provenance | {"suite": suite} for s in stores}
+    return own | {
+        f"{report.path.name}: {name}": read.model_dump()
+        for report in earlier
+        for name, read in report.provenance.items()
+    }
+
+
+def _with_earlier(
+    runs: list[RunRecord], suite: str, stores: Sequence[Source], earlier: Sequence[Earlier]
+) -> list[RunRecord]:
+    """The runs with those of earlier reports, without logs; raises what `check_alike` does."""
+    runs, measured = list(runs), dict[str, tuple[Any, ...]]()
+    for source in stores:
+        measured |= Provenance.model_validate(source.provenance).measured()
+    for report in earlier:
+        check_alike(report, suite, [(run.arm, run.info) for run in runs], measured)
+        for read in report.provenance.values():
+            measured |= read.measured()
+        have = {(run.arm, run.training_seed) for run in runs}
+        for name, info in report.runs.items():
+            seed, parent = info.get("training_seed"), info.get("parent") or {}
+            seed = NO_TRAINING_SEED if seed is None else seed
+            if (info["arm"], seed) not in have:
+                path = report.path / name
+                runs.append(RunRecord(path, info["arm"], seed, info, parent=parent.get("arm")))
+    return runs
 
 
 def _pooled(sources: Sequence[Source]) -> pd.DataFrame:

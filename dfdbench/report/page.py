@@ -32,7 +32,7 @@ from dfdbench.report.sections import (
     markdown_sections,
 )
 from dfdbench.report.sets import cells_of, pooled_reference
-from dfdbench.report.statistics import NO_TRAINING_SEED
+from dfdbench.report.statistics import NO_TRAINING_SEED, POOLED
 from dfdbench.report.summary import (
     Delta,
     Summary,
@@ -107,14 +107,19 @@ def run_table(collected: Collected) -> Table:
 
 
 def introduction(collected: Collected) -> str:
-    """One line: suite, number of arms, prompts and videos."""
+    """One line: suite, number of arms, prompts and videos; and which reports it takes up."""
     videos = collected.values[collected.values["level"] == "video"]
     count = len(videos.drop_duplicates(["arm", "training_seed", "prompt_id", "seed"]))
-    prompts = collected.values["prompt_id"].nunique()
-    return (
+    cells = [collected.values["prompt_id"], *(e.cells["prompt"] for e in collected.earlier)]
+    prompts = len(set(pd.concat(cells)) - {POOLED})
+    line = (
         f"Suite {collected.suite}: {len(collected.arms)} arms, {prompts} prompts, "
         f"{count} videos. dfdbench {__version__}."
     )
+    if collected.earlier:
+        names = ", ".join(earlier.path.name for earlier in collected.earlier)
+        line += f" Beside the videos, the cells of earlier reports: {names}."
+    return line
 
 
 def page_of(
@@ -167,7 +172,8 @@ def report(
     """Write the whole report of `sources` into the folder `out`; returns its index.html.
 
     Args:
-        sources: run folders, folders of runs, or score stores.
+        sources: run folders, folders of runs, score stores, or folders of earlier reports, whose
+            cells count beside the others'.
         suite: needed when the sources hold scores of several suites.
         prompt: prompt id of the seed grid; the first one if None.
         against: pairs of arms to compare beside the usual ones, first minus second.

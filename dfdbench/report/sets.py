@@ -17,6 +17,7 @@ from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report.arms import is_reference, ordered
 from dfdbench.report.cells import COLUMNS, rounded
 from dfdbench.report.collect import Collected
+from dfdbench.report.earlier import joined
 from dfdbench.report.statistics import POOLED
 
 UNKNOWN = -1  # stands for the seed of clips whose manifest names none
@@ -42,14 +43,17 @@ def cells_of(collected: Collected) -> pd.DataFrame:
         own = pooled[pooled["reference"] == pooled_reference(pooled)]
         values = pd.concat([values, own.assign(prompt_id=POOLED)], ignore_index=True)
     values = values[values["metric"].isin(scores) & np.isfinite(values["value"].astype(float))]
-    keys = ["metric", "arm", "prompt_id", "training_seed"]
-    cells = values.groupby(keys, as_index=False).agg(n=("n", "sum"), value=("value", "mean"))
+    keys = ["metric", "arm", "prompt", "training_seed"]
+    cells = (
+        values.rename(columns={"prompt_id": "prompt"})
+        .groupby(keys, as_index=False)
+        .agg(n=("n", "sum"), value=("value", "mean"))
+        .astype({"n": "int64", "training_seed": "int64"})
+    )
+    cells = joined(rounded(cells), collected.earlier)
     arms = ordered(cells["arm"])
     place = cells.assign(metric=cells["metric"].map(scores.index), arm=cells["arm"].map(arms.index))
-    cells = cells.loc[place.sort_values(keys).index].rename(columns={"prompt_id": "prompt"})
-    return rounded(cells.astype({"n": "int64", "training_seed": "int64"}))[COLUMNS].reset_index(
-        drop=True
-    )
+    return cells.loc[place.sort_values(keys).index, COLUMNS].reset_index(drop=True)
 
 
 def pooled_reference(pooled: pd.DataFrame) -> str | None:
