@@ -286,9 +286,11 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
     named = _named([source.of(chosen) for source in every])
     runs = _with_earlier([s.record for s in named if s.record], chosen, every, earlier)
     if not every:
-        nothing = (pd.DataFrame(columns=columns) for columns in (VALUE_COLUMNS, CLIP_COLUMNS))
-        nothing_of = Collected(chosen, *nothing, {}, runs, skipped)
-        return replace(nothing_of, earlier=earlier, provenance=_provenance(every, earlier, chosen))
+        values, clips = (pd.DataFrame(columns=names) for names in (VALUE_COLUMNS, CLIP_COLUMNS))
+        provenance = _provenance([], earlier, chosen)
+        return Collected(
+            chosen, values, clips, {}, runs, skipped, provenance=provenance, earlier=earlier
+        )
     values, arrays, clips = (
         pd.concat([s.owned(getattr(s, part)) for s in named], ignore_index=True)
         for part in ("table", "arrays", "clips")
