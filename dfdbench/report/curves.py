@@ -105,6 +105,25 @@ def over_t(runs: Sequence[RunRecord], key: str) -> tuple[np.ndarray, np.ndarray]
     return ((edges[:-1] + edges[1:]) / 2)[kept], (total[kept] / weight[kept])
 
 
+def discrepancies(run: RunRecord) -> dict[str, float]:
+    """Each of AGAINST_T that a run has logged: the mean over its updates and noise levels.
+
+    Of a run of an earlier report, whose log is not here, as that report has it.
+    """
+    means = dict(run.info.get("discrepancies", {}))
+    for panel in AGAINST_T:
+        lines = [line for line in run.log if _is_binned(line, panel.key)]
+        pairs = [
+            (value, count)
+            for line in lines
+            for value, count in zip(line[panel.key], line[f"{panel.key}_count"], strict=True)
+            if value is not None
+        ]
+        if weight := sum(count for _, count in pairs):
+            means[panel.key] = sum(value * count for value, count in pairs) / weight
+    return means
+
+
 def _canvas(panels: Sequence[Panel]) -> tuple[Figure, list[Axes]]:
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)

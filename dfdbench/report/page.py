@@ -2,15 +2,16 @@
 
 Writes index.html (self-contained) and report.md, the same sections twice; cells.csv, from which
 alone every number of table.{md,csv,tex}, summary.json and deltas.{json,md} follows; runs.json (the
-run.json of every run: recipe, hashes, versions), provenance.json (decoder, weights and versions
-behind the scores), pooled.json (values against a reference) and figures/*.{png,svg}; for a suite of
-VBench also vbench.{json,tex}, with `--paper` also paper_table.{md,csv,tex}. Used by cli; gathers
-with collect.py, computes with sets.py and summary.py, draws with tables.py, vbench.py, paper.py and
-figures.py, writes with sections.py.
+run.json of every run: recipe, hashes, versions, and mean discrepancies of its log), provenance.json
+(decoder, weights and versions behind the scores), pooled.json (values against a reference) and
+figures/*.{png,svg}; for a suite of VBench also vbench.{json,tex}, with `--paper` also
+paper_table.{md,csv,tex}. Used by cli; gathers with collect.py, computes with sets.py and
+summary.py, draws with tables.py, vbench.py, paper.py and figures.py, writes with sections.py.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure as Plot
@@ -21,7 +22,7 @@ from dfdbench.report.absent import absent_lines
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.best import best_in
 from dfdbench.report.cells import cells_csv
-from dfdbench.report.collect import Collected, collect
+from dfdbench.report.collect import Collected, RunRecord, collect
 from dfdbench.report.sections import (
     Figure,
     Lines,
@@ -104,6 +105,12 @@ def run_table(collected: Collected) -> Table:
             ]
         )
     return of_texts(head, rows)
+
+
+def _info(run: RunRecord) -> dict[str, Any]:
+    """run.json and, of its training log, what a later report needs."""
+    logged = curves.discrepancies(run)
+    return run.info | ({"discrepancies": logged} if logged else {})
 
 
 def introduction(collected: Collected) -> str:
@@ -198,7 +205,7 @@ def report(
     write_text(out / "cells.csv", cells_csv(cells))
     write_json(out / "summary.json", summary_json(summary, training_cost(collected)))
     write_json(out / "deltas.json", deltas_json(deltas))
-    write_json(out / "runs.json", {run.path.name: run.info for run in collected.runs})
+    write_json(out / "runs.json", {run.path.name: _info(run) for run in collected.runs})
     write_json(out / "provenance.json", collected.provenance)
     write_json(out / "pooled.json", collected.pooled.to_dict("records"))
     table = tables.main_table(summary, best, references, pooled_reference(collected.pooled))

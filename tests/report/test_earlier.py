@@ -36,6 +36,7 @@ def test_a_study_over_two_machines_has_the_numbers_of_one(parts, tmp_path):
         assert (apart / name).read_text() == (whole / name).read_text(), name
     runs = [json.loads((folder / "runs.json").read_text()) for folder in (apart, whole)]
     assert set(runs[0]) == set(runs[1]) and "dfd-3" in runs[0]
+    assert [r["dfd-1"]["discrepancies"] for r in runs] == [runs[1]["dfd-1"]["discrepancies"]] * 2
     assert "the cells of earlier reports: report-a" in (apart / "report.md").read_text()
 
 

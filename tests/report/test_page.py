@@ -77,6 +77,7 @@ def test_summary_means_are_those_of_the_store(page, runs):
 def test_every_run_s_record_lies_beside_the_numbers(page, runs):
     records = json.loads((page / "runs.json").read_text())
     for name, record in records.items():
+        record.pop("discrepancies", None)
         assert record == json.loads((runs / name / "run.json").read_text())
     assert {record["arm"] for record in records.values()} >= {"dmd2", "dfd", "real"}
 
@@ -363,6 +364,15 @@ def test_bins_over_t_are_weighted_by_their_counts(runs):
     assert value.tolist() == pytest.approx([1.0, 2.0])  # seeds 0, 1 and 2 alike often
     _, distance = curves.over_t(records, "distance2")
     assert distance[-1] == pytest.approx((1 * 1.0 + 2 * 2.0 + 3 * 3.0) / 6)
+
+
+def test_runs_json_has_the_mean_discrepancies_of_a_run(page, runs):
+    infos = json.loads((page / "runs.json").read_text())
+    # Seed 1: values 1 and 2 of 1 and 3 clips, a bin without one; distances .2, .5, 2 of 1, 1, 2.
+    means = infos["dfd-1"]["discrepancies"]
+    assert means["probe_delta"] == pytest.approx((1 * 1 + 2 * 3) / 4)
+    assert means["distance2"] == pytest.approx((0.2 + 0.5 + 2 * 2.0) / 4)
+    assert "discrepancies" not in infos["real-None"]
 
 
 def test_a_log_line_cut_short_is_left_out_and_a_broken_one_is_named(runs, tmp_path):
