@@ -145,7 +145,13 @@ Images = Annotated[
     Path | None, typer.Option(help="First frames: VBench-I2V's folder, or pictures of your own.")
 ]
 Batch = Annotated[
-    int, typer.Option("--batch", min=1, help="Clips sampled at once.", rich_help_panel=MACHINE)
+    int | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        help="Clips sampled at once; else what fits, at most 16.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda or auto.", rich_help_panel=MACHINE)

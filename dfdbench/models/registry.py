@@ -12,7 +12,7 @@ from pydantic import Field
 
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.loading import MEND, PartLoader, load_part
-from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.errors import UserError, pass_out_of_memory, unknown_name
 from dfdbench.utils.reading import Open, read_json
 
 PACKAGED = ("toy-t2v", "toy-i2v")
@@ -87,6 +87,7 @@ def resolve_folder(name_or_path: str | Path) -> Path:
             snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
         )
     except Exception as error:
+        pass_out_of_memory(error)
         raise UserError(
             f"model {name} is neither a folder nor reachable on the hub "
             f"({type(error).__name__}); check the name, or give the folder of a download by --model"
