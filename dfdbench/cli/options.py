@@ -159,7 +159,9 @@ Device = Annotated[
 Processes = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Runs at a time; else one a core, at most 4.", rich_help_panel=MACHINE
+        min=1,
+        help="Runs at a time; else one a GPU, or a core (at most 4).",
+        rich_help_panel=MACHINE,
     ),
 ]
 ShardPart = Annotated[

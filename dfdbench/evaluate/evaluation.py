@@ -1,7 +1,7 @@
 """`dfdbench eval` and `dfdbench.evaluate`: from options to one call of the scoring engine.
 
-torch is imported only where something needs it: a run whose clips must be made, a GPU that is named,
-or a metric with a model, so that a second call on known videos is over in a moment.
+torch is imported only where something needs it: a run whose clips must be made, a GPU that is
+named, or a metric with a model, so that a second call on known videos is over in a moment.
 """
 
 from collections.abc import Sequence
@@ -36,13 +36,13 @@ class EvalOptions(Outside):
     picture, and `clips` for anything else. prompts: a file of one's own prompts. images: first
     frames for suites of VBench. out: folder of scores.sqlite, or a .sqlite file; else a run's own
     folder, or ./scores-NAME. seeds: of the clips that a run lacks, "1-8" or numbers. batch: clips
-    made at once; else as many as fit, at most 16. device: auto, cpu, cuda or cuda:N. arm: name of clips for which no manifest has
-    one; once, or once an input. metrics: families, as a list or with commas between; else
-    the suite's. reference: a method or an input that the others are compared with. poses: folder
-    of ViPE's pose files. workers: clips scored at once; else one a core, at most 8. shard: a part
-    such as "1/3", or "auto". official_results: files (NAME_eval_results.json) that the official
-    package vbench wrote about the clips. allow_damaged: score clips on which the decoder reports
-    errors; else they are left out.
+    made at once; else as many as fit, at most 16. device: auto, cpu, cuda or cuda:N. arm: name of
+    clips for which no manifest has one; once, or once an input. metrics: families, as a list or
+    with commas between; else the suite's. reference: a method or an input that the others are
+    compared with. poses: folder of ViPE's pose files. workers: clips scored at once; else one a
+    core, at most 8. shard: a part such as "1/3", or "auto". official_results: files
+    (NAME_eval_results.json) that the official package vbench wrote about the clips. allow_damaged:
+    score clips on which the decoder reports errors; else they are left out.
     """
 
     suite: Words | None = None

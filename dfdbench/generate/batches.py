@@ -12,7 +12,7 @@ from dfdbench.utils.device import free_memory, memory_in_use, peak_memory, reset
 
 T = TypeVar("T")
 MOST = 16
-# Matrix products of so many rows keep any GPU busy: more clips at once take memory and save no time.
+# Matrix products of so many rows keep any GPU busy: more clips take memory and save no time.
 ENOUGH_TOKENS = 2**16
 ROOM = 0.8  # of the free memory: what is free in pieces does not all count
 

@@ -376,19 +376,23 @@ class _Writer:
         """One clip's file and its row of samples.jsonl."""
         path, fps = self.sample_index.folder / item.path, self.family.defaults.fps
         write_video(path, frames, fps)
-        return tiled | {
-            "path": item.path,
-            "prompt_id": item.prompt.id,
-            "prompt": item.prompt.text,
-            "seed": item.seed,
-            "method": self.run.arm,
-            "sha256": sha256_file(path),
-            "frames": len(frames),
-            "fps": fps,
-            "model": model_of(self.run),
-            "student_sha256": self.settings.get("student_sha256"),
-            "settings": self.settings,
-        } | self.first_frames[item.path]
+        return (
+            tiled
+            | {
+                "path": item.path,
+                "prompt_id": item.prompt.id,
+                "prompt": item.prompt.text,
+                "seed": item.seed,
+                "method": self.run.arm,
+                "sha256": sha256_file(path),
+                "frames": len(frames),
+                "fps": fps,
+                "model": model_of(self.run),
+                "student_sha256": self.settings.get("student_sha256"),
+                "settings": self.settings,
+            }
+            | self.first_frames[item.path]
+        )
 
 
 def open_family(model: str, device: str = "auto") -> ModelFamily:

@@ -16,6 +16,8 @@ from dfdbench.utils.errors import UserError, pass_out_of_memory, unknown_name
 from dfdbench.utils.reading import Open, read_json
 
 PACKAGED = ("toy-t2v", "toy-i2v")
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.spm", "*.codes")
+"""What a checkpoint's parts are read from: configs, weights, vocabularies, chat templates."""
 FAMILIES: dict[str, str] = {}  # pipeline class -> "module:class", imported when it is wanted
 
 
@@ -81,10 +83,9 @@ def resolve_folder(name_or_path: str | Path) -> Path:
 
     if here := find_repository(repository):
         return here
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
     try:
         return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
+            snapshot_download(repository, revision=revision or None, allow_patterns=[*MODEL_FILES])
         )
     except Exception as error:
         pass_out_of_memory(error)

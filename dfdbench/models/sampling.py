@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import add_noise, cfg_combine, teacher_times, x0_from_v
+from dfdbench.utils.device import release_memory
 from dfdbench.utils.errors import is_out_of_memory, unknown_name
 from dfdbench.utils.progress import say
 
@@ -207,8 +208,7 @@ def _decode(family: ModelFamily, latents: Tensor) -> Tensor:
     # Out of the handler: the error would keep the tensors of the try that failed.
     say("a clip does not fit the memory: the autoencoder goes through tiles from here on")
     family.vae.enable_tiling()
-    if family.device.type == "cuda":
-        torch.cuda.empty_cache()
+    release_memory()
     return family.decode_latents(latents)
 
 

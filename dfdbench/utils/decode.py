@@ -122,7 +122,8 @@ def read(path: Path, choose: Choose, stop_early: bool = False) -> tuple[Decoded,
         stop_early: end with the last wanted frame; `choose` must then depend on no later times.
 
     Raises:
-        ValueError, av.FFmpegError: not a readable video. TooLarge: larger than the machine's memory.
+        ValueError, av.FFmpegError: not a readable video.
+        TooLarge: its frames are larger than the machine's memory.
     """
     expected, fps = _expected(path)
     try:

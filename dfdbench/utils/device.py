@@ -139,6 +139,14 @@ def free_memory(device: "torch.device") -> int | None:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
+def release_memory() -> None:
+    """Give back what torch holds of the GPUs and no tensor takes, for other processes."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def uses_tf32(device: "torch.device") -> bool:
     """Whether float32 convolutions or matrix products are computed there with TF32's 10 bits."""
     import torch
