@@ -18,13 +18,12 @@ from pydantic import Field
 from dfdbench.generate.arms import (
     ArmSampler,
     Item,
-    Sample,
     clip_shape,
     real_sampler,
     student_sampler,
     teacher_sampler,
 )
-from dfdbench.generate.batches import batches
+from dfdbench.generate.batches import batches, make_clips
 from dfdbench.generate.real import opening, write_first_frame
 from dfdbench.generate.sample_index import Row, SampleIndex
 from dfdbench.generate.speed import Speed, speed_file
@@ -34,8 +33,8 @@ from dfdbench.generate.suites.vbench import TOY
 from dfdbench.models.defaults import Guidance
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
-from dfdbench.models.sampling import decode_clips, is_tiled
-from dfdbench.utils.device import choose_device, compute_dtype, describe, now
+from dfdbench.models.sampling import is_tiled
+from dfdbench.utils.device import choose_device, compute_dtype, describe
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import sha256_file, write_json
 from dfdbench.utils.names import check_name
@@ -43,7 +42,7 @@ from dfdbench.utils.progress import Bar
 from dfdbench.utils.reading import validate
 from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 from dfdbench.utils.shards import WHOLE, Shard
-from dfdbench.utils.video import to_uint8, write_video
+from dfdbench.utils.video import write_video
 
 UNTRAINED = ("teacher", "real")
 """Arms that need no training; `reference_run` makes their run folders."""
@@ -262,7 +261,7 @@ def generate(
         shape = family.latent_shape(*clip_shape(run, family))
         for batch in batches(todo, batch_size, shape, family.device):
             assert sample is not None
-            writer.submit(batch, _make(sample, family, batch, speed))
+            writer.submit(batch, make_clips(sample, family, batch, speed))
             bar.step(len(batch))
             largest = max(largest, len(batch))
     if todo:
@@ -317,27 +316,6 @@ def _first_frame_columns(folder: Path, image: Path | None, hashes: Mapping[Path,
         return {}
     where = Path(os.path.relpath(image, folder)).as_posix()
     return {"image": where, "image_sha256": hashes[image]}
-
-
-def _make(
-    sample: Sample, family: ModelFamily, batch: Sequence[Item], speed: Speed
-) -> list[np.ndarray]:
-    """Frames, uint8 (T H W 3), of each clip of a batch; decoded one after the other."""
-    start = now(family.device)
-    latents = sample(batch)
-    middle = now(family.device)
-    frames, broken = list[np.ndarray](), list[str]()
-    for item, clip in zip(batch, decode_clips(family, latents), strict=True):
-        frames.append(to_uint8(clip))
-        if not torch.isfinite(clip).all():
-            broken.append(item.path)
-    if broken:
-        raise UserError(
-            f"{len(broken)} of {len(batch)} clips, such as {broken[0]}, hold NaN: the weights are "
-            "of no use; train or copy them again"
-        )
-    speed.add(len(batch), sum(map(len, frames)), middle - start, now(family.device) - middle)
-    return frames
 
 
 class _Writer:

@@ -16,7 +16,16 @@ from dfdbench.utils.errors import UserError, pass_out_of_memory, unknown_name
 from dfdbench.utils.reading import Open, read_json
 
 PACKAGED = ("toy-t2v", "toy-i2v")
-MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.spm", "*.codes")
+MODEL_FILES = (
+    "*.json",
+    "*.safetensors",
+    "*.model",
+    "*.txt",
+    "*.jinja",
+    "*.spm",
+    "*.codes",
+    "*.tokenizer",
+)
 """What a checkpoint's parts are read from: configs, weights, vocabularies, chat templates."""
 FAMILIES: dict[str, str] = {}  # pipeline class -> "module:class", imported when it is wanted
 

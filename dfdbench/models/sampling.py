@@ -194,8 +194,7 @@ def decode_clips(family: ModelFamily, latents: Tensor) -> Iterator[Tensor]:
     whose blended edges move pixels a little; `is_tiled` says so.
     """
     for row in latents.split(1):
-        (clip,) = _decode(family, row)
-        yield clip
+        yield _decode(family, row)[0]  # no name keeps it while the next is decoded
 
 
 def _decode(family: ModelFamily, latents: Tensor) -> Tensor:
