@@ -90,7 +90,7 @@ def train(
     """
     from dfdbench.distill.bench.train import bench_train
     from dfdbench.distill.distillation import asked_recipe
-    from dfdbench.utils.errors import unknown_name
+    from dfdbench.utils.errors import memory_remedy, unknown_name
     from dfdbench.utils.files import check_output, write_json
 
     check_output(out)
@@ -105,7 +105,11 @@ def train(
         values += ["gan.weight=0.03", f"gan.features={gan}"]
     loaded = asked_recipe(method, recipe, model, changes=values)
     where = timed_device(device, loaded.model)
-    times = bench_train(loaded, where, steps, warmup, compiled)
+    with memory_remedy(
+        "take a smaller --batch, gradient checkpointing or teacher.guidance_passes = "
+        '"sequential" (--set), or a smaller shape; dfdbench plan says what each saves'
+    ):
+        times = bench_train(loaded, where, steps, warmup, compiled)
     write_json(out, times)
     rows = [f"{out}: {loaded.arm} on {loaded.model}, {times['device']['name']}"]
     for name in ("student_step", "fake_score_step"):
@@ -147,6 +151,7 @@ def sample(
     """
     from dfdbench.distill.bench.sample import bench_sample
     from dfdbench.distill.distillation import asked_recipe
+    from dfdbench.utils.errors import memory_remedy
     from dfdbench.utils.files import check_output, write_json
 
     check_output(out)
@@ -155,7 +160,8 @@ def sample(
         values.append(f"student.steps={student_steps}")
     loaded = asked_recipe(None, recipe or "toy/dmd2", model, changes=values)
     where = timed_device(device, loaded.model)
-    times = bench_sample(loaded, where, batch, steps, warmup, compiled, decode)
+    with memory_remedy("take a smaller --batch or shape, or --no-vae to time sampling alone"):
+        times = bench_sample(loaded, where, batch, steps, warmup, compiled, decode)
     write_json(out, times)
     whole = f", {times['fps_with_vae']:.2f} with autoencoder" if decode else ""
     show(

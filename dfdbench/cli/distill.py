@@ -108,7 +108,10 @@ def plan(
     """
     from dfdbench.distill.distillation import asked_recipe
     from dfdbench.distill.plan import choose_gpu, make_plan, text
+    from dfdbench.utils.errors import memory_remedy
 
     chosen = asked_recipe(method, recipe, model, seed, changes or ())
-    planned = make_plan(chosen, gpus, choose_gpu(gpu, gpu_memory, tflops), mfu, init is None)
+    card = choose_gpu(gpu, gpu_memory, tflops)
+    with memory_remedy("plan a smaller optim.batch (--set), or close other programs"):
+        planned = make_plan(chosen, gpus, card, mfu, init is None)
     show(planned, as_json, text(planned))

@@ -67,7 +67,7 @@ def evaluate(
             rich_help_panel=VBENCH,
         ),
     ] = None,
-    batch: Batch = 16,
+    batch: Batch = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Clips scored at once; else a core.", rich_help_panel=MACHINE),

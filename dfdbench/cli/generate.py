@@ -55,7 +55,7 @@ def generate(
         Path | None,
         typer.Option(help="Its run folder; else runs/ARM.", rich_help_panel=UNTRAINED),
     ] = None,
-    batch: Batch = 16,
+    batch: Batch = None,
     shard: ShardPart = None,
     compiled: Annotated[
         bool,

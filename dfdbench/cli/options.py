@@ -145,7 +145,13 @@ Images = Annotated[
     Path | None, typer.Option(help="First frames: VBench-I2V's folder, or pictures of your own.")
 ]
 Batch = Annotated[
-    int, typer.Option("--batch", min=1, help="Clips sampled at once.", rich_help_panel=MACHINE)
+    int | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        help="Clips sampled at once; else what fits, at most 16.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda or auto.", rich_help_panel=MACHINE)
@@ -153,7 +159,9 @@ Device = Annotated[
 Processes = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Runs at a time; else one a core, at most 4.", rich_help_panel=MACHINE
+        min=1,
+        help="Runs at a time; else one a GPU, or a core (at most 4).",
+        rich_help_panel=MACHINE,
     ),
 ]
 ShardPart = Annotated[

@@ -17,30 +17,23 @@ above them `suite` and `model` if they are not toy-t2v:
 Each run is trained, generated and scored by one process; what an earlier call finished is skipped.
 """
 
-import multiprocessing
 import os
-import signal
-import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from dfdbench.cli.jobs import Job, TeacherTable, one_by_one, side_by_side
 from dfdbench.distill.recipe import STUDIES, baselines_folder
-from dfdbench.generate.clips import UNTRAINED, Steps
-from dfdbench.models.defaults import Guidance
+from dfdbench.generate.clips import UNTRAINED
 from dfdbench.report.arms import TEACHERS
-from dfdbench.utils.errors import UserError, as_user_error, unknown_name
+from dfdbench.utils.device import release_memory, visible_gpus
+from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.folders import locked
 from dfdbench.utils.names import check_name
-from dfdbench.utils.progress import say
 from dfdbench.utils.reading import Outside, read_toml, validate
-from dfdbench.utils.run import Run
-from dfdbench.utils.stopping import Stopped, end_with, interruptible
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Arm:
     init: str | None = None
     changes: tuple[str, ...] = ()
     against: str | None = None
-    teacher: "TeacherTable | None" = None
+    teacher: TeacherTable | None = None
 
 
 @dataclass(frozen=True)
@@ -75,25 +68,6 @@ class Study:
     model: str = "toy-t2v"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of a study: an arm at a training seed, or an untrained arm.
-
-    seeds: of its clips' noises (`noise_seeds`).
-    """
-
-    arm: str
-    path: Path
-    model: str
-    seeds: range
-    threads: int
-    suite: str
-    recipe: str = ""
-    changes: tuple[str, ...] = ()
-    parent: Path | None = field(default=None)
-    teacher: "TeacherTable | None" = None
-
-
 def shipped_studies() -> list[str]:
     """Names of the shipped studies, such as "toy/quickstart"."""
     folder = baselines_folder()
@@ -101,13 +75,6 @@ def shipped_studies() -> list[str]:
         f"{path.parent.parent.relative_to(folder).as_posix()}/{path.stem}"
         for path in folder.rglob(f"{STUDIES}/*.toml")
     )
-
-
-class TeacherTable(Outside):
-    """How the teacher of an arm is sampled; unset: as the model recommends."""
-
-    cfg: Guidance | None = None
-    steps: Steps | None = None
 
 
 class ArmTable(Outside):
@@ -206,47 +173,6 @@ def jobs_of(
     return jobs
 
 
-def run_job(job: Job) -> float:
-    """Train, generate and score one run; returns the seconds that it took."""
-    import torch
-
-    from dfdbench.distill.loop import distill
-    from dfdbench.distill.recipe import load_recipe
-    from dfdbench.evaluate.engine import score
-    from dfdbench.generate.clips import generate, open_family, reference_run
-    from dfdbench.generate.suites import get_suite
-
-    start = time.monotonic()
-    torch.set_num_threads(job.threads)
-    if job.arm in UNTRAINED:
-        run = reference_run(job.arm, job.path, job.model)
-    elif job.teacher:
-        own = (job.teacher.cfg, job.teacher.steps)
-        run = reference_run("teacher", job.path, job.model, *own, name=job.arm)
-    else:
-        run = distill(load_recipe(job.recipe, job.changes), job.path, resume=True, init=job.parent)
-    suite = get_suite(job.suite)
-    _refuse_other_clips(run, job)
-    generate(run, suite, job.seeds, family=open_family(job.model))
-    score([run.path], suite)
-    return time.monotonic() - start
-
-
-def _refuse_other_clips(run: Run, job: Job) -> None:
-    """A run with clips of other seeds would count them, as of a study with another number."""
-    from dfdbench.utils.manifest import collect
-
-    folder = run.videos / job.suite
-    if not (folder / "samples.jsonl").is_file():
-        return
-    seeds = {sample.seed for sample in collect(run.path, job.suite).samples}
-    if other := sorted(seed for seed in seeds if seed not in job.seeds and seed is not None):
-        raise UserError(
-            f"{folder}: holds clips of seed {other[0]}, this study makes {job.seeds.start} to "
-            f"{job.seeds.stop - 1}; delete the folder or choose another --out"
-        )
-
-
 def run_study(
     study: Study,
     out: Path,
@@ -259,7 +185,8 @@ def run_study(
 
     Args:
         model: instead of the study's own.
-        processes: runs at a time, by default one a core, at most 4; threads are shared out.
+        processes: runs at a time, by default one a GPU, or without any one a core, at most 4;
+            GPUs go round among them, threads are shared out.
         earlier: reports of the study at other training seeds, which the report takes up.
 
     Raises:
@@ -286,10 +213,11 @@ def _run_study(
 
     model = model or study.model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    processes = processes or min(cores, 4)
+    gpus = visible_gpus()
+    processes = processes or len(gpus) or min(cores, 4)
     jobs = jobs_of(study, out, training_seeds, model, max(1, cores // processes))
     _prepare(jobs, model)
-    failed = _one_by_one(jobs) if processes == 1 else _side_by_side(jobs, processes)
+    failed = one_by_one(jobs) if processes == 1 else side_by_side(jobs, processes, gpus)
     if failed:
         raise UserError("; ".join(f"{path}: {reason}" for path, reason in failed.items()))
     _compare_with_teacher(jobs)
@@ -319,80 +247,5 @@ def _prepare(jobs: Sequence[Job], model: str) -> None:
     family = open_family(model)
     for recipe in {r.data: r for r in (load_recipe(j.recipe, j.changes) for j in trained)}.values():
         load_clips(recipe, family)
-
-
-def _say(start: float, text: str) -> None:
-    seconds = int(time.monotonic() - start)
-    say(f"[{seconds // 60:2d}:{seconds % 60:02d}] {text}")
-
-
-def _one_by_one(jobs: Sequence[Job]) -> dict[Path, str]:
-    start, failed = time.monotonic(), dict[Path, str]()
-    for job in jobs:
-        _say(start, f"{job.path.name}")
-        try:
-            if job.parent in failed:
-                raise UserError(f"its parent {job.parent} failed")
-            run_job(job)
-        except Exception as error:
-            failed[job.path] = _in_a_line(error)
-    return failed
-
-
-def _in_a_line(error: BaseException) -> str:
-    """Why a run failed; what is no fault of user, disk or memory ends the study."""
-    if isinstance(error, Stopped):
-        raise KeyboardInterrupt from None
-    fault = as_user_error(error)
-    if fault is None:
-        raise error
-    return str(fault)
-
-
-def _begin_worker(parent: int) -> None:
-    """Let a worker end with its parent: Ctrl-C goes to both, and is the parent's to pass on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with(parent)
-
-
-def _run_in_worker(job: Job) -> float:
-    with interruptible():
-        return run_job(job)
-
-
-def _side_by_side(jobs: Sequence[Job], processes: int) -> dict[Path, str]:
-    """Run jobs in `processes` processes, each as soon as its parent is done."""
-    start, failed, done = time.monotonic(), dict[Path, str](), set[Path]()
-    waiting, running = list(jobs), dict[Future[float], Job]()
-    # Spawned, not forked: a fork of a process with running thread pools can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _begin_worker, (os.getpid(),)) as pool:
-        try:
-            while waiting or running:
-                for job in [j for j in waiting if j.parent is None or j.parent in done]:
-                    if len(running) < processes:
-                        waiting.remove(job)
-                        running[pool.submit(_run_in_worker, job)] = job
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    job = running.pop(future)
-                    error = future.exception()
-                    if error is None:
-                        done.add(job.path)
-                        left = len(waiting) + len(running)
-                        _say(start, f"{job.path.name} done in {future.result():.0f} s, {left} left")
-                        continue
-                    failed[job.path] = _in_a_line(error)
-                    for child in [j for j in waiting if j.parent in failed]:
-                        waiting.remove(child)
-                        failed[child.path] = f"not begun, {child.parent} failed"
-        except BrokenProcessPool:
-            raise UserError(
-                "a process of the study was killed, perhaps for its memory; give the same command "
-                "again to go on, or with fewer --processes"
-            ) from None
-        except BaseException:
-            for process in multiprocessing.active_children():
-                process.terminate()  # by SIGTERM: training writes a checkpoint first
-            pool.shutdown(cancel_futures=True)
-            raise
-    return failed
+    del family
+    release_memory()  # of a GPU, for the processes that train on it

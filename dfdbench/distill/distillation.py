@@ -13,10 +13,15 @@ from dfdbench.distill.parallel import joined
 from dfdbench.distill.recipe import load_recipe
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.stages import run_name
-from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.errors import UserError, memory_remedy, unknown_name
 from dfdbench.utils.run import Run
 
 
+@memory_remedy(
+    "raise optim.accumulate, which takes fewer clips at once, turn gradient checkpointing on, set "
+    'teacher.guidance_passes = "sequential", or share the networks among more GPUs by torchrun '
+    "(FSDP); dfdbench plan says what each saves"
+)
 def distill(
     method: str | None = None,
     *,

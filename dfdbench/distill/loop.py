@@ -29,7 +29,7 @@ from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Stream, seeded
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
-from dfdbench.models.registry import load_family
+from dfdbench.models.registry import load_family, resolve_folder
 from dfdbench.utils.device import compute_dtype
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import trim_jsonl
@@ -76,6 +76,7 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
         raise UserError(f"{out} already holds a run; pass --resume or another --out")
     if not (existing and existing.finished):
         check_source(recipe)
+    parallel.patiently(lambda: resolve_folder(recipe.model), group)
     with group.main_process_first():
         family = load_family(recipe.model, compute_dtype(where.type), where)
     stages.check_family(recipe, family)

@@ -34,6 +34,7 @@ from dfdbench.utils.errors import UserError
 
 T = TypeVar("T")
 TIMEOUT = datetime.timedelta(minutes=20)  # the longest that processes wait for one another
+PATIENCE = datetime.timedelta(days=1)  # where one of them may download what all need
 GRACE_SECONDS = 1.0  # for the process that reports an error, before its end makes torchrun kill all
 PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "gloo")
 
@@ -164,6 +165,21 @@ def joined(device: str | None = None) -> Iterator[Group]:
             "another process of this run ended or hangs; start the same command again with --resume"
         ) from None
     dist.destroy_process_group()
+
+
+def patiently(work: Callable[[], T], group: Group) -> T:
+    """Let every process do `work`, and wait for all, far longer than TIMEOUT if need be.
+
+    For downloads: the hub's locks let one process of a machine fetch a file, and the others wait
+    for it. No collective is under way meanwhile, which would take the wait for a hang.
+    """
+    if group.size == 1:
+        return work()
+    own = dist.new_group(backend="gloo", timeout=PATIENCE)
+    result = work()
+    dist.all_reduce(torch.zeros(1), group=own)
+    dist.destroy_process_group(own)
+    return result
 
 
 def _lost_peer(error: RuntimeError) -> bool:

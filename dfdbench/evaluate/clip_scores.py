@@ -24,7 +24,7 @@ from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites.base import Suite
 from dfdbench.utils import decode
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, pass_out_of_memory
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.manifest import Refused, Sample
 from dfdbench.utils.progress import Bar
@@ -46,10 +46,6 @@ class Models:
         """The family's function; loads its model the first time."""
         if family.name not in self._loaded:
             self._loaded[family.name] = family.load(self.setting)
-            if family.model and self.setting.device != "cpu":
-                import torch
-
-                torch.backends.cudnn.allow_tf32 = False  # the key says float32
         return self._loaded[family.name]
 
     def key(self, family: MetricFamily, metric: Metric, row: Row | None, decoder: str) -> Key:
@@ -229,6 +225,7 @@ def _compute(family: MetricFamily, compute: Compute, clip: Clip, path: Path) -> 
     except UserError:
         raise
     except Exception as error:  # one odd clip must not end the scoring of the others
+        pass_out_of_memory(error)
         raise UserError(
             f"{path}: {family.name} failed on it ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:120]}); write the clip again or choose other --metrics"

@@ -7,6 +7,7 @@ against a reference (aggregate.py); files beside the store (follow_ups.py).
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from dfdbench.evaluate.stored_clips import settle
 from dfdbench.evaluate.summary import Summary
 from dfdbench.generate.suites import get_suite
 from dfdbench.generate.suites.base import Suite
+from dfdbench.utils.device import choose_device, whole_float32
 from dfdbench.utils.errors import MissingWeights, UserError, clean
 from dfdbench.utils.files import write_text
 from dfdbench.utils.manifest import (
@@ -84,7 +86,7 @@ def score(
         workers: clips worked on at once, each on one thread; None: one a core, at most 8. They
             change no score.
         shard: score only this part, into a store of its own; `dfdbench merge` joins them.
-        setting: device of models and folder of pose files.
+        setting: device of models, which may be "auto", and folder of pose files.
         afterwards: called with each store once its clips are scored, to add scores that come from
             elsewhere; gives a line for each that it could not.
         allow_damaged: score clips on which the decoder reports errors, each with a note; else they
@@ -103,6 +105,8 @@ def score(
     suite = get_suite(suite) if isinstance(suite, str) else suite
     setting = setting or Setting()
     ready, weights, skipped = _ready(suite.metrics if families is None else families, setting)
+    networks = any(family.model for family in ready)  # nothing else asks torch for a GPU
+    setting = replace(setting, device=choose_device(setting.device if networks else "cpu"))
     names = names_of(inputs, method_name)
     collections = [collect(i, suite.name, n) for i, n in zip(inputs, names, strict=True)]
     reference_name = _add_reference(collections, reference, suite, store)
@@ -112,8 +116,11 @@ def score(
     summary.notes += dict.fromkeys(note for part in parts for note in part.matched.notes)
     summary.notes += _cut_prompts(parts, ready)
     models = Models(setting, weights)
-    bar_of_videos = Bar(summary.videos, f"scoring {suite.name}")
-    with bar_of_videos as bar, threadpool_limits(1, user_api="blas"):
+    with (
+        Bar(summary.videos, f"scoring {suite.name}") as bar,
+        threadpool_limits(1, user_api="blas"),
+        whole_float32(setting.device),
+    ):
         for part in parts:
             with Store(part.store) as opened:
                 paths = {opened.name_of(sample.path) for sample in part.samples}

@@ -1,7 +1,7 @@
 """`dfdbench eval` and `dfdbench.evaluate`: from options to one call of the scoring engine.
 
-torch is imported only where something needs it: a run whose clips must be made, a GPU, or a metric
-with a model, so that a second call on known videos is over in a moment.
+torch is imported only where something needs it: a run whose clips must be made, a GPU that is
+named, or a metric with a model, so that a second call on known videos is over in a moment.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from dfdbench.generate.suites import choose_suite
 from dfdbench.generate.suites.base import Suite
 from dfdbench.utils.callable_module import takes_fields_of
 from dfdbench.utils.device import choose_device
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, memory_remedy
 from dfdbench.utils.manifest import Seed
 from dfdbench.utils.reading import Name, Outside, validate
 from dfdbench.utils.shards import parse_shard
@@ -36,13 +36,13 @@ class EvalOptions(Outside):
     picture, and `clips` for anything else. prompts: a file of one's own prompts. images: first
     frames for suites of VBench. out: folder of scores.sqlite, or a .sqlite file; else a run's own
     folder, or ./scores-NAME. seeds: of the clips that a run lacks, "1-8" or numbers. batch: clips
-    made at once. device: auto, cpu, cuda or cuda:N. arm: name of clips for which no manifest has
-    one; once, or once an input. metrics: families, as a list or with commas between; else
-    the suite's. reference: a method or an input that the others are compared with. poses: folder
-    of ViPE's pose files. workers: clips scored at once; else one a core, at most 8. shard: a part
-    such as "1/3", or "auto". official_results: files (NAME_eval_results.json) that the official
-    package vbench wrote about the clips. allow_damaged: score clips on which the decoder reports
-    errors; else they are left out.
+    made at once; else as many as fit, at most 16. device: auto, cpu, cuda or cuda:N. arm: name of
+    clips for which no manifest has one; once, or once an input. metrics: families, as a list or
+    with commas between; else the suite's. reference: a method or an input that the others are
+    compared with. poses: folder of ViPE's pose files. workers: clips scored at once; else one a
+    core, at most 8. shard: a part such as "1/3", or "auto". official_results: files
+    (NAME_eval_results.json) that the official package vbench wrote about the clips. allow_damaged:
+    score clips on which the decoder reports errors; else they are left out.
     """
 
     suite: Words | None = None
@@ -50,7 +50,7 @@ class EvalOptions(Outside):
     images: Path | None = None
     out: Path | None = None
     seeds: Words | Sequence[Seed] | None = None
-    batch: Count = 16
+    batch: Count | None = None
     device: str = "auto"
     arm: Name | Sequence[Name] | None = None
     metrics: Words | Sequence[Words] | None = None
@@ -90,7 +90,9 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     shard = None if options.shard is None else parse_shard(options.shard)
     runs = [path for path in inputs if (path / "run.json").is_file()]
     suite = _choose_suite(runs, options)
-    device = choose_device(options.device)
+    device = options.device
+    if device != "auto":
+        choose_device(device)  # refuses what is not here before anything is made
     if options.reference == "":
         raise UserError("--reference: names nothing; give a method or an input, or leave it out")
     results = options.official_results
@@ -100,7 +102,8 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
 
         text = options.seeds
         seeds = parse_seeds(text) if isinstance(text, str) else text or None
-        complete(inputs, suite, seeds, options.batch, device, shard)
+        with memory_remedy("take a smaller --batch, or a GPU with more memory"):
+            complete(inputs, suite, seeds, options.batch, device, shard)
     elif options.seeds is not None:
         raise UserError(f"--seeds {options.seeds}: no input is a run, whose clips could be made")
     families = _names(options.metrics) or list(suite.metrics)
@@ -108,19 +111,20 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
         families.append("vipe")
     if keep:
         families = [family for family in families if family != OFFICIAL]
-    summary = score(
-        inputs,
-        suite,
-        options.out,
-        method_name=options.arm,
-        families=families,
-        reference=options.reference,
-        workers=options.workers,
-        shard=shard,
-        setting=Setting(device, options.poses),
-        afterwards=keep,
-        allow_damaged=options.allow_damaged,
-    )
+    with memory_remedy("take fewer --workers: each holds a clip and what metrics make of it"):
+        summary = score(
+            inputs,
+            suite,
+            options.out,
+            method_name=options.arm,
+            families=families,
+            reference=options.reference,
+            workers=options.workers,
+            shard=shard,
+            setting=Setting(device, options.poses),
+            afterwards=keep,
+            allow_damaged=options.allow_damaged,
+        )
     if options.official_results:
         summary.notes += seen_otherwise(summary.stores, suite)
     return summary

@@ -17,7 +17,7 @@ import pandas as pd
 from dfdbench.evaluate.database import AGAIN, FAULTS, as_line, at_rest, open_reader, open_writer
 from dfdbench.evaluate.metrics import GroupValue
 from dfdbench.evaluate.schema import MERGED, NEWEST, Key, Row, Shape, condition_of
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, pass_out_of_memory
 
 TABLE_COLUMNS = ["suite", "method", "prompt_id", "seed", "metric", "value", "level", "n"]
 ARRAY_COLUMNS = ["suite", "path", "method", "prompt_id", "seed", "array"]
@@ -346,6 +346,7 @@ def _array(data: bytes, path: Path) -> np.ndarray:
             return np.frombuffer(data, "<f8")  # schema 1: flat float64
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # numpy parses its header as Python text: any error may come
+        pass_out_of_memory(error)
         raise UserError(
             f"{path}: damaged (an array of {len(data)} bytes is none); {AGAIN}"
         ) from error

@@ -33,9 +33,12 @@ from dfdbench.models.sampling import (
     sample_student,
     sample_teacher,
 )
+from dfdbench.utils.device import uses_tf32
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run, weights_sha256
 from dfdbench.utils.video import fit, read_image
+
+HELD_BYTES = 2**31  # of prompt embeddings, at a time
 
 
 @dataclass(frozen=True)
@@ -77,32 +80,55 @@ def clip_shape(run: Run, family: ModelFamily) -> tuple[int, int, int]:
 
 
 class Conditions:
-    """Conditioning of items: the prompts' embeddings, kept on the CPU, and first frames.
+    """Conditioning of items: the prompts' embeddings, and first frames.
 
-    shape: frames, height and width of the clips.
+    Of the embeddings as many as HELD_BYTES takes lie on the CPU: one of Cosmos-Predict2.5 has
+    103 MB, those of a suite a hundred GB. The text encoder is let go of when they are made, and
+    loaded again for the prompts that follow.
+
+    Args:
+        shape: frames, height and width of the clips.
+        texts: of all items that will come, in their order.
     """
 
-    def __init__(self, family: ModelFamily, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, family: ModelFamily, shape: tuple[int, int, int], texts: Iterable[str] = ()
+    ) -> None:
         self.family, self.shape = family, shape
+        self.order = list(dict.fromkeys(texts))
         self.embedded: dict[str, Conditioning] = {}
 
-    def learn(self, texts: Iterable[str]) -> None:
-        """Encode each distinct text once, then let go of the text encoder."""
-        new = sorted(set(texts) - set(self.embedded))
-        for text in new:
-            self.embedded[text] = self.family.encode_prompt([text]).to("cpu")
-        if new:
-            self.family.release("text_encoder")
-            self.family.warn_of_cut_prompts(len(new))
+    def fill(self, wanted: Sequence[str]) -> None:
+        """Encode each distinct text of `wanted`, and those that follow in the order, while there is
+        room; then let go of the text encoder."""
+        needed = dict.fromkeys(wanted)
+        held = {text: self.embedded[text] for text in needed if text in self.embedded}
+        self.embedded = held
+        after = self.order.index(wanted[-1]) + 1 if wanted[-1] in self.order else len(self.order)
+        new = 0
+        for text in [*needed, *self.order[after:]]:
+            if text not in needed and sum(map(_size, held.values())) >= HELD_BYTES:
+                break
+            if text not in held:
+                held[text] = self.family.encode_prompt([text]).to("cpu")
+                new += 1
+        self.family.release("text_encoder")
+        self.family.warn_of_cut_prompts(new)
 
     def __call__(self, items: Sequence[Item]) -> Conditioning:
         """Of a batch, on the family's device."""
-        self.learn(item.prompt.text for item in items)
-        both = concatenate([self.embedded[item.prompt.text] for item in items])
-        both = both.to(self.family.device)
+        texts = [item.prompt.text for item in items]
+        if not self.embedded.keys() >= set(texts):
+            self.fill(texts)
+        both = concatenate([self.embedded[text] for text in texts]).to(self.family.device)
         if not self.family.conditioning_frames:
             return both
         return both.given(_first_latents(self.family, items, self.shape))
+
+
+def _size(conditioning: Conditioning) -> int:
+    """Bytes of a prompt's embedding."""
+    return conditioning.prompt_embeds.nbytes
 
 
 def _first_latents(
@@ -132,8 +158,9 @@ def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
     shape = family.latent_shape(*clip)
 
     def prepare(wanted: Sequence[Item]) -> Sample:
-        encode = Conditions(family, clip)
-        encode.learn(item.prompt.text for item in wanted)
+        texts = [item.prompt.text for item in wanted]
+        encode = Conditions(family, clip, texts)
+        encode.fill(texts[:1])  # before the network is there
         module = family.load_student(run.student).eval().requires_grad_(False)
         if compiled:
             compile_blocks(family, module)
@@ -168,9 +195,10 @@ def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
     shape = family.latent_shape(*clip)
 
     def prepare(wanted: Sequence[Item]) -> Sample:
-        encode = Conditions(family, clip)
-        encode.learn([d.negative_prompt, *(item.prompt.text for item in wanted)])
-        negative = encode.embedded[d.negative_prompt].to(family.device)
+        texts = [item.prompt.text for item in wanted]
+        encode = Conditions(family, clip, texts)
+        negative = family.encode_prompt([d.negative_prompt])
+        encode.fill(texts[:1])  # before the network is there
         if compiled:
             compile_blocks(family, family.teacher)
 
@@ -200,5 +228,7 @@ def real_sampler(family: ModelFamily, suite: Suite) -> ArmSampler:
 
 
 def _precision(family: ModelFamily) -> dict[str, Any]:
-    """Named among the settings where it is not float32."""
-    return {} if family.device.type == "cpu" else {"compute": "bfloat16"}
+    """Named among the settings where it is not float32; tf32: of the autoencoder, float32 else."""
+    if family.device.type == "cpu":
+        return {}
+    return {"compute": "bfloat16", "tf32": uses_tf32(family.device)}

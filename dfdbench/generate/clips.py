@@ -14,17 +14,16 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from dfdbench.generate.arms import (
     ArmSampler,
     Item,
-    Sample,
     clip_shape,
     real_sampler,
     student_sampler,
     teacher_sampler,
 )
+from dfdbench.generate.batches import batches, make_clips
 from dfdbench.generate.real import opening, write_first_frame
 from dfdbench.generate.sample_index import Row, SampleIndex
 from dfdbench.generate.speed import Speed, speed_file
@@ -34,7 +33,8 @@ from dfdbench.generate.suites.vbench import TOY
 from dfdbench.models.defaults import Guidance
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
-from dfdbench.utils.device import choose_device, compute_dtype, describe, now
+from dfdbench.models.sampling import is_tiled
+from dfdbench.utils.device import choose_device, compute_dtype, describe
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import sha256_file, write_json
 from dfdbench.utils.names import check_name
@@ -42,7 +42,7 @@ from dfdbench.utils.progress import Bar
 from dfdbench.utils.reading import validate
 from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 from dfdbench.utils.shards import WHOLE, Shard
-from dfdbench.utils.video import to_uint8, write_video
+from dfdbench.utils.video import write_video
 
 UNTRAINED = ("teacher", "real")
 """Arms that need no training; `reference_run` makes their run folders."""
@@ -189,7 +189,7 @@ def complete(
     inputs: Sequence[Path],
     suite: Suite,
     seeds: Sequence[int] | None,
-    batch_size: int,
+    batch_size: int | None,
     device: str,
     shard: Shard | None = None,
 ) -> None:
@@ -220,7 +220,7 @@ def generate(
     run: Run,
     suite: Suite,
     seeds: Sequence[int] | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     device: str = "auto",
     family: ModelFamily | None = None,
     shard: Shard = WHOLE,
@@ -231,7 +231,7 @@ def generate(
     Args:
         run: a distilled run, or one of `reference_run` (arms teacher and real).
         seeds: generation seeds; the suite's own if None.
-        batch_size: clips sampled at once.
+        batch_size: clips sampled at once; None: as many as fit, see batches.py.
         family: the run's model, to share a loaded one.
         shard: which part of the clips is this process's; others may make theirs at the same time.
         compiled: torch.compile the network's blocks.
@@ -250,22 +250,22 @@ def generate(
         raise UserError("--compile: real clips come from no network; leave it out")
     asked = _clips_of(run, suite, seeds, family, shard, compiled)
     todo, folder, speed = asked.todo, asked.sample_index.folder, Speed()
-    count = len(asked.items)
+    count, largest = len(asked.items), 0
     with (
         asked.sample_index.kept(asked.order, asked.first_frames),
         Bar(count, f"generating {run.arm}", done=count - len(todo)) as bar,
         torch.no_grad(),
-        _Writer(asked, run, family.defaults.fps) as writer,
+        _Writer(asked, run, family) as writer,
     ):
         sample = asked.sampler.prepare(todo) if todo else None
-        for start in range(0, len(todo), batch_size):
+        shape = family.latent_shape(*clip_shape(run, family))
+        for batch in batches(todo, batch_size, shape, family.device):
             assert sample is not None
-            batch = todo[start : start + batch_size]
-            clips = _make(sample, family, batch, speed)
-            writer.submit(batch, clips)
+            writer.submit(batch, make_clips(sample, family, batch, speed))
             bar.step(len(batch))
+            largest = max(largest, len(batch))
     if todo:
-        about = {"batch": batch_size, "compile": compiled, **describe(family.device)}
+        about = {"batch": largest, "compile": compiled, **describe(family.device)}
         write_json(speed_file(folder, shard), speed.record() | about)
     return folder / "samples.jsonl"
 
@@ -318,28 +318,12 @@ def _first_frame_columns(folder: Path, image: Path | None, hashes: Mapping[Path,
     return {"image": where, "image_sha256": hashes[image]}
 
 
-def _make(sample: Sample, family: ModelFamily, batch: Sequence[Item], speed: Speed) -> Tensor:
-    """Clips (B 3 T H W) in [-1, 1] of a batch."""
-    start = now(family.device)
-    latents = sample(batch)
-    middle = now(family.device)
-    clips = family.decode_latents(latents)
-    broken = (~torch.isfinite(clips).flatten(1).all(1)).nonzero().flatten().tolist()
-    if broken:
-        raise UserError(
-            f"{len(broken)} of {len(batch)} clips, such as {batch[broken[0]].path}, hold NaN: the "
-            "weights are of no use; train or copy them again"
-        )
-    speed.add(len(batch), len(batch) * clips.shape[2], middle - start, now(family.device) - middle)
-    return clips
-
-
 class _Writer:
     """Encodes the clips of one batch in threads while the next is made, then notes them."""
 
-    def __init__(self, asked: _Clips, run: Run, fps: int) -> None:
+    def __init__(self, asked: _Clips, run: Run, family: ModelFamily) -> None:
         self.sample_index, self.first_frames = asked.sample_index, asked.first_frames
-        self.run, self.fps = run, fps
+        self.run, self.family = run, family
         self.settings = asked.sampler.settings
         self.pool = ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1))
         self.pending: list[Future[Row]] = []
@@ -353,11 +337,12 @@ class _Writer:
         finally:
             self.pool.shutdown()
 
-    def submit(self, items: Sequence[Item], clips: Tensor) -> None:
+    def submit(self, items: Sequence[Item], clips: Sequence[np.ndarray]) -> None:
         """Begin with a batch when the one before it is finished."""
         self.flush()
-        for item, clip in zip(items, clips, strict=True):
-            self.pending.append(self.pool.submit(self.write, item, to_uint8(clip)))
+        tiled = {"vae_tiled": True} if is_tiled(self.family) else {}
+        for item, frames in zip(items, clips, strict=True):
+            self.pending.append(self.pool.submit(self.write, item, frames, tiled))
 
     def flush(self) -> None:
         """Wait for the batch and note it."""
@@ -365,23 +350,27 @@ class _Writer:
         if rows:
             self.sample_index.append(rows)
 
-    def write(self, item: Item, frames: np.ndarray) -> Row:
+    def write(self, item: Item, frames: np.ndarray, tiled: Row) -> Row:
         """One clip's file and its row of samples.jsonl."""
-        path = self.sample_index.folder / item.path
-        write_video(path, frames, self.fps)
-        return {
-            "path": item.path,
-            "prompt_id": item.prompt.id,
-            "prompt": item.prompt.text,
-            "seed": item.seed,
-            "method": self.run.arm,
-            "sha256": sha256_file(path),
-            "frames": len(frames),
-            "fps": self.fps,
-            "model": model_of(self.run),
-            "student_sha256": self.settings.get("student_sha256"),
-            "settings": self.settings,
-        } | self.first_frames[item.path]
+        path, fps = self.sample_index.folder / item.path, self.family.defaults.fps
+        write_video(path, frames, fps)
+        return (
+            tiled
+            | {
+                "path": item.path,
+                "prompt_id": item.prompt.id,
+                "prompt": item.prompt.text,
+                "seed": item.seed,
+                "method": self.run.arm,
+                "sha256": sha256_file(path),
+                "frames": len(frames),
+                "fps": fps,
+                "model": model_of(self.run),
+                "student_sha256": self.settings.get("student_sha256"),
+                "settings": self.settings,
+            }
+            | self.first_frames[item.path]
+        )
 
 
 def open_family(model: str, device: str = "auto") -> ModelFamily:

@@ -9,10 +9,14 @@ from pathlib import Path
 from dfdbench.generate import clips
 from dfdbench.generate.suites import choose_suite
 from dfdbench.utils.device import choose_device, local_device
+from dfdbench.utils.errors import memory_remedy
 from dfdbench.utils.run import Run
 from dfdbench.utils.shards import WHOLE, parse_shard
 
 
+@memory_remedy(
+    "take a smaller --batch; a single clip that does not fit needs a GPU with more memory"
+)
 def generate(
     run: Run | str | Path | None = None,
     *,
@@ -21,7 +25,7 @@ def generate(
     prompts: str | Path | None = None,
     images: str | Path | None = None,
     seeds: Sequence[int] | None = None,
-    batch: int = 16,
+    batch: int | None = None,
     model: str | None = None,
     cfg: float | None = None,
     steps: int | None = None,
@@ -38,7 +42,7 @@ def generate(
         suite: which prompts and seeds; `prompts`, a text file of one a line, stands instead of it.
         images: folder of first frames, for a suite that takes them.
         seeds: of the noise; else the suite's own.
-        batch: clips sampled at once.
+        batch: clips sampled at once; else as many as fit, at most 16.
         model, cfg, steps, out: of `arm`: its model (else toy-t2v), the teacher's guidance and
             sampling steps (else the model's own), and the run folder to make.
         shard: the part of the clips that is made here, such as "1/8", or "auto" under a launcher.

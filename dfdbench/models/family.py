@@ -104,6 +104,7 @@ class ModelFamily(ABC):
         """The frozen autoencoder, in float32."""
         # The reference decodes in float32: bfloat16 shifts colours by more than a grey level.
         vae = self._load_part(self.autoencoder, self.path / "vae", torch.float32)
+        vae.enable_slicing()  # clip by clip: the memory of one, however many are given
         return vae.to(self.device).eval().requires_grad_(False)
 
     @cached_property

@@ -15,7 +15,7 @@ from diffusers import ModelMixin
 from safetensors import SafetensorError
 from torch import nn
 
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, pass_out_of_memory
 from dfdbench.utils.reading import read_json
 from dfdbench.utils.weights import fault_of, whole_numbers
 
@@ -49,9 +49,8 @@ def loading(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: {remedy}") from None
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
+        pass_out_of_memory(error)
         raise UserError(f"{folder} cannot be loaded ({_first_line(error)}); {MEND}") from None
 
 

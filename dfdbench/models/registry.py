@@ -12,10 +12,21 @@ from pydantic import Field
 
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.loading import MEND, PartLoader, load_part
-from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.errors import UserError, pass_out_of_memory, unknown_name
 from dfdbench.utils.reading import Open, read_json
 
 PACKAGED = ("toy-t2v", "toy-i2v")
+MODEL_FILES = (
+    "*.json",
+    "*.safetensors",
+    "*.model",
+    "*.txt",
+    "*.jinja",
+    "*.spm",
+    "*.codes",
+    "*.tokenizer",
+)
+"""What a checkpoint's parts are read from: configs, weights, vocabularies, chat templates."""
 FAMILIES: dict[str, str] = {}  # pipeline class -> "module:class", imported when it is wanted
 
 
@@ -81,12 +92,12 @@ def resolve_folder(name_or_path: str | Path) -> Path:
 
     if here := find_repository(repository):
         return here
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
     try:
         return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
+            snapshot_download(repository, revision=revision or None, allow_patterns=[*MODEL_FILES])
         )
     except Exception as error:
+        pass_out_of_memory(error)
         raise UserError(
             f"model {name} is neither a folder nor reachable on the hub "
             f"({type(error).__name__}); check the name, or give the folder of a download by --model"

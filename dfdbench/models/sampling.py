@@ -1,11 +1,12 @@
 """Samplers of the student and the teacher, and the noise that belongs to a prompt and a seed.
 
 Used by generation, by backward simulation and by DP-DMD's anchor. A predictor is
-`predict_v(x_t, t) -> v̂` with its network and conditions already bound.
+`predict_v(x_t, t) -> v̂` with its network and conditions already bound. `decode_clips` makes frames
+of what they give.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import add_noise, cfg_combine, teacher_times, x0_from_v
-from dfdbench.utils.errors import unknown_name
+from dfdbench.utils.device import release_memory
+from dfdbench.utils.errors import is_out_of_memory, unknown_name
+from dfdbench.utils.progress import say
 
 Predictor = Callable[[Tensor, Tensor], Tensor]
 NoiseFn = Callable[[int], Tensor]  # step number (1, 2, …) -> fresh noise (B C T H W)
@@ -181,3 +184,33 @@ def sample_teacher(
     for i in range(last):
         x = x + float(times[i + 1] - times[i]) * predict_v(x, _full(x, times[i]))
     return x, float(times[last])
+
+
+def decode_clips(family: ModelFamily, latents: Tensor) -> Iterator[Tensor]:
+    """The clips (3 T H W) in [−1, 1] of latents (B C T H W), each when it is asked for.
+
+    One after the other, so that memory holds the working set and the frames of one. Where one
+    alone does not fit, it and all that this autoencoder decodes later go through diffusers' tiles,
+    whose blended edges move pixels a little; `is_tiled` says so.
+    """
+    for row in latents.split(1):
+        yield _decode(family, row)[0]  # no name keeps it while the next is decoded
+
+
+def _decode(family: ModelFamily, latents: Tensor) -> Tensor:
+    """Frames (1 3 T H W) of one clip's latents; in tiles where they do not fit otherwise."""
+    try:
+        return family.decode_latents(latents)
+    except Exception as error:
+        if is_tiled(family) or not is_out_of_memory(error):
+            raise
+    # Out of the handler: the error would keep the tensors of the try that failed.
+    say("a clip does not fit the memory: the autoencoder goes through tiles from here on")
+    family.vae.enable_tiling()
+    release_memory()
+    return family.decode_latents(latents)
+
+
+def is_tiled(family: ModelFamily) -> bool:
+    """Whether the autoencoder decodes in tiles."""
+    return bool(family.vae.use_tiling)

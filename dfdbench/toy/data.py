@@ -70,7 +70,7 @@ def real_latents(
     index, prompts = prompts_of(attributes, level)
     vae = sha256_file(family.path / "vae" / "diffusion_pytorch_model.safetensors")
     key = hashlib.sha256(
-        f"{vae} {count} {seed} {mix} {reveal} {CACHE_VERSION}".encode()
+        f"{vae} {count} {seed} {mix} {reveal} {family.device.type} {CACHE_VERSION}".encode()
     ).hexdigest()[:24]
     file = Path(cache_dir or cache_folder()) / f"toy-latents-{key}.safetensors"
     latents = _cached(file, (count, *family.latent_shape(world.FRAMES, world.SIZE, world.SIZE)))

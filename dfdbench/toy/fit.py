@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import distributed
 
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, pass_out_of_memory
 from dfdbench.utils.files import atomic_path, disk_faults, trim_jsonl
 from dfdbench.utils.progress import Bar
 from dfdbench.utils.stopping import Stop, Stopped, deferred
@@ -75,6 +75,7 @@ def load_tensors(file: Path, kind: type[T]) -> T:
     except OSError:
         raise
     except Exception as error:  # torch raises many kinds; the remedy is the same
+        pass_out_of_memory(error)
         raise unusable(file, error) from None
     if not isinstance(state, kind):
         raise unusable(file, TypeError(f"it holds a {type(state).__name__}"))
@@ -144,6 +145,7 @@ class Fit:
             try:
                 self._restore(state)
             except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+                pass_out_of_memory(error)
                 raise unusable(self.file, error) from None
 
     def _restore(self, state: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from dfdbench.toy import channels, world
 from dfdbench.toy.checkpoint import TOY, ToySpec, build_transformer, build_vae, write_checkpoint
 from dfdbench.toy.fit import Fit, flow_draw, load_tensors, share_of_batch, unusable
 from dfdbench.toy.text import CaptionEmbeddings
-from dfdbench.utils.errors import UserError, as_user_error
+from dfdbench.utils.errors import UserError, as_user_error, memory_remedy
 from dfdbench.utils.files import atomic_path, write_json
 from dfdbench.utils.folders import locked
 from dfdbench.utils.progress import track
@@ -32,6 +32,7 @@ from dfdbench.utils.weights import fault_of
 
 LATENTS = "latents.pt"
 FOLD_CLIPS = 256  # whose latents fix the main directions
+FEWER = "take fewer --processes, or close other programs; give the same command again to go on"
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,8 @@ def _in_process(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes
     )
     try:
-        stage(*arguments)
+        with memory_remedy(FEWER):
+            stage(*arguments)
     except Exception as error:
         if fault := as_user_error(error):  # an exception itself would arrive as a traceback
             Path(f"{meeting}.fault").write_text(str(fault), encoding="utf-8")
@@ -270,6 +272,7 @@ def record_settings(file: Path, settings: dict[str, Any], spec: Any) -> None:
     write_json(file, record)
 
 
+@memory_remedy(FEWER)
 def train(
     out: str | Path,
     settings: Settings | None = None,

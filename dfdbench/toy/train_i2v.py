@@ -26,7 +26,8 @@ from dfdbench.toy.fit import (
     unusable,
 )
 from dfdbench.toy.text_i2v import I2VCaptionEmbeddings
-from dfdbench.toy.train import encode_clips, record_settings, shared, step_seed
+from dfdbench.toy.train import FEWER, encode_clips, record_settings, shared, step_seed
+from dfdbench.utils.errors import memory_remedy
 from dfdbench.utils.files import atomic_path
 from dfdbench.utils.folders import locked
 from dfdbench.utils.run import weights_sha256
@@ -128,6 +129,7 @@ def train_teacher(settings: I2VSettings, spec: ToyI2VSpec, out: Path) -> Any:
     return transformer.eval()
 
 
+@memory_remedy(FEWER)
 def train_i2v(
     out: str | Path,
     settings: I2VSettings | None = None,

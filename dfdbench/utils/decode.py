@@ -46,6 +46,12 @@ DEFAULT_STREAM = 5_000_000  # what ffmpeg adds to a stream's pixels if it is mar
 
 UNREADABLE = (av.FFmpegError, ArithmeticError, LookupError, OSError, RuntimeError, ValueError)
 """What PyAV raises on bytes that are no video."""
+
+
+class TooLarge(Exception):
+    """The frames of a clip do not fit the machine's memory, however much of it is free."""
+
+
 Choose = Callable[[np.ndarray, float], np.ndarray]
 """Times (T,) in seconds and frame rate to frame numbers, int (K,), never falling."""
 Filter = tuple[str, str | None]
@@ -116,7 +122,8 @@ def read(path: Path, choose: Choose, stop_early: bool = False) -> tuple[Decoded,
         stop_early: end with the last wanted frame; `choose` must then depend on no later times.
 
     Raises:
-        ValueError, av.FFmpegError, MemoryError: not a readable video.
+        ValueError, av.FFmpegError: not a readable video.
+        TooLarge: its frames are larger than the machine's memory.
     """
     expected, fps = _expected(path)
     try:
@@ -199,12 +206,12 @@ def _room(count: int, *shape: int) -> np.ndarray:
     """Memory for the frames.
 
     Raises:
-        MemoryError: they are larger than the machine's.
+        TooLarge: they are larger than the machine's.
     """
     size = count * math.prod(shape)
     if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         height, width, _ = shape
-        raise MemoryError(f"{count} frames of {width}x{height} take {size / 1e9:.0f} GB of memory")
+        raise TooLarge(f"{count} frames of {width}x{height} take {size / 1e9:.0f} GB of memory")
     return np.empty((count, *shape), np.uint8)
 
 

@@ -1,7 +1,7 @@
 """The device that work runs on: choice, clock, memory, description.
 
-The only place that decides between CPU and GPU; every room asks here. torch is imported only where
-a GPU may be, so that a command that needs no network starts at once.
+The only place that decides between CPU and GPU; every room asks here. torch alone knows whether it
+can use a GPU, and is imported to be asked; so a command that needs no network must not ask.
 """
 
 import os
@@ -11,8 +11,8 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dfdbench.utils.errors import UserError
@@ -22,8 +22,8 @@ from dfdbench.utils.run import provenance
 if TYPE_CHECKING:
     import torch
 
-DRIVERS = ("/proc/driver/nvidia", "/dev/dxg")  # of NVIDIA on Linux, and under Windows
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # the GPUs that a process may use, by number or name
 
 
 def choose_device(name: str = "auto") -> str:
@@ -34,7 +34,7 @@ def choose_device(name: str = "auto") -> str:
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", name):
         raise UserError(f"--device {name}: unknown; write cpu, cuda or auto")
-    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+    if name == "cpu":
         return "cpu"
     import torch
 
@@ -48,8 +48,13 @@ def choose_device(name: str = "auto") -> str:
     raise UserError(f"--device {name}: no CUDA device here; write cpu or auto")
 
 
-def _may_have_gpu() -> bool:
-    return "torch" in sys.modules or any(Path(path).exists() for path in DRIVERS)
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The GPUs that torch finds, as VISIBLE names each of them to a process of its own."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    named = [name.strip() for name in environment.get(VISIBLE, "").split(",") if name.strip()]
+    return named[:count] if named else [str(number) for number in range(count)]
 
 
 def compute_dtype(device: str) -> "torch.dtype":
@@ -116,6 +121,60 @@ def peak_memory(device: "torch.device") -> dict[str, Any]:
     return {"resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
 
+def memory_in_use(device: "torch.device") -> int | None:
+    """Bytes of a GPU that tensors of this process take; None on a CPU."""
+    import torch
+
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else None
+
+
+def free_memory(device: "torch.device") -> int | None:
+    """Bytes of a GPU that tensors of this process can still take; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch holds of the GPU and no tensor takes is free too.
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def release_memory() -> None:
+    """Give back what torch holds of the GPUs and no tensor takes, for other processes."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def uses_tf32(device: "torch.device") -> bool:
+    """Whether float32 convolutions or matrix products are computed there with TF32's 10 bits."""
+    import torch
+
+    if device.type != "cuda":
+        return False
+    return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+
+
+@contextmanager
+def whole_float32(device: str) -> Iterator[None]:
+    """No TF32 on a GPU in the body, as long as it runs: float32 means float32."""
+    if not device.startswith("cuda"):
+        yield
+        return
+    import torch
+
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
 def describe(device: "torch.device") -> dict[str, Any]:
     """Device, versions and settings that a time depends on."""
     import torch
@@ -128,6 +187,7 @@ def describe(device: "torch.device") -> dict[str, Any]:
             "memory_bytes": properties.total_memory,
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
+            "tf32": uses_tf32(device),
         }
     else:
         about |= {"name": platform.processor() or platform.machine()}

@@ -9,7 +9,8 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 # What moves a terminal's cursor, ends a line, turns the direction of writing, or is no character.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,6 +32,13 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     errno.EIO: "check the disk, then give the same command again",
 }
+_NO_MEMORY = re.compile(
+    "out of memory|not enough memory|cannot allocate memory|insufficient memory|bad_alloc"
+    "|alloc_?failed|DefaultCPUAllocator: can't allocate",
+    re.IGNORECASE,
+)
+_IN_WORDS = ("cv2", "safetensors")  # whose errors name the memory in words alone
+_LARGER = "close other programs, or take a machine with more memory"
 
 
 def clean(text: str) -> str:
@@ -62,19 +70,62 @@ class MissingWeights(UserError):
     """A family's weights are not here; the message names the file and how to get it."""
 
 
+class OutOfMemory(UserError):
+    """An allocation failed. reason: in the words of the library that tried; remedy: as shown."""
+
+    def __init__(self, reason: str, remedy: str = _LARGER) -> None:
+        super().__init__(f"out of memory ({reason}); {remedy}")
+        self.reason, self.remedy = reason, remedy
+
+    def __reduce__(self) -> tuple[type["OutOfMemory"], tuple[str, str]]:
+        return type(self), (self.reason, self.remedy)  # from a process of a study to its parent
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or the CPU, whatever library said so and how."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError | OutOfMemory):
+        return True
+    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):  # torch's
+        return True
+    in_words = isinstance(error, RuntimeError) or type(error).__module__.split(".")[0] in _IN_WORDS
+    return in_words and _NO_MEMORY.search(str(error)) is not None
+
+
+def pass_out_of_memory(error: BaseException) -> None:
+    """Raise `error` again if an allocation failed: first in handlers that would blame a file."""
+    if is_out_of_memory(error):
+        raise error
+
+
+@contextmanager
+def memory_remedy(remedy: str) -> Iterator[None]:
+    """Let a failed allocation in the body be an `OutOfMemory` that says what to lower.
+
+    Of several around one another the outermost counts: it knows the command that was given.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = error.reason if isinstance(error, OutOfMemory) else _in_short(error)
+        raise OutOfMemory(reason, remedy) from None
+
+
 def as_user_error(error: BaseException) -> UserError | None:
     """The one line for a fault of the disk, the memory or a store; None for any other error."""
     if isinstance(error, UserError):
         return error
+    if is_out_of_memory(error):
+        return OutOfMemory(_in_short(error))
     if isinstance(error, OSError):
         if error.errno is None:
             return UserError(f"{_in_short(error)}; check the path and the disk")
         where = "" if error.filename is None else f"{os.fspath(error.filename)!s}: "
         remedy = _REMEDIES.get(error.errno, "check the path and the disk")
         return UserError(f"{where}{os.strerror(error.errno).lower()}; {remedy}")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        remedy = "take a smaller --batch, optim.batch or number of processes, or a larger machine"
-        return UserError(f"out of memory ({_in_short(error)}); {remedy}")
     if type(error).__module__ == "sqlite3":
         return UserError(f"score store: {_in_short(error)}; check the file and the disk")
     return None

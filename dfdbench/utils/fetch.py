@@ -27,7 +27,7 @@ from dfdbench.utils.assets import (
     inspect,
     mend,
 )
-from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.errors import UserError, pass_out_of_memory, unknown_name
 from dfdbench.utils.files import atomic_path
 from dfdbench.utils.progress import Bar
 
@@ -137,6 +137,7 @@ def _download(asset: Asset, wrong: tuple[str, ...]) -> None:
     try:
         snapshot_download(asset.repository, allow_patterns=patterns, force_download=bool(wrong))
     except Exception as error:  # of the network, the hub or the disk
+        pass_out_of_memory(error)
         causes = [e for e in (error, error.__cause__) if isinstance(e, HfHubHTTPError)]
         if causes and causes[0].response.status_code in (401, 403, 404):
             raise UserError(

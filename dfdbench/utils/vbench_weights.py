@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dfdbench.utils.assets import ASSETS, Asset, find_file, home_of, readable
-from dfdbench.utils.errors import MissingWeights, UserError
+from dfdbench.utils.errors import MissingWeights, UserError, pass_out_of_memory
 from dfdbench.utils.files import sha256_cached
 
 _CODE = ASSETS["vbench/cotracker2-code"]
@@ -86,6 +86,7 @@ def read_state(file: Path, what: str) -> Mapping[str, Any]:
                 return torch.jit.load(file, map_location="cpu").state_dict()
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; the remedy is the same
+        pass_out_of_memory(error)
         raise vbench_unusable(file, what) from error
     if not isinstance(found, Mapping):
         raise vbench_unusable(file, what)

@@ -24,7 +24,7 @@ import av
 import numpy as np
 
 from dfdbench.utils import decode
-from dfdbench.utils.errors import UserError, unknown_name
+from dfdbench.utils.errors import UserError, pass_out_of_memory, unknown_name
 from dfdbench.utils.files import atomic_path
 
 if TYPE_CHECKING:
@@ -149,11 +149,16 @@ def read_video(
             shown, indices = decode.read(path, lambda times, _: frame_indices(len(times), policy))
         else:
             shown, indices = decode.read(path, policy, stop_early=True)
-    except MemoryError as error:
-        raise UserError(f"{path}: {error or 'larger than the memory'}; cut the clip") from error
+    except decode.TooLarge as error:
+        raise UserError(f"{path}: {error}; cut the clip") from error
     except UserError:
         raise
+    except av.error.MemoryError as error:  # also what FFmpeg says of absurd sizes in a damaged file
+        raise UserError(
+            f"{path}: FFmpeg was refused memory for it; leave it out, or lower --workers"
+        ) from error
     except decode.UNREADABLE as error:
+        pass_out_of_memory(error)
         reason = "empty file" if path.stat().st_size == 0 else _one_line(error)
         raise UserError(
             f"{path}: not a readable video ({reason}); write or download it again"
@@ -195,6 +200,7 @@ def read_image(path: str | Path | None) -> np.ndarray | None:
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return np.asarray(upright.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        pass_out_of_memory(error)
         raise UserError(f"{path}: not a readable picture; write or download it again") from error
 
 

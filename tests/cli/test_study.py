@@ -1,10 +1,15 @@
 """Studies: from a file of arms to a report, side by side, resumable."""
 
 import json
+import os
+import time
 from dataclasses import replace
 
 import pytest
+import torch
 
+from dfdbench.cli import study as study_module
+from dfdbench.cli.jobs import Job, places, run_job, side_by_side
 from dfdbench.cli.study import Arm, Study, jobs_of, load_study, run_study, shipped_studies
 from dfdbench.distill.recipe import load_recipe, shipped_recipes
 from dfdbench.utils.errors import UserError
@@ -67,6 +72,69 @@ def test_two_processes_train_the_students_that_one_does(tmp_path, tiny_checkpoin
                 for p in "12"
             }
             assert len(hashes) == 1
+
+
+def test_processes_go_round_the_gpus():
+    assert places(4, ["0", "1"]) == ["0", "1", "0", "1"]
+    assert places(2, ["GPU-a", "GPU-b", "GPU-c"]) == ["GPU-a", "GPU-b"]
+    assert places(3, []) == []
+
+
+def which_gpu(job):
+    """In a process of a study, which sees one GPU only: what it sees, in place of a run."""
+    job.path.mkdir(parents=True)
+    (job.path / "gpu").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    while len(list(job.path.parent.glob("*/gpu"))) < 2:  # until the other process has its own
+        time.sleep(0.05)
+    return 0.0
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(["4", "7", "9"], {"4", "7"}), (["4"], {"4"})])
+def test_each_process_of_a_study_sees_its_own_gpu_alone(tmp_path, monkeypatch, gpus, seen):
+    monkeypatch.setattr("dfdbench.cli.jobs._run_in_worker", which_gpu)
+    jobs = [Job(f"{i}", tmp_path / f"{i}", "m", range(1, 2), 1, "s") for i in range(4)]
+    assert side_by_side(jobs, 2, gpus) == {}
+    found = [(tmp_path / f"{i}" / "gpu").read_text() for i in range(4)]
+    assert set(found) == seen
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "processes", "threads"),
+    [(0, None, 2, 1), (3, None, 3, 1), (1, None, 1, 2), (2, 4, 4, 1)],
+)
+def test_a_study_runs_one_process_a_gpu_unless_told(
+    tmp_path, monkeypatch, gpus, asked, processes, threads
+):
+    ran = {}
+
+    def aside(jobs, processes, gpus):
+        ran.update(processes=processes, gpus=gpus, threads=jobs[0].threads)
+        return {}
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(study_module, "_prepare", lambda *_: None)
+    monkeypatch.setattr(study_module, "_compare_with_teacher", lambda *_: None)
+    monkeypatch.setattr("dfdbench.report.page.report", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(study_module, "one_by_one", lambda jobs: aside(jobs, 1, []))
+    monkeypatch.setattr(study_module, "side_by_side", aside)
+    run_study(Study("s", ARMS, TINY), tmp_path, (0,), "toy-t2v", asked)
+    names = [str(i) for i in range(gpus)] if processes > 1 else []
+    assert ran == {"processes": processes, "gpus": names, "threads": threads}
+
+
+def test_a_run_of_a_study_is_scored_on_the_gpu_where_there_is_one(tmp_path, monkeypatch):
+    used = {}
+    monkeypatch.setattr("dfdbench.generate.clips.generate", lambda *_, **__: None)
+    monkeypatch.setattr("dfdbench.generate.clips.open_family", lambda model: None)
+    monkeypatch.setattr(
+        "dfdbench.evaluate.engine.score",
+        lambda runs, suite, setting: used.update(device=setting.device),
+    )
+    run_job(Job("real", tmp_path / "real", "toy-t2v", range(1, 2), 1, "toy-t2v"))
+    assert used == {"device": "auto"}
 
 
 def test_a_failed_arm_is_named_and_the_others_are_finished(tmp_path, tiny_checkpoint):

@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dfdbench.distill import checkpoint, parallel
+from dfdbench.distill import checkpoint, loop, parallel
 from dfdbench.distill.data.clips import ClipsInMemory
 from dfdbench.distill.loop import Trainer, distill
 from dfdbench.distill.parallel import Group
@@ -108,6 +109,49 @@ def on_two(folder, work, *arguments):
     texts = [log.read_text() for log in logs]
     codes = [process.exitcode for process in processes]
     return SimpleNamespace(codes=codes, logs=texts, text="".join(texts))
+
+
+def download(rank, folder, how):
+    """Rank 1 finds its model long after the other, which waits longer than collectives may take."""
+    from datetime import timedelta
+
+    parallel.TIMEOUT = timedelta(seconds=3)
+    with parallel.joined("cpu") as group:
+
+        def work():
+            time.sleep(8 * rank)
+            return rank
+
+        if how == "patiently":
+            assert parallel.patiently(work, group) == rank
+        else:
+            with group.main_process_first():
+                group.on_main(work)
+            work()
+        assert int(group.total(torch.ones(1))) == 2
+        (folder / f"done-{rank}").touch()
+
+
+@pytest.mark.parametrize("how", ["patiently", "impatiently"])
+def test_a_download_may_take_longer_than_processes_wait_for_one_another(tmp_path, how):
+    done = on_two(tmp_path / "logs", download, tmp_path, how)
+    finished = len(list(tmp_path.glob("done-*")))
+    assert finished == (2 if how == "patiently" else 0), done.text
+    assert (done.codes == [0, 0]) is (how == "patiently"), done.text
+
+
+def test_a_model_is_found_before_any_process_waits_for_another(
+    tmp_path, monkeypatch, tiny_checkpoint
+):
+    order = []
+    found, loaded = loop.resolve_folder, loop.load_family
+    monkeypatch.setattr(loop, "resolve_folder", lambda n: order.append("found") or found(n))
+    monkeypatch.setattr(loop, "load_family", lambda *a: order.append("loaded") or loaded(*a))
+    distill(
+        load_recipe("toy/dmd2", settings(tiny_checkpoint, "schedule.student_updates=1")),
+        tmp_path / "run", device="cpu",
+    )  # fmt: skip
+    assert order == ["found", "loaded"]
 
 
 def command(rank, arguments, fault=None):

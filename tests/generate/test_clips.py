@@ -71,7 +71,7 @@ def test_batch_size_order_and_resume_change_no_clip_but_by_rounding(
             assert difference.max() <= 1 and difference.mean() < 1e-3
             files = (run.videos / "two" / prompt / f"{seed}.mp4" for run in (whole, parts))
             c, d = (read_video(file).frames.astype(int) for file in files)
-            assert np.abs(c - d).mean() < 1.5 and abs(c.mean() - d.mean()) < 0.1
+            assert np.abs(c - d).mean() < 3 and abs(c.mean() - d.mean()) < 0.1
     one, two = (made[f"whole/videos/two/cross-snow/{seed}.mp4"] for seed in (1, 2))
     assert np.abs(one.astype(int) - two.astype(int)).mean() > 1
 
@@ -131,18 +131,18 @@ def test_a_killed_generation_keeps_its_finished_batches(student_run, tiny_family
     run, calls = student_run(), []
     decode = type(tiny_family).decode_latents
 
-    def dies_at_the_third(self, latents):
+    def dies_at_the_fifth(self, latents):
         calls.append(len(latents))
-        if len(calls) == 3:
+        if len(calls) == 5:
             raise KeyboardInterrupt
         return decode(self, latents)
 
-    monkeypatch.setattr(type(tiny_family), "decode_latents", dies_at_the_third)
+    monkeypatch.setattr(type(tiny_family), "decode_latents", dies_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         generate(run, SUITE, batch_size=2, family=tiny_family)
     assert len(rows(run.videos / "two" / "samples.jsonl")) == 4
     generate(run, SUITE, batch_size=2, family=tiny_family)
-    assert calls == [2, 2, 2, 2]
+    assert calls == [1] * 7
     assert len(rows(run.videos / "two" / "samples.jsonl")) == 6
 
 

@@ -5,6 +5,7 @@ import multiprocessing
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
 from dfdbench.distill.sections import Recipe
+from dfdbench.generate import batches
 from dfdbench.generate import clips as module
 from dfdbench.generate.clips import complete, generate
 from dfdbench.generate.sample_index import SampleIndex
@@ -83,7 +85,7 @@ def test_a_clip_is_made_again_when_the_picture_that_it_continues_is_another(
         pass
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(module, "_make", lambda *_: (_ for _ in ()).throw(Stop))
+        patch.setattr(module, "make_clips", lambda *_: (_ for _ in ()).throw(Stop))
         generate(run, suite, family=tiny_family)
     assert [row["prompt_id"] for row in rows(listing)] == ["bar-snow"], "no stale clip is kept"
     generate(run, suite, family=tiny_family)
@@ -155,7 +157,7 @@ def test_thousands_of_known_clips_load_no_network_and_take_seconds(run, tiny_fam
     prompts = tuple(Prompt(f"p{i}", f"a ball {i}", {}) for i in range(625))
     suite = Suite("many", 1, "many", prompts, tuple(range(8)), ())
     monkeypatch.setattr(module, "write_video", lambda path, frames, fps: fake(path))
-    monkeypatch.setattr(module, "_make", lambda *_: torch.zeros(5000, 3, 1, 2, 2))
+    monkeypatch.setattr(module, "make_clips", lambda *_: [np.zeros((1, 2, 2, 3), np.uint8)] * 5000)
 
     def fake(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +165,7 @@ def test_thousands_of_known_clips_load_no_network_and_take_seconds(run, tiny_fam
 
     monkeypatch.setattr(Speed, "record", dict)
     monkeypatch.setattr(type(tiny_family), "encode_prompt", lambda *_: torch.zeros(1, 1, 1))
-    monkeypatch.setattr("dfdbench.generate.arms.Conditions.learn", lambda *_: None)
+    monkeypatch.setattr("dfdbench.generate.arms.Conditions.fill", lambda *_: None)
     generate(run, suite, batch_size=5000, family=tiny_family)
 
     def refused(*_):
@@ -187,7 +189,7 @@ def test_frames_a_second_leave_out_the_first_batch_and_count_the_autoencoder(
     assert found["fps"] == 51 / 3 and found["fps_with_vae"] == 51 / 4.5
     assert (found["clips"], found["timed_clips"]) == (5, 3)
     ticks = iter(range(1000))
-    monkeypatch.setattr(module, "now", lambda _: float(next(ticks)))
+    monkeypatch.setattr(batches, "now", lambda _: float(next(ticks)))
     listing = generate(run, SUITE, batch_size=2, family=tiny_family)
     kept = rates(listing.parent, WHOLE)
     assert kept["fps"] == 2 * 17 and kept["fps_with_vae"] == 17  # a second each

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ def test_captions_are_drawn_at_all_levels_and_say_what_their_clips_show():
     assert len({row % len(world.TEMPLATES) for row in rows}) == len(world.TEMPLATES)
 
 
-def test_prompts_of_real_latents_belong_to_their_clips(folder, tmp_path):
+def test_prompts_of_real_latents_belong_to_their_clips(folder, tmp_path, monkeypatch):
     family = load_family(str(folder))
     latents, index, prompts = real_latents(family, 6, seed=1, cache_dir=tmp_path)
     assert latents.shape == (6, TINY.latent_channels, 5, 8, 8)
@@ -100,6 +101,12 @@ def test_prompts_of_real_latents_belong_to_their_clips(folder, tmp_path):
         assert world.SCENE_PHRASES[world.SCENES[clips.scene[i]]] in prompts[index[i]]
     again, _, _ = real_latents(family, 6, seed=1, cache_dir=tmp_path)
     assert torch.equal(latents, again)
+    assert len(list(tmp_path.glob("toy-latents-*"))) == 1
+    monkeypatch.setattr(family, "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(type(family), "encode_video", lambda self, video: 0 * latents[: len(video)])
+    on_gpu, _, _ = real_latents(family, 6, seed=1, cache_dir=tmp_path)
+    assert not on_gpu.any(), "another device's latents are not taken for a GPU's"
+    monkeypatch.undo()
     other, _, _ = real_latents(family, 6, seed=2, cache_dir=tmp_path)
     assert not torch.equal(latents, other)
 

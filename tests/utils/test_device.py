@@ -1,13 +1,23 @@
 """Which device a name means, with and without a GPU, and which GPU a process of several takes."""
 
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dfdbench.utils import device
-from dfdbench.utils.device import choose_device, compute_dtype, describe, local_device
+from dfdbench.utils.device import (
+    choose_device,
+    compute_dtype,
+    describe,
+    free_memory,
+    local_device,
+    memory_in_use,
+    uses_tf32,
+    visible_gpus,
+    whole_float32,
+)
 from dfdbench.utils.errors import UserError
 
 
@@ -25,12 +35,45 @@ def test_auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_device("cpu") == "cpu"
 
 
-def test_auto_without_a_driver_does_not_import_torch(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_torch_alone_says_whether_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container or under Windows the driver has no folder that could be looked for."""
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    monkeypatch.setattr(device, "sys", SimpleNamespace(modules={}, platform="linux"))
+    gpus(monkeypatch, 1)
+    assert choose_device("auto") == "cuda"
+
+
+def test_each_gpu_has_the_name_by_which_a_process_may_see_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(device, "DRIVERS", (str(tmp_path / "none"),))
-    monkeypatch.delitem(sys.modules, "torch")
-    assert choose_device("auto") == "cpu" and "torch" not in sys.modules
+    gpus(monkeypatch, 2)
+    assert visible_gpus({}) == ["0", "1"]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "6, GPU-8932f937"}) == ["6", "GPU-8932f937"]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "4,5,-1,7"}) == ["4", "5"]
+    gpus(monkeypatch, 0)
+    assert visible_gpus({}) == visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
+
+
+def test_float32_is_whole_only_while_the_body_runs() -> None:
+    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [flag.allow_tf32 for flag in flags]
+    with pytest.raises(KeyError), whole_float32("cuda:1"):
+        assert not uses_tf32(torch.device("cuda"))
+        raise KeyError
+    assert [flag.allow_tf32 for flag in flags] == before
+    assert uses_tf32(torch.device("cuda")) == any(before)
+    with whole_float32("cpu"):
+        assert [flag.allow_tf32 for flag in flags] == before
+    assert not uses_tf32(torch.device("cpu"))
+
+
+def test_what_torch_holds_and_no_tensor_takes_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"mem_get_info": (30, 80), "memory_reserved": 40, "memory_allocated": 25}
+    for name, value in sizes.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_memory(torch.device("cuda")) == 30 + 40 - 25
+    assert memory_in_use(torch.device("cuda")) == 25
+    assert free_memory(torch.device("cpu")) is memory_in_use(torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])

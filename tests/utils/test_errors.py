@@ -2,12 +2,24 @@
 
 import errno
 import json
+import pickle
 import sqlite3
 
+import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from dfdbench.utils.errors import UserError, as_user_error, clean, clean_json
+from dfdbench.utils.errors import (
+    OutOfMemory,
+    UserError,
+    as_user_error,
+    clean,
+    clean_json,
+    is_out_of_memory,
+    memory_remedy,
+    pass_out_of_memory,
+)
 from dfdbench.utils.progress import Bar, say
 
 NASTY = {
@@ -69,14 +81,75 @@ def test_a_bar_takes_no_markup_from_a_name():
         (IsADirectoryError(errno.EISDIR, "x", "/a/b"), "/a/b: is a directory; what is there"),
         (OSError(errno.EMFILE, "x"), "too many open files; raise the limit"),
         (OSError("in words alone"), "in words alone; check the path"),
-        (MemoryError("cannot allocate 9 GB"), "out of memory (cannot allocate 9 GB); take a sm"),
+        (MemoryError("cannot allocate 9 GB"), "out of memory (cannot allocate 9 GB); close other"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory (CUDA out of mem"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory", "/a/b"), "out of memory ("),
         (sqlite3.OperationalError("disk full"), "score store: disk full; check the file"),
     ],
 )
 def test_faults_of_the_machine_become_one_line_with_a_remedy(error, says):
     found = as_user_error(error)
     assert isinstance(found, UserError) and str(found).startswith(says)
+
+
+def refused(kind: str) -> Exception:
+    """What a library says when it gets no memory."""
+    try:
+        if kind == "torch on a CPU":
+            torch.empty(10**15)
+        elif kind == "numpy":
+            np.empty(10**15)
+    except Exception as error:
+        return error
+    return {
+        "torch on a GPU": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        "CUDA": RuntimeError("CUDA error: out of memory"),
+        "cuBLAS": RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+        "oneDNN": RuntimeError("could not create a primitive: std::bad_alloc"),
+        "safetensors": SafetensorError("I/O error: Cannot allocate memory (os error 12)"),
+    }[kind]
+
+
+@pytest.mark.fault("C.environment")
+@pytest.mark.parametrize(
+    "kind", ["torch on a CPU", "numpy", "torch on a GPU", "CUDA", "cuBLAS", "oneDNN", "safetensors"]
+)
+def test_every_librarys_failed_allocation_is_told_from_other_errors(kind):
+    error = refused(kind)
+    assert is_out_of_memory(error), repr(error)
+    with pytest.raises(type(error)) as raised:
+        pass_out_of_memory(error)
+    assert raised.value is error
+    says = r"^out of memory \(.*\); lower --batch$"
+    with pytest.raises(OutOfMemory, match=says) as told, memory_remedy("lower --batch"):
+        raise error
+    again = pickle.loads(pickle.dumps(told.value))  # from a process of a study
+    assert str(again) == str(told.value) and isinstance(again, OutOfMemory)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shape '[2]' is invalid for input of size 3"),
+        ValueError("/clips/out of memory.mp4: no video"),
+        UserError("a clip called out of memory"),
+        SafetensorError("header too large"),
+        OSError(errno.ENOSPC, "x"),
+    ],
+)
+def test_other_errors_are_no_failed_allocations(error):
+    assert not is_out_of_memory(error)
+    pass_out_of_memory(error)
+    with pytest.raises(type(error)) as raised, memory_remedy("lower --batch"):
+        raise error
+    assert raised.value is error
+
+
+def test_of_several_remedies_the_commands_own_counts():
+    processes, batch = memory_remedy("fewer --processes"), memory_remedy("smaller --batch")
+    with pytest.raises(OutOfMemory) as told, processes, batch:
+        raise MemoryError("no 9 GB")
+    assert str(told.value) == "out of memory (no 9 GB); fewer --processes"
 
 
 def test_other_errors_do_not():

@@ -1,30 +1,33 @@
 """Turn clips with captions into a latent set: `dfdbench data encode`.
 
-Threads decode while the model encodes. Shard k holds the clips number k · shard_size and up, is
-written whole or not at all, and never redone once its own index is there; so a stopped call goes
-on, and `--shard 1/4` on each of four GPUs fills one folder together.
+A pipeline of threads: some decode clips, one runs the autoencoder, one the text encoder, and the
+main one packs and writes what they made, in the clips' order; the bytes are those of one thread.
+Shard k holds the clips number k · shard_size and up, is written whole or not at all, and never
+redone once its own index is there; so a stopped call goes on, and `--shard 1/4` on each of four
+GPUs fills one folder together.
 """
 
 import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from dfdbench.distill.data import format as layout
 from dfdbench.distill.data.format import Sample, SetIndex, ShardIndex
 from dfdbench.distill.data.sources import Decoded, Source, Target, decode, find_sources
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
-from dfdbench.utils.device import choose_device, compute_dtype
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.device import choose_device, compute_dtype, uses_tf32
+from dfdbench.utils.errors import UserError, memory_remedy
 from dfdbench.utils.files import atomic_path
 from dfdbench.utils.folders import locked
 from dfdbench.utils.progress import Bar
@@ -42,6 +45,10 @@ class Summary:
     finished: bool
 
 
+@memory_remedy(
+    "take fewer --workers, each of which holds decoded clips, or smaller clips: --frames, --height "
+    "and --width"
+)
 def encode(
     inputs: Sequence[Path],
     model: str,
@@ -88,6 +95,8 @@ def encode(
     }
     if not store_texts:  # left out otherwise: the plans of sets made before stay as they are
         settings["texts_stored"] = False
+    if uses_tf32(family.device):
+        settings["tf32"] = True
     jobs = [
         _Job(out, number, sources[start : start + shard_size], settings)
         for number, start in enumerate(range(0, len(sources), shard_size))
@@ -169,57 +178,79 @@ def _unfinished(ours: Sequence[_Job], out: Path, resume: bool) -> list[_Job]:
     return [job for job in ours if not job.finished()]
 
 
+class _Encoded(NamedTuple):
+    """A clip on its way: facts of it, its latents (C T H W), its text; each once it is there."""
+
+    decoded: Future[Decoded]
+    latents: Future[Tensor]
+    text: Future[Tensor | str]
+
+
 def _encode(
     todo: Sequence[_Job], family: ModelFamily, target: Target, workers: int, ours: Sequence[_Job]
 ) -> None:
     clips = [source for job in todo for source in job.sources]
     total = sum(len(job.sources) for job in ours)
+    store_texts = bool(todo) and todo[0].settings.get("texts_stored", True)
+    if todo:  # here: loading sets torch's default dtype, which threads share
+        _ = family.vae, family.text_encoder if store_texts else None
     with (
-        ThreadPoolExecutor(workers) as pool,
+        ThreadPoolExecutor(workers, "decode") as decoders,
+        ThreadPoolExecutor(1, "autoencoder") as video,
+        ThreadPoolExecutor(1, "text") as text,
         Bar(total, "encoding clips", done=total - len(clips)) as bar,
     ):
-        decoded = _in_order(pool, clips, target, workers + 2)
+
+        def begin(source: Source) -> _Encoded:
+            decoded = decoders.submit(decode, source, target)
+            return _Encoded(
+                decoded,
+                video.submit(_latents, decoded, family),
+                text.submit(_text, decoded, family, store_texts),
+            )
+
+        encoded = _in_order(begin, clips, workers + 2)
         try:
             for job in todo:
-                _write_shard(job, decoded, family, bar)
+                _write_shard(job, encoded, bar)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for pool in (decoders, video, text):
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, clips: Sequence[Source], target: Target, ahead: int
-) -> Iterator[Decoded | UserError]:
-    """Each clip decoded, or why it cannot be; at most `ahead` clips are kept in memory."""
-    running: deque[Future[Decoded]] = deque()
+    begin: Callable[[Source], _Encoded], clips: Sequence[Source], ahead: int
+) -> Iterator[_Encoded]:
+    """Each clip, begun; at most `ahead` clips are kept in memory."""
+    running: deque[_Encoded] = deque()
     for clip in clips:
-        running.append(pool.submit(decode, clip, target))
+        running.append(begin(clip))
         if len(running) > ahead:
-            yield _outcome(running.popleft())
+            yield running.popleft()
     while running:
-        yield _outcome(running.popleft())
+        yield running.popleft()
 
 
-def _outcome(future: Future[Decoded]) -> Decoded | UserError:
-    try:
-        return future.result()
-    except UserError as error:
-        return error
+def _latents(decoded: Future[Decoded], family: ModelFamily) -> Tensor:
+    """Latents (C T H W) of a clip, on the CPU."""
+    video = torch.from_numpy(decoded.result().frames).permute(3, 0, 1, 2)[None]  # (1 3 T H W)
+    return family.encode_video(video.to(torch.float32) / 127.5 - 1)[0].cpu()
 
 
-def _write_shard(
-    job: _Job, decoded: Iterator[Decoded | UserError], family: ModelFamily, bar: Bar
-) -> None:
-    """Encode a shard's clips, then write its index; a clip that fails is listed and left out."""
+def _text(decoded: Future[Decoded], family: ModelFamily, store_texts: bool) -> Tensor | str:
+    """A clip's prompt embeddings (L D), on the CPU; or its prompt."""
+    prompt = decoded.result().prompt
+    return family.encode_prompt([prompt]).prompt_embeds[0].cpu() if store_texts else prompt
+
+
+def _write_shard(job: _Job, encoded: Iterator[_Encoded], bar: Bar) -> None:
+    """Write a shard's clips, then its index; a clip that fails is listed and left out."""
     left_out: list[list[str]] = []
 
     def samples() -> Iterator[Sample]:
         for i, source in enumerate(job.sources):
-            clip = next(decoded)
-            key = f"{job.number:05d}-{i:05d}"
             try:
-                if isinstance(clip, UserError):
-                    raise clip
-                yield _encode_clip(key, clip, family, job.settings.get("texts_stored", True))
+                yield _sample(f"{job.number:05d}-{i:05d}", next(encoded))
             except UserError as error:
                 left_out.append([source.name, str(error)])
             bar.step()
@@ -230,14 +261,12 @@ def _write_shard(
     layout.write_index(job.index, index)
 
 
-def _encode_clip(key: str, clip: Decoded, family: ModelFamily, store_text: bool) -> Sample:
-    video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None]  # (1 3 T H W), uint8
-    latents = family.encode_video(video.to(torch.float32) / 127.5 - 1)[0]
-    text = family.encode_prompt([clip.prompt]).prompt_embeds[0] if store_text else clip.prompt
+def _sample(key: str, clip: _Encoded) -> Sample:
+    facts, latents, text = clip.decoded.result().facts, clip.latents.result(), clip.text.result()
     if not all(torch.isfinite(x).all() for x in (latents, text) if not isinstance(x, str)):
-        name = clip.facts["source"]
+        name = facts["source"]
         raise UserError(f"{name}: the model's latents or text embeddings of it are not finite")
-    return Sample(key, latents, text, clip.facts)
+    return Sample(key, latents, text, facts)
 
 
 def _write_negative(out: Path, family: ModelFamily, text: str) -> list[int]:

@@ -84,6 +84,7 @@ class SetIndex(Outside):
         frames, height, width, fps: of the clips that were encoded.
         latents: (C, T, H, W). prompt_embeds: (L, D). samples: how many.
         texts_stored: whether samples hold embeddings, or prompts to encode in training.
+        dtype: of what is stored. tf32: whether a GPU's autoencoder computed with it, not float32.
     """
 
     model: str
@@ -100,6 +101,7 @@ class SetIndex(Outside):
     shards: list[ShardIndex]
     texts_stored: bool = True
     dtype: str = "bfloat16"
+    tf32: bool = False
     format: Literal[1]
 
     @property

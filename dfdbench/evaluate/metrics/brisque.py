@@ -15,6 +15,7 @@ import numpy as np
 
 from dfdbench.evaluate.metrics.base import Compute, Metric, MetricFamily, Setting
 from dfdbench.utils.assets import digest, locate, unusable
+from dfdbench.utils.errors import pass_out_of_memory
 from dfdbench.utils.pickles import read_plain_pickle
 from dfdbench.utils.video import Clip
 
@@ -69,6 +70,7 @@ def load_regression(folder: Path) -> Regression:
         scales = read_plain_pickle(ranges)
         low, high = (np.array(scales[key], np.float64).reshape(NUMBERS) for key in ("min_", "max_"))
     except Exception as error:  # a broken pickle raises many kinds; the remedy is the same
+        pass_out_of_memory(error)
         raise unusable(ranges, "brisque", "the file of that release") from error
     return Regression(vectors, coefficients, gamma, rho, low, high)
 

@@ -13,6 +13,7 @@ import numpy as np
 from dfdbench.evaluate.metrics.base import Setting
 from dfdbench.evaluate.metrics.embedding import Embed, batched, embedding_family
 from dfdbench.utils.assets import digest, locate, unusable
+from dfdbench.utils.errors import pass_out_of_memory
 
 if TYPE_CHECKING:
     from open_clip.transformer import VisionTransformer
@@ -41,6 +42,7 @@ def load_tower(file: Path) -> "VisionTransformer":
             state = {name.removeprefix(prefix): weights.get_tensor(name) for name in names}
         tower.load_state_dict(state, assign=True)
     except (SafetensorError, RuntimeError, OSError) as error:
+        pass_out_of_memory(error)
         raise unusable(file, ASSET, f"open_clip's weights of {MODEL}") from error
     return tower.float().eval().requires_grad_(False)
 

@@ -14,6 +14,7 @@ import numpy as np
 from dfdbench.evaluate.metrics.base import Setting
 from dfdbench.evaluate.metrics.embedding import Embed, batched
 from dfdbench.utils.assets import locate, unusable
+from dfdbench.utils.errors import pass_out_of_memory
 
 
 def load(asset: str, architecture: Mapping[str, Any], setting: Setting) -> Embed:
@@ -76,6 +77,7 @@ def _reading(file: Path, asset: str, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        pass_out_of_memory(error)
         raise unusable(file, asset, what) from error
     finally:
         logging.set_verbosity(verbosity)

@@ -11,6 +11,7 @@ import numpy as np
 from dfdbench.evaluate.metrics.base import Setting
 from dfdbench.evaluate.metrics.embedding import Embed, batched, embedding_family
 from dfdbench.utils.assets import digest, locate, unusable
+from dfdbench.utils.errors import pass_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,7 @@ def load(setting: Setting) -> Embed:
     try:
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises many kinds; the remedy is the same
+        pass_out_of_memory(error)
         raise unusable(file, "effnet_lite2", "the weights of EfficientNet-Lite2") from error
     network.eval().requires_grad_(False).to(setting.device)
 

@@ -21,6 +21,7 @@ from dfdbench.evaluate.metrics.base import (
     Setting,
 )
 from dfdbench.utils.assets import digest, locate, unusable
+from dfdbench.utils.errors import pass_out_of_memory
 from dfdbench.utils.pickles import read_plain_pickle
 from dfdbench.utils.video import Clip
 
@@ -57,6 +58,7 @@ def load_backbone() -> list[tuple["Tensor", "Tensor"]]:
                 raise ValueError(f"Conv_{i} has another shape")
             weights.append((torch.from_numpy(kernel).float(), torch.tensor(bias).float()))
     except Exception as error:  # a broken pickle raises many kinds; the remedy is the same
+        pass_out_of_memory(error)
         raise unusable(file, "lpips_alexnet", "the file of that release") from error
     return weights
 
@@ -73,6 +75,7 @@ def load_heads() -> list["Tensor"]:
         if [tuple(head.shape) for head in heads] != shapes or min(h.min() for h in heads) < 0:
             raise ValueError("other heads")
     except Exception as error:  # torch raises many kinds; the remedy is the same
+        pass_out_of_memory(error)
         raise unusable(file, "lpips_heads", "the file of that release") from error
     return [head.sqrt() for head in heads]
 

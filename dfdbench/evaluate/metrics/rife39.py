@@ -19,6 +19,7 @@ import numpy as np
 
 from dfdbench.evaluate.metrics.base import Compute, Metric, MetricFamily, Setting
 from dfdbench.utils.assets import digest, locate, unusable
+from dfdbench.utils.errors import pass_out_of_memory
 from dfdbench.utils.video import Clip, frame_indices, reduced
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def load_network(device: str) -> Any:
         named = {key.removeprefix("module."): value for key, value in state.items()}
         network.load_state_dict({k: v for k, v in named.items() if not k.startswith(TEACHER)})
     except Exception as error:  # torch raises many kinds; the remedy is the same
+        pass_out_of_memory(error)
         raise unusable(file, "rife39", "the file of that release") from error
     return network.eval().requires_grad_(False).to(device)
 

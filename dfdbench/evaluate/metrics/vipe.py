@@ -18,7 +18,7 @@ import numpy as np
 
 from dfdbench.evaluate.metrics.base import Compute, GroupValue, MetricFamily, Reading, Setting
 from dfdbench.evaluate.metrics.poses import clip_values, group_values, pose_metrics
-from dfdbench.utils.errors import MissingWeights, UserError
+from dfdbench.utils.errors import MissingWeights, UserError, pass_out_of_memory
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.video import Clip
 
@@ -71,6 +71,7 @@ def read_poses(file: Path, frames: int) -> np.ndarray:
         with np.load(file, allow_pickle=False) as arrays:
             poses, indices = arrays["data"].astype(np.float64), arrays["inds"].astype(int)
     except Exception as error:  # numpy and zipfile raise many kinds; the remedy is the same
+        pass_out_of_memory(error)
         raise UserError(f"{file}: no arrays 'data' and 'inds' can be read; {remedy}") from error
     if poses.shape[1:] != (4, 4) or indices.shape != (len(poses),) or len(poses) < 2:
         shapes = f"{poses.shape} and {indices.shape}"

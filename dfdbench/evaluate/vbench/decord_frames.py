@@ -15,7 +15,7 @@ import numpy as np
 
 from dfdbench.evaluate.store import Store
 from dfdbench.generate.suites.base import Suite
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, pass_out_of_memory
 from dfdbench.utils.video import read_video
 
 NEAR = 1  # grey levels by which converters to RGB may differ
@@ -64,7 +64,8 @@ def difference_to_decord(path: Path) -> str | None:
     try:
         reader = decord.VideoReader(str(path), num_threads=1)
         theirs = reader.get_batch(range(len(reader))).asnumpy()
-    except (decord.DECORDError, RuntimeError, IndexError):
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        pass_out_of_memory(error)
         return "cannot read it"
     if len(theirs) != len(ours):
         return f"sees {len(theirs)} frames, not {len(ours)}"

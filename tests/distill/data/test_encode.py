@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -199,6 +200,69 @@ def test_clips_written_by_webdataset_are_found(clips, tmp_path):
     assert found[0].read_prompt() == "a ball"
     with found[0].video_file() as path:
         assert path.read_bytes() == (clips / "clip 0.mp4").read_bytes()
+
+
+def test_the_threads_write_the_bytes_of_one_thread(whole, clips, tiny_family, tmp_path):
+    for number in range(3):
+        samples = []
+        for i, source in enumerate(find_sources(clips)[2 * number : 2 * number + 2]):
+            clip = decode(source, Target(17, 64, 64, 8))
+            video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+            samples.append(
+                layout.Sample(
+                    f"{number:05d}-{i:05d}",
+                    tiny_family.encode_video(video)[0],
+                    tiny_family.encode_prompt([clip.prompt]).prompt_embeds[0],
+                    clip.facts,
+                )
+            )
+        name = f"shard-{number:05d}.tar"
+        layout.write_shard(tmp_path / name, samples)
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_autoencoder_text_encoder_and_packing_work_at_the_same_time(
+    clips, tiny_checkpoint, tmp_path, monkeypatch
+):
+    """A stage ends only when another, which would come later in turn, has begun."""
+    originals = {"video": Wan.encode_video, "text": Wan.encode_prompt, "pack": layout.pack}
+    threads, begun = {}, {stage: [threading.Event() for _ in range(CLIPS)] for stage in originals}
+    count = dict.fromkeys(originals, 0)
+
+    def staged(stage, waits_for):
+        def run(*args):
+            number, count[stage] = count[stage], count[stage] + 1
+            threads[stage] = threading.current_thread()
+            if number < CLIPS:  # the negative prompt comes last, alone
+                begun[stage][number].set()
+                if event := waits_for(number):
+                    assert event.wait(60), f"{stage} {number} waits in vain"
+            return originals[stage](*args)
+
+        return run
+
+    def following(number):
+        return begun["video"][number + 1] if number + 1 < CLIPS else None
+
+    monkeypatch.setattr(Wan, "encode_video", staged("video", lambda n: begun["text"][n]))
+    monkeypatch.setattr(Wan, "encode_prompt", staged("text", lambda n: begun["video"][n]))
+    monkeypatch.setattr(layout, "pack", staged("pack", following))
+    encoder.encode([clips], str(tiny_checkpoint), tmp_path / "out", workers=2)
+    assert threads["pack"] is threading.main_thread()
+    assert threads["video"] is not threads["pack"]
+    assert len(LatentSet(tmp_path / "out", 0)) == CLIPS
+
+
+def test_a_set_says_where_tf32_made_its_latents(
+    whole, clips, tiny_checkpoint, tmp_path, monkeypatch
+):
+    assert read_index(whole).tf32 is False
+    monkeypatch.setattr(encoder, "uses_tf32", lambda device: True)
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    with pytest.raises(UserError, match="made from other clips or settings"):
+        encoder.encode([clips], str(tiny_checkpoint), copy, shard_size=2, resume=True)
+    encoder.encode([clips], str(tiny_checkpoint), tmp_path / "out", shard_size=2)
+    assert read_index(tmp_path / "out").tf32 is True
 
 
 def test_a_stopped_call_goes_on_with_what_is_missing_and_ends_the_same(

@@ -18,7 +18,7 @@ import numpy as np
 from dfdbench.evaluate.metrics.base import Compute, Setting
 from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
 from dfdbench.evaluate.metrics.vbench.nets.weights import COTRACKER2, frozen
-from dfdbench.utils.errors import MissingWeights, UserError
+from dfdbench.utils.errors import MissingWeights, UserError, pass_out_of_memory
 from dfdbench.utils.vbench_weights import COTRACKER, COTRACKER_SOURCE, cotracker_folder
 from dfdbench.utils.video import Clip
 
@@ -118,6 +118,7 @@ def load_tracker(device: str) -> Any:
         try:
             tracker.model.load_state_dict(state)
         except RuntimeError as error:  # revisions of autumn 2024 build CoTracker3 under this name
+            pass_out_of_memory(error)
             raise UserError(
                 f"{COTRACKER2.file()}: not the checkpoint of the CoTracker2 that {folder} defines; "
                 f"update that clone or get the checkpoint again from {COTRACKER_SOURCE}"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dfdbench.utils.errors import pass_out_of_memory
 from dfdbench.utils.vbench_weights import (
     COTRACKER_CHECKPOINT,
     read_state,
@@ -44,6 +45,7 @@ class Checkpoint(NamedTuple):
         try:
             yield file
         except FAULTS as error:
+            pass_out_of_memory(error)
             raise vbench_unusable(file, self.what) from error
 
     @contextmanager
