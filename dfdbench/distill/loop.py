@@ -27,6 +27,7 @@ from dfdbench.distill.parallel import Group
 from dfdbench.distill.record import describe
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Stream, seeded
+from dfdbench.models.blocks import run_blocks
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
@@ -146,11 +147,6 @@ def build_networks(
         if begun := stages.parent_heads(recipe, parent, blocks):
             load_heads(heads, begun)
     gan_teacher = recipe.gan.features == "teacher"
-    if recipe.optim.gradient_checkpointing:
-        for module in (
-            student, fake_score, *([family.teacher] if heads and gan_teacher else [])
-        ):  # fmt: skip
-            family.save_memory(module)
     ema = copy.deepcopy(student).requires_grad_(False) if recipe.optim.ema else None
     skeletons = {}
     if group.size > 1:
@@ -164,6 +160,9 @@ def build_networks(
         if heads is not None:
             skeletons["heads"] = parallel.skeleton(heads)
             parallel.shard(heads, (), group, None)
+    o = recipe.optim
+    for module in (student, fake_score, family.teacher):
+        run_blocks(family.blocks(module), o.attention, o.checkpointing, o.compile)
     return Networks(
         family=family,
         student=student,

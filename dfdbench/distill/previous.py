@@ -16,7 +16,11 @@ RENAMED = {
     "dmd2.r1_weight": "gan.r1_weight",
     "dmd2.r1_alpha": "gan.r1_alpha",
     "dmd2.critic_loss": "fake_score.loss",
+    "optim.gradient_checkpointing": "optim.checkpointing",
 }
+
+
+CHECKPOINTING = {True: "full", False: "none"}  # optim.gradient_checkpointing as a policy
 
 
 def modern(values: dict[str, Any]) -> dict[str, Any]:
@@ -24,6 +28,8 @@ def modern(values: dict[str, Any]) -> dict[str, Any]:
     names; of two that set one key the later wins."""
     renamed: dict[str, Any] = {}
     for key, value in values.items():
+        if key == "optim.gradient_checkpointing" and isinstance(value, bool):
+            value = CHECKPOINTING[value]
         renamed[RENAMED.get(key, key)] = value
     method, switch = renamed.get("method"), None
     if isinstance(renamed.get("dfd.gan"), bool):

@@ -98,9 +98,9 @@ def _variants(setup: Setup) -> list[tuple[str, Setup]]:
         return dataclasses.replace(now, recipe=dataclasses.replace(now.recipe, optim=optim))
 
     variants, now = [], setup
-    if not now.recipe.optim.gradient_checkpointing:
-        now = changed(now, gradient_checkpointing=True)
-        variants.append(("--set optim.gradient_checkpointing=true", now))
+    if now.recipe.optim.checkpointing == "none":
+        now = changed(now, checkpointing="full")
+        variants.append(("--set optim.checkpointing=full", now))
     if now.micro > 1:
         now = changed(now, accumulate=now.recipe.optim.batch)
         variants.append((f"--set optim.accumulate={now.recipe.optim.batch}", now))
@@ -161,7 +161,7 @@ def make_plan(
         "batch": batch,
         "clips_at_a_time": setup.micro,
         "rounds_a_gpu": setup.rounds,
-        "gradient_checkpointing": recipe.optim.gradient_checkpointing,
+        "checkpointing": recipe.optim.checkpointing,
         "guidance_passes": recipe.teacher.guidance_passes,
         "parameters": {"network": n.parameters, "heads": setup.head_parameters},
         "memory_bytes": {**memory, "total": sum(memory.values())},
@@ -198,8 +198,8 @@ def text(plan: dict[str, Any]) -> str:
         f"parameters, latents {channels}x{frames}x{height}x{width}, "
         f"text {'x'.join(map(str, plan['text']))}",
         f"batch {plan['batch']}: {plan['gpus']} GPU x {plan['rounds_a_gpu']} rounds x "
-        f"{plan['clips_at_a_time']} clips, gradient checkpointing "
-        f"{'on' if plan['gradient_checkpointing'] else 'off'}, guidance {plan['guidance_passes']}",
+        f"{plan['clips_at_a_time']} clips, checkpointing {plan['checkpointing']}, "
+        f"guidance {plan['guidance_passes']}",
         "",
         "memory of a GPU, GiB",
     ]

@@ -90,7 +90,7 @@ class Setup:
 
     def recomputed(self, one: Passes) -> int:
         """FLOPs of the second forward pass that gradient checkpointing costs."""
-        if one.gradient == "none" or not self.recipe.optim.gradient_checkpointing:
+        if one.gradient == "none" or self.recipe.optim.checkpointing == "none":
             return 0
         network = self.network(one)
         blocks = max(self.taps) + 1 if one.gradient.startswith("features") else network.blocks
@@ -102,7 +102,7 @@ class Setup:
             return 0
         cost = self.cost(one)
         network = self.network(one)
-        if self.recipe.optim.gradient_checkpointing:
+        if self.recipe.optim.checkpointing != "none":
             clip = network.outside.kept + network.blocks * network.boundary
             copies = network.outside.copies
         else:
@@ -116,7 +116,7 @@ class Setup:
         if one.gradient == "none":
             return forward
         backward = network.working_backward
-        if not self.recipe.optim.gradient_checkpointing:
+        if self.recipe.optim.checkpointing == "none":
             backward -= network.outside.kept + network.block.kept
         return max(forward, self.micro * backward + self.attention)
 
