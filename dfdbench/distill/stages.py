@@ -20,6 +20,7 @@ from dfdbench.models.blocks import check_attention
 from dfdbench.models.defaults import Defaults
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import student_times
+from dfdbench.models.scheduler import Sampling
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.progress import say
 from dfdbench.utils.reading import Open, validate
@@ -66,6 +67,12 @@ def grid(recipe: Recipe) -> torch.Tensor:
     if recipe.student.times:
         return torch.tensor([*recipe.student.times, 0.0], dtype=torch.float64)
     return student_times(recipe.student.steps, recipe.schedule.shift)
+
+
+def sampling(recipe: Recipe) -> Sampling:
+    """How the student samples, for its folder."""
+    times = tuple(grid(recipe)[:-1].tolist())
+    return Sampling(times, recipe.schedule.shift, recipe.student.sampler)
 
 
 def run_name(arm: str, seed: int) -> str:

@@ -29,6 +29,7 @@ from dfdbench.models.loading import (
     save_part,
 )
 from dfdbench.models.precision import norm_as_given
+from dfdbench.models.scheduler import Sampling, write_scheduler
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.folders import atomic_folder, link_tree
 
@@ -188,13 +189,21 @@ class ModelFamily(ABC):
         with atomic_folder(folder) as temporary:
             save_part(module, temporary)
 
-    def save_student(self, module: nn.Module, folder: Path) -> None:
-        """Write a complete diffusers folder with `module` as its denoiser."""
+    def save_student(
+        self, module: nn.Module, folder: Path, sampling: Sampling | None = None
+    ) -> None:
+        """Write a complete diffusers folder with `module` as its denoiser.
+
+        sampling: the student's, for the folder's scheduler; without it that is the teacher's.
+        """
         with atomic_folder(folder) as temporary:
             for part in SHARED_PARTS:
-                link_tree(self.path / part, temporary / part)
+                if part != "scheduler" or sampling is None:
+                    link_tree(self.path / part, temporary / part)
             for file in self.path.glob("*.json"):
                 shutil.copyfile(file, temporary / file.name)
+            if sampling is not None:
+                write_scheduler(temporary, sampling)
             save_part(module, temporary / "transformer")
 
     def load_student(self, folder: Path) -> nn.Module:
