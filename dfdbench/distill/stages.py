@@ -37,7 +37,8 @@ def check_family(recipe: Recipe, family: ModelFamily) -> None:
             f"the recipe is for a model of the family {recipe.family}, {family.path} is of the "
             f"family {family.name}; give another --model or --recipe"
         )
-    check_attention(recipe.optim.attention, family.device, family.dtype, family.head_dim)
+    if recipe.optim.attention != "auto":
+        check_attention(recipe.optim.attention, family.device, family.dtype, family.head_dim)
     if recipe.data.source == "toy":  # whose clips are rendered as the model's own defaults say
         for key in ("frames", "height", "width"):
             given, own = getattr(recipe.data, key), getattr(family.defaults, key)

@@ -112,7 +112,7 @@ def check_attention(
     Raises:
         UserError: it does not run here; names those that do.
     """
-    if attention == "auto" or (fault := _fault(attention, device, dtype, head_dim)) is None:
+    if (fault := _fault(attention, device, dtype, head_dim)) is None:
         return
     others = [name for name in get_args(Attention)[1:] if name not in ("fa3", attention)]
     usable = [name for name in others if _fault(name, device, dtype, head_dim) is None]

@@ -218,8 +218,9 @@ class ModelFamily(ABC):
 
     @property
     def head_dim(self) -> int:
-        """Channels of an attention head, by the config alone."""
-        return int(read_config(self.path / "transformer", self.network)["attention_head_dim"])
+        """Channels of an attention head, by the config alone; 128 where it does not say."""
+        config = read_config(self.path / "transformer", self.network)
+        return int(config.get("attention_head_dim", 128))
 
     def weight_dtype(self, module: nn.Module) -> torch.dtype:
         """Of the module's weights."""

@@ -6,7 +6,6 @@ student's times from a shift and a last time of its own, but for the first, whic
 0.999. `student_scheduler` gives all of them exactly.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from math import sqrt
 from pathlib import Path
@@ -35,7 +34,7 @@ class Sampling(NamedTuple):
 
 
 def write_scheduler(folder: Path, sampling: Sampling) -> None:
-    """Make the scheduler of the checkpoint in `folder` the student's; its index names it."""
+    """Make the scheduler of the checkpoint in `folder` the student's, also in its index."""
     scheduler = FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=TRAIN_STEPS,
         stochastic_sampling=sampling.sampler == "sde",
@@ -48,7 +47,8 @@ def write_scheduler(folder: Path, sampling: Sampling) -> None:
     forget_origin(folder / CONFIG)
     index = folder / "model_index.json"
     known = read_json(index, dict[str, Any], MEND)
-    write_json(index, known | {"scheduler": ["diffusers", type(scheduler).__name__]})
+    if "scheduler" in known:  # else the pipeline has none that it could be told of
+        write_json(index, known | {"scheduler": ["diffusers", type(scheduler).__name__]})
 
 
 def student_scheduler(folder: str | Path) -> Any:
@@ -93,10 +93,3 @@ def _shifts(sampling: Sampling) -> dict[str, Any]:
     agrees = torch.allclose(trial.sigmas[1:-1].double(), grid[1:], atol=CLOSE, rtol=0)
     return fitted if agrees else own
 
-
-def same_times(times: Sequence[float], scheduler: Any) -> bool:
-    """Whether the sigmas that a scheduler was set to are these times."""
-    sigmas = scheduler.sigmas[:-1].double()
-    return len(sigmas) == len(times) and torch.allclose(
-        sigmas, torch.tensor([*times], dtype=torch.float64), atol=CLOSE, rtol=0
-    )
