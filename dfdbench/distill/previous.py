@@ -20,7 +20,8 @@ RENAMED = {
 }
 
 
-CHECKPOINTING = {True: "full", False: "none"}  # optim.gradient_checkpointing as a policy
+CHECKPOINTING = {True: "full", False: "none", None: "none"}
+"""Policies that optim.gradient_checkpointing, and "none" as --set reads it, stand for."""
 
 
 def modern(values: dict[str, Any]) -> dict[str, Any]:
@@ -28,9 +29,10 @@ def modern(values: dict[str, Any]) -> dict[str, Any]:
     names; of two that set one key the later wins."""
     renamed: dict[str, Any] = {}
     for key, value in values.items():
-        if key == "optim.gradient_checkpointing" and isinstance(value, bool):
+        name = RENAMED.get(key, key)
+        if name == "optim.checkpointing" and (value is None or isinstance(value, bool)):
             value = CHECKPOINTING[value]
-        renamed[RENAMED.get(key, key)] = value
+        renamed[name] = value
     method, switch = renamed.get("method"), None
     if isinstance(renamed.get("dfd.gan"), bool):
         switch = renamed.pop("dfd.gan")

@@ -25,7 +25,7 @@ Attention = Literal["auto", "flash", "cudnn", "efficient", "math", "fa3"]
 Checkpointing = Literal["none", "full", "save_attention"]
 # Modes with CUDA graphs are left out: a block runs several times before its backward pass, and a
 # graph would overwrite what the earlier runs gave.
-Compile = bool | Literal["default", "max-autotune-no-cudagraphs"]
+Compile = Literal[False, True, "default", "max-autotune-no-cudagraphs"]
 
 KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
 from torch import Tensor, nn
 
 from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.cosmos_modulation import modulate_by_frame
 from dfdbench.models.cosmos_text import chat_lengths, chat_tokens, joined_states
 from dfdbench.models.defaults import Defaults
 from dfdbench.models.family import ModelFamily
@@ -114,6 +115,9 @@ class Cosmos(ModelFamily):
             v = network_v(module, x_t.to(dtype), t, first, conditioning.prompt_embeds).float()
         to_first = (x_t[:, :, :CONDITIONING_FRAMES] - first) / t.view(-1, 1, 1, 1, 1)
         return torch.cat([to_first.float(), v[:, :, CONDITIONING_FRAMES:]], 2)
+
+    def adapt(self, module: nn.Module) -> None:
+        modulate_by_frame(module)
 
     def keep_precise(self, module: nn.Module) -> None:
         super().keep_precise(module)

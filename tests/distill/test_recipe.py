@@ -79,7 +79,7 @@ def test_overrides_reach_nested_keys_with_toml_types():
         ("optim.gradient_checkpointing=1", "optim.checkpointing: not 'none', 'full'"),
         ("optim.checkpointing=some", "optim.checkpointing: not 'none', 'full' or 'save_attention'"),
         ("optim.attention=fa2", "optim.attention: not 'auto', 'flash'"),
-        ("optim.compile=reduce-overhead", "optim.compile: not "),
+        ("optim.compile=reduce-overhead", "optim.compile: not False, True, 'default'"),
         ("optim.optimiser=adam", "optim.optimiser: not 'adamw' or 'adamw8bit'"),
         ("optim.betas=[0.9]", "optim.betas"),
         ("optim.accumulate=3", "accumulate must be a divisor of batch"),

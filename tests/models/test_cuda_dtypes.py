@@ -1,5 +1,7 @@
 """What CUDA's autocast makes of the networks, on tensors without storage that say they are there."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -80,7 +82,7 @@ def test_attention_is_in_bfloat16_and_the_embedding_of_time_in_float32(
 
 
 def test_without_autocast_a_trained_network_computes_as_the_libraries_own(folders):
-    """The toys train so on a CPU; not a bit of theirs may change."""
+    """The toys train so on a CPU: of Wan no bit may change, of Cosmos the last ones of its norms."""
     for model in EMBEDDER:
         with random_init_family(str(folders[model])) as family:
             torch.manual_seed(0)
@@ -96,4 +98,5 @@ def test_without_autocast_a_trained_network_computes_as_the_libraries_own(folder
                     family.predict(m, batch.latents, t, batch.conditioning)
                     for m in (module, plain)
                 )
-        assert torch.equal(ours, theirs) and ours.std() > 0
+        same = torch.equal if model == "wan" else partial(torch.allclose, rtol=1e-5, atol=1e-6)
+        assert same(ours, theirs) and ours.std() > 0
