@@ -123,9 +123,7 @@ def check_attention(
     )
 
 
-def _fault(
-    attention: str, device: torch.device, dtype: torch.dtype, head_dim: int
-) -> str | None:
+def _fault(attention: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
     """Why a kernel does not run, None if it does."""
     try:
         if attention == "fa3":

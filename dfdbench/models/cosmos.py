@@ -116,8 +116,9 @@ class Cosmos(ModelFamily):
         to_first = (x_t[:, :, :CONDITIONING_FRAMES] - first) / t.view(-1, 1, 1, 1, 1)
         return torch.cat([to_first.float(), v[:, :, CONDITIONING_FRAMES:]], 2)
 
-    def adapt(self, module: nn.Module) -> None:
+    def adapt(self, module: nn.Module) -> nn.Module:
         modulate_by_frame(module)
+        return module
 
     def keep_precise(self, module: nn.Module) -> None:
         super().keep_precise(module)

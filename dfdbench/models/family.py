@@ -100,8 +100,7 @@ class ModelFamily(ABC):
     def teacher(self) -> nn.Module:
         """The frozen network of the checkpoint, in the family's dtype."""
         module = self._load_part(self.network, self.path / "transformer", self.dtype)
-        self.adapt(module)
-        return module.to(self.device).eval().requires_grad_(False)
+        return self.adapt(module).to(self.device).eval().requires_grad_(False)
 
     @cached_property
     def vae(self) -> Any:
@@ -169,12 +168,12 @@ class ModelFamily(ABC):
         if not (folder / "config.json").is_file():
             raise UserError(f"no network in {folder}; give a finished run or a diffusers folder")
         module = self._load_part(self.network, folder, torch.float32)
-        self.adapt(module)
-        self.keep_precise(module)
+        self.keep_precise(self.adapt(module))
         return module.to(self.device).train()
 
-    def adapt(self, module: nn.Module) -> None:
-        """Change how a loaded network computes, not what; a family may have reasons to."""
+    def adapt(self, module: nn.Module) -> nn.Module:
+        """A loaded network, where the family knows a cheaper way to the same values changed to it."""
+        return module
 
     def keep_precise(self, module: nn.Module) -> None:
         """Name what a float32 network computes in another precision than autocast would choose.

@@ -92,4 +92,3 @@ def _shifts(sampling: Sampling) -> dict[str, Any]:
     trial.set_timesteps(count)
     agrees = torch.allclose(trial.sigmas[1:-1].double(), grid[1:], atol=CLOSE, rtol=0)
     return fitted if agrees else own
-

@@ -44,7 +44,7 @@ def test_every_policy_trains_the_same_and_a_resume_may_take_another(
 
 
 def test_a_kernel_that_this_device_lacks_ends_the_run_before_it_begins(tiny_recipe, tmp_path):
-    with pytest.raises(UserError, match="'optim.attention' is cudnn, which does not run on this"):
+    with pytest.raises(UserError, match=r"'optim\.attention' is cudnn, which does not run on this"):
         distill(tiny_recipe("dmd2", "optim.attention=cudnn"), tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 

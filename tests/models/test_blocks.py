@@ -143,7 +143,9 @@ def compiled(monkeypatch):
 
 
 @pytest.mark.parametrize("policy", ["none", "save_attention"])
-def test_compiled_blocks_share_their_code_and_keep_gradients_and_taps(compiled, policy, tiny_family):
+def test_compiled_blocks_share_their_code_and_keep_gradients_and_taps(
+    compiled, policy, tiny_family
+):
     """Hooks that are set after compiling are seen: a GAN's taps are such hooks."""
     module, call = tiny_family.new_module(), wan()[2]
     tapped = lambda: gradients(module, lambda m: tap(m).float())  # noqa: E731

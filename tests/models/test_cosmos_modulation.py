@@ -60,7 +60,9 @@ def test_values_and_gradients_are_those_by_token_at_fewer_flops(tiny_i2v, checkp
                 run(net)
             counts.append(counter.get_total_flops())
         for frames in (5, 3):  # a clip of another length follows
-            torch.testing.assert_close(run(module, frames), run(plain, frames), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(
+                run(module, frames), run(plain, frames), rtol=1e-5, atol=1e-6
+            )
     norms = [p for n, p in plain.named_parameters() if ".norm" in f".{n}" and ".linear_" in n]
     by_token, by_frame = (2 * 2 * rows * sum(p.numel() for p in norms) for rows in (5 * 16, 5))
     assert counts[0] - counts[1] == by_token - by_frame > 0

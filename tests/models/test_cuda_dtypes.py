@@ -1,4 +1,4 @@
-"""What CUDA's autocast makes of the networks, on tensors without storage that say they are there."""
+"""What CUDA's autocast makes of the networks, on tensors without storage that claim a GPU."""
 
 from functools import partial
 
@@ -66,7 +66,9 @@ def test_attention_is_in_bfloat16_and_the_embedding_of_time_in_float32(
         to_cuda(module)
         for name, part in module.named_modules():
             if name.endswith((".norm_q", ".norm_k")):
-                part.register_forward_hook(lambda m, given, out: norms.add((given[0].dtype, out.dtype)))
+                part.register_forward_hook(
+                    lambda m, given, out: norms.add((given[0].dtype, out.dtype))
+                )
         embedder = module.get_submodule(EMBEDDER[model])
         embedder.linear_2.register_forward_hook(
             lambda m, given, out: seen.update(time=(given[0].dtype, out.dtype))
@@ -82,7 +84,7 @@ def test_attention_is_in_bfloat16_and_the_embedding_of_time_in_float32(
 
 
 def test_without_autocast_a_trained_network_computes_as_the_libraries_own(folders):
-    """The toys train so on a CPU: of Wan no bit may change, of Cosmos the last ones of its norms."""
+    """The toys train so on a CPU: of Wan no bit may change, of Cosmos the last ones."""
     for model in EMBEDDER:
         with random_init_family(str(folders[model])) as family:
             torch.manual_seed(0)
@@ -95,8 +97,7 @@ def test_without_autocast_a_trained_network_computes_as_the_libraries_own(folder
             batch, t = shape.batch(2), torch.tensor([0.3, 0.9])
             with torch.no_grad():
                 ours, theirs = (
-                    family.predict(m, batch.latents, t, batch.conditioning)
-                    for m in (module, plain)
+                    family.predict(m, batch.latents, t, batch.conditioning) for m in (module, plain)
                 )
         same = torch.equal if model == "wan" else partial(torch.allclose, rtol=1e-5, atol=1e-6)
         assert same(ours, theirs) and ours.std() > 0

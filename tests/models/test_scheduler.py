@@ -95,7 +95,9 @@ def test_a_plain_pipeline_samples_the_students_clip(tiny_checkpoint, tmp_path, t
 
     untold = plain()
     if times != OWN_TIMES:
-        torch.testing.assert_close(pipeline.scheduler.sigmas[1:].double(), grid[1:], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            pipeline.scheduler.sigmas[1:].double(), grid[1:], atol=1e-5, rtol=0
+        )
     pipeline.scheduler = student_scheduler(tmp_path / "student")
     theirs = plain()
     torch.testing.assert_close(pipeline.scheduler.sigmas.double(), grid, atol=1e-6, rtol=0)
