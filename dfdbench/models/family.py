@@ -172,7 +172,7 @@ class ModelFamily(ABC):
         return module.to(self.device).train()
 
     def adapt(self, module: nn.Module) -> nn.Module:
-        """A loaded network, where the family knows a cheaper way to the same values changed to it."""
+        """A loaded network, changed where the family knows a cheaper way to the same values."""
         return module
 
     def keep_precise(self, module: nn.Module) -> None:
