@@ -86,15 +86,15 @@ def plan(
         typer.Option(min=0.1, callback=finite, help="Its peak in bfloat16.", rich_help_panel=GPU),
     ] = None,
     mfu: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=0.01,
             max=1,
             callback=finite,
-            help="Share of the peak to assume.",
+            help="Share of the peak to assume; else an estimate by attention and compile.",
             rich_help_panel=GPU,
         ),
-    ] = 0.4,
+    ] = None,
     out: Unused = None,
     device: Unused = None,
     resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,

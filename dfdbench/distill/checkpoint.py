@@ -20,6 +20,8 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from dfdbench.distill.parallel import Group
 from dfdbench.utils.errors import UserError
@@ -233,8 +235,17 @@ def _state(modules: Modules, optimisers: Optimisers) -> tuple[dict[str, Tensor],
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Moments and step counts; learning rates and the like are the recipe's."""
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    """Moments and step counts; learning rates and the like are the recipe's.
+
+    Of moments in 8 bits these are the tensors that they consist of.
+    """
+    held: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor) and key.startswith("state."):
+            cut = isinstance(value, DTensor) or not is_traceable_wrapper_subclass(value)
+            inner = [] if cut else value.__tensor_flatten__()[0]
+            held |= {f"{key}.{name}": getattr(value, name) for name in inner} or {key: value}
+    return held
 
 
 def _part(key: str) -> str:

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,12 @@ from dfdbench.distill.data.clips import Clips, check_source, load_clips, negativ
 from dfdbench.distill.discriminator import Heads, load_heads, save_heads, tapped_blocks
 from dfdbench.distill.methods import Method, get_method
 from dfdbench.distill.nets import LossReport, Networks
+from dfdbench.distill.optimisers import adamw, check_optimiser
 from dfdbench.distill.parallel import Group
 from dfdbench.distill.record import describe
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Stream, seeded
+from dfdbench.models.blocks import run_blocks
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family, resolve_folder
@@ -71,6 +72,7 @@ def distill(
 def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: Group) -> Run:
     where, method = group.device, get_method(recipe.method)
     group.rounds(recipe.optim.accumulate, recipe.optim.batch)  # refuses what cannot be shared
+    check_optimiser(recipe.optim, group.size)
     existing = Run.open(out) if (out / "run.json").is_file() else None
     if existing and not resume:
         raise UserError(f"{out} already holds a run; pass --resume or another --out")
@@ -147,11 +149,6 @@ def build_networks(
         if begun := stages.parent_heads(recipe, parent, blocks):
             load_heads(heads, begun)
     gan_teacher = recipe.gan.features == "teacher"
-    if recipe.optim.gradient_checkpointing:
-        for module in (
-            student, fake_score, *([family.teacher] if heads and gan_teacher else [])
-        ):  # fmt: skip
-            family.save_memory(module)
     ema = copy.deepcopy(student).requires_grad_(False) if recipe.optim.ema else None
     skeletons = {}
     if group.size > 1:
@@ -165,6 +162,9 @@ def build_networks(
         if heads is not None:
             skeletons["heads"] = parallel.skeleton(heads)
             parallel.shard(heads, (), group, None)
+    o = recipe.optim
+    for module in (student, fake_score, family.teacher):
+        run_blocks(family.blocks(module), o.attention, o.checkpointing, o.compile)
     return Networks(
         family=family,
         student=student,
@@ -208,10 +208,9 @@ class Trainer:
         groups = [{"params": [*nets.fake_score.parameters()], "lr": o.fake_lr}]
         if heads:
             groups.append({"params": heads, "lr": recipe.gan.lr or o.fake_lr})
-        adamw = partial(torch.optim.AdamW, betas=o.betas, weight_decay=o.weight_decay, fused=True)
         self.optimisers = {
-            "student": adamw(self.student_params, lr=o.lr),
-            STORED["fake_score"]: adamw(groups, lr=o.fake_lr),
+            "student": adamw(o, self.student_params, o.lr),
+            STORED["fake_score"]: adamw(o, groups, o.fake_lr),
         }
         self.modules: dict[str, nn.Module] = {
             "student": nets.student,
@@ -354,7 +353,8 @@ class Trainer:
         family, run, nets, group = self.nets.family, self.run, self.nets, self.group
         student = self.modules.get("ema", nets.student)
         student = parallel.gather(student, nets.skeletons.get("student"), group)
-        group.on_main(lambda: family.save_student(student, run.student))
+        sampling = stages.sampling(self.recipe)
+        group.on_main(lambda: family.save_student(student, run.student, sampling))
         fake_score = parallel.gather(nets.fake_score, nets.skeletons.get("fake_score"), group)
         group.on_main(lambda: family.save_network(fake_score, run.fake_score))
         if nets.heads is not None:

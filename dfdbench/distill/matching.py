@@ -20,25 +20,30 @@ from dfdbench.models.flow import add_noise, velocity, x0_from_v
 
 
 class FakePrediction(NamedTuple):
-    """f = F_x0 at the noised G (no gradient), and the discriminator's logits of it or None."""
+    """f = F_x0 at the noised G (no gradient), and the discriminator's logits of it or None.
+
+    teacher_v: v̂ of the teacher there with the prompt, no gradient, where its features gave them.
+    """
 
     x0: Tensor
     logits: Tensor | None
+    teacher_v: Tensor | None = None
 
 
 def fake_score(
     batch: Batch, nets: Networks, recipe: Recipe, generated: Generated, draw: Draw
 ) -> FakePrediction:
-    """The fake score at x̃_t = (1−t) G + t ε; with a GAN one pass also gives its logits."""
+    """The fake score at x̃_t = (1−t) G + t ε; with a GAN one pass also gives the logits, the
+    teacher's where it looks at the teacher's features."""
     gan = recipe.gan.weight > 0
     if not gan:
         return FakePrediction(fake_x0(batch, nets, generated.x0, draw), None)
-    own = fake_x0(batch, nets, generated.x0, draw) if nets.gan_teacher else None
     # Through the logits the GAN's gradient reaches G, while f stays a constant.
     x_t = add_noise(generated.x0, draw.eps, draw.t)  # (B C T H W), with G's gradient
     v, logits = discriminator.logits(batch, nets, x_t, draw.t)
-    shared = x0_from_v(x_t.detach(), v.detach(), draw.t)
-    return FakePrediction(shared if own is None else own, logits)
+    if nets.gan_teacher:
+        return FakePrediction(fake_x0(batch, nets, generated.x0, draw), logits, v.detach())
+    return FakePrediction(x0_from_v(x_t.detach(), v.detach(), draw.t), logits)
 
 
 @torch.no_grad()
@@ -54,7 +59,7 @@ def gap(
     generated: Generated,
     fake: FakePrediction,
     draw: Draw,
-    scored: Tensor,
+    scored: Tensor | None,
     cfg: float | Tensor,
     space: str = "x0",
     normalise_by: str = "generated",
@@ -62,12 +67,15 @@ def gap(
     """Gradient on G's free frames, the teacher looking at `scored`, noised by G's own t and ε.
 
     Args:
-        scored: y (B C T H W), G itself or the real clip.
+        scored: y (B C T H W), such as the real clip; None is G itself, at which the pass that gave
+            the logits may have run the teacher already.
         cfg: the teacher's guidance, one for all clips or (B,).
     """
     with torch.no_grad():
+        given = fake.teacher_v if scored is None else None
+        scored = generated.x0 if scored is None else scored
         x_t = add_noise(scored, draw.eps, draw.t)
-        real = nets.teacher_x0(x_t, draw.t, batch.conditioning, cfg)
+        real = nets.teacher_x0(x_t, draw.t, batch.conditioning, cfg, given)
         # Frames that the model was given are no part of G: they are left out of every mean.
         g, f, r, y = (nets.free(x) for x in (generated.x0, fake.x0, real, scored))
         return losses.score_gap(g, f, r, y, space, normalise_by)

@@ -41,7 +41,8 @@ class Networks:
         cfg: the teacher's standard guidance scale.
         guidance_passes: "batched", or "sequential" to save memory.
         times: the student's grid (N + 1,) float64, on the CPU.
-        autocast: computing dtype on CUDA, None for plain float32.
+        autocast: computing dtype of trained networks on CUDA, None for plain float32. The frozen
+            teacher computes in the dtype it is held in.
         ema: exponential moving average of the student's weights, where the recipe wants one.
         skeletons: empty copies of student, fake score and heads, where they are cut among
             processes.
@@ -84,22 +85,35 @@ class Networks:
             return self.family.predict(self.fake_score, x_t, t, conditioning)
 
     def teacher_v(
-        self, x_t: Tensor, t: Tensor, conditioning: Conditioning, cfg: float | Tensor
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        conditioning: Conditioning,
+        cfg: float | Tensor,
+        conditional: Tensor | None = None,
     ) -> Tensor:
-        """Guided v̂ of the teacher, without gradients; the number 1 skips the negative pass."""
+        """Guided v̂ of the teacher, without gradients; the number 1 skips the negative pass.
+
+        conditional: v̂ with the prompt, where an earlier pass gave it.
+        """
         unguided = not isinstance(cfg, Tensor) and cfg == 1
         negative = None if unguided else self.negative.repeat(len(x_t))
-        with torch.no_grad(), self.precision():
+        with torch.no_grad():
             return guided_v(
                 self.family, self.family.teacher, x_t, t, conditioning, negative, cfg,
-                self.guidance_passes,
+                self.guidance_passes, conditional,
             )  # fmt: skip
 
     def teacher_x0(
-        self, x_t: Tensor, t: Tensor, conditioning: Conditioning, cfg: float | Tensor
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        conditioning: Conditioning,
+        cfg: float | Tensor,
+        conditional: Tensor | None = None,
     ) -> Tensor:
-        """Guided x̂0 of the teacher, without gradients."""
-        return x0_from_v(x_t, self.teacher_v(x_t, t, conditioning, cfg), t)
+        """Guided x̂0 of the teacher, without gradients; `conditional` as in `teacher_v`."""
+        return x0_from_v(x_t, self.teacher_v(x_t, t, conditioning, cfg, conditional), t)
 
     def with_features(
         self, module: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning

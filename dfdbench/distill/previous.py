@@ -16,7 +16,12 @@ RENAMED = {
     "dmd2.r1_weight": "gan.r1_weight",
     "dmd2.r1_alpha": "gan.r1_alpha",
     "dmd2.critic_loss": "fake_score.loss",
+    "optim.gradient_checkpointing": "optim.checkpointing",
 }
+
+
+CHECKPOINTING = {True: "full", False: "none", None: "none"}
+"""Policies that optim.gradient_checkpointing, and "none" as --set reads it, stand for."""
 
 
 def modern(values: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +29,10 @@ def modern(values: dict[str, Any]) -> dict[str, Any]:
     names; of two that set one key the later wins."""
     renamed: dict[str, Any] = {}
     for key, value in values.items():
-        renamed[RENAMED.get(key, key)] = value
+        name = RENAMED.get(key, key)
+        if name == "optim.checkpointing" and (value is None or isinstance(value, bool)):
+            value = CHECKPOINTING[value]
+        renamed[name] = value
     method, switch = renamed.get("method"), None
     if isinstance(renamed.get("dfd.gan"), bool):
         switch = renamed.pop("dfd.gan")

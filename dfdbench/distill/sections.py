@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
+from dfdbench.models.blocks import Attention, Checkpointing, Compile
 from dfdbench.models.defaults import Guidance, Shift
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.names import check_name
@@ -89,7 +90,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW on both networks, with float32 master weights."""
+    """AdamW on both networks, with float32 master weights; how their blocks run."""
 
     lr: PositiveFloat = 1e-5
     fake_lr: PositiveFloat = 1e-5
@@ -99,9 +100,19 @@ class Optim:
     betas: tuple[Unit, Unit] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.01
     ema: Unit = 0.0  # of the student, per student update; 0 = off
-    gradient_checkpointing: bool = False
+    # What blocks keep for the backward pass: all, their inputs, or these and self-attention.
+    checkpointing: Checkpointing = "none"
+    attention: Attention = "auto"  # kernel; "auto" is PyTorch's choice, fa3 must be installed
+    compile: Compile = False  # torch.compile of the blocks: true, or a mode
+    # Moments in 8 bits need a quarter of the memory: torchao's, on one GPU.
+    optimiser: Annotated[Literal["adamw", "adamw8bit"], LATER] = "adamw"
 
     def __post_init__(self) -> None:
+        if self.checkpointing == "save_attention" and self.attention == "math":
+            raise ValueError(
+                "checkpointing save_attention keeps what a fused kernel gives, and attention math "
+                "is none; take checkpointing full or another attention"
+            )
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate must be a divisor of batch, {self.batch}")
 
@@ -225,10 +236,13 @@ class Recipe:
             del values["gan"]
         return {key: value for key, value in values.items() if value != {}}
 
-    def digest(self) -> str:
-        """Hash of all that decides the weights: a section that the run does not use and a later
-        option at its default are not in it, so that what is new changes no digest."""
+    def decisive(self) -> dict[str, Any]:
+        """`as_dict` without what leaves the weights as they are: sections that the run does not
+        use, later options at their defaults, so that what is new changes no digest, and UNDECISIVE.
+        """
         values = self.as_dict()
+        # As digests have had it since there was one policy; which it is changes no weight.
+        values["optim"]["gradient_checkpointing"] = self.optim.checkpointing != "none"
         for name in [*values]:
             section = self.options if name == self.method else getattr(self, name)
             for key in _untouched(section):
@@ -241,6 +255,11 @@ class Recipe:
             for section in sections:
                 table = table[section]
             table.pop(last)
+        return values
+
+    def digest(self) -> str:
+        """Hash of all that decides the weights."""
+        values = self.decisive()
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -253,6 +272,14 @@ def _untouched(section: Any) -> list[str]:
     return [f.name for f in later if getattr(section, f.name) == f.default]
 
 
-UNDECISIVE = ("checkpoint", "log", "family", "teacher.guidance_passes")
+UNDECISIVE = (
+    "checkpoint",
+    "log",
+    "family",
+    "teacher.guidance_passes",
+    "optim.checkpointing",
+    "optim.attention",
+    "optim.compile",
+)
 """Sections and keys that leave the weights as they are (but for rounding): a run may be resumed
 with others."""

@@ -15,10 +15,12 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 
 from dfdbench.distill.discriminator import heads_fit
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
-from dfdbench.distill.sections import UNDECISIVE, Recipe
+from dfdbench.distill.sections import Recipe
+from dfdbench.models.blocks import check_attention
 from dfdbench.models.defaults import Defaults
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import student_times
+from dfdbench.models.scheduler import Sampling
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.progress import say
 from dfdbench.utils.reading import Open, validate
@@ -28,12 +30,15 @@ MUST_AGREE = ("model", "data", "student.steps", "student.times", "schedule.shift
 
 
 def check_family(recipe: Recipe, family: ModelFamily) -> None:
-    """Refuse a model of another kind than the recipe is written for."""
+    """Refuse a model of another kind than the recipe is written for, and a kernel of attention
+    that does not run on its device."""
     if recipe.family and recipe.family != family.name:
         raise UserError(
             f"the recipe is for a model of the family {recipe.family}, {family.path} is of the "
             f"family {family.name}; give another --model or --recipe"
         )
+    if recipe.optim.attention != "auto":
+        check_attention(recipe.optim.attention, family.device, family.dtype, family.head_dim)
     if recipe.data.source == "toy":  # whose clips are rendered as the model's own defaults say
         for key in ("frames", "height", "width"):
             given, own = getattr(recipe.data, key), getattr(family.defaults, key)
@@ -63,6 +68,12 @@ def grid(recipe: Recipe) -> torch.Tensor:
     if recipe.student.times:
         return torch.tensor([*recipe.student.times, 0.0], dtype=torch.float64)
     return student_times(recipe.student.steps, recipe.schedule.shift)
+
+
+def sampling(recipe: Recipe) -> Sampling:
+    """How the student samples, for its folder."""
+    times = tuple(grid(recipe)[:-1].tolist())
+    return Sampling(times, recipe.schedule.shift, recipe.student.sampler)
 
 
 def run_name(arm: str, seed: int) -> str:
@@ -107,7 +118,9 @@ def first_stage_recipe(recipe: Recipe) -> Recipe:
             first.optim,
             batch=recipe.optim.batch,
             accumulate=recipe.optim.accumulate,
-            gradient_checkpointing=recipe.optim.gradient_checkpointing,
+            checkpointing=recipe.optim.checkpointing,
+            attention=recipe.optim.attention,
+            compile=recipe.optim.compile,
         ),
         schedule=dataclasses.replace(
             first.schedule, student_updates=updates, shift=recipe.schedule.shift
@@ -248,7 +261,7 @@ def check_resume(run: Run, recipe: Recipe, parent: Run | None) -> None:
     """Refuse to go on with another recipe or from another parent than the run began with."""
     begun_with = recipe_of(run)
     if begun_with.digest() != recipe.digest():
-        key = next(iter(_differences(begun_with.as_dict(), recipe.as_dict())), "recipe")
+        key = next(iter(_differences(begun_with.decisive(), recipe.decisive())), "recipe")
         raise UserError(
             f"{run.path} was begun with another {key}; resume with the same recipe or pass "
             "another --out"
@@ -262,8 +275,6 @@ def _differences(left: dict[str, Any], right: dict[str, Any], prefix: str = "") 
     keys: list[str] = []
     for key in [*left, *(right.keys() - left.keys())]:
         mine, theirs = left.get(key), right.get(key)
-        if prefix + key in UNDECISIVE:
-            continue
         if isinstance(mine, dict) and isinstance(theirs, dict):
             keys += _differences(mine, theirs, f"{prefix}{key}.")
         elif mine != theirs:

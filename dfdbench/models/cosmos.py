@@ -5,11 +5,16 @@ its latent is pasted into the input under a mask channel, its tokens have a time
 the velocity there is the one that leads to it. Guidance is on the text alone.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
 from torch import Tensor, nn
 
 from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.cosmos_modulation import modulate_by_frame
 from dfdbench.models.cosmos_text import chat_lengths, chat_tokens, joined_states
 from dfdbench.models.defaults import Defaults
 from dfdbench.models.family import ModelFamily
@@ -73,6 +78,15 @@ def network_v(
     return result
 
 
+def _time_embedding(
+    own: Callable[..., Any], part: nn.Module, hidden_states: Tensor, timestep: Tensor
+) -> tuple[Tensor, ...]:
+    """The two embeddings of `timestep` (N,), computed in float32, in the hidden states' dtype."""
+    kind = hidden_states.new_empty(0, dtype=torch.float32)  # its dtype is all that is looked at
+    with torch.autocast(hidden_states.device.type, enabled=False):
+        return tuple(x.to(hidden_states.dtype) for x in own(part, kind, timestep))
+
+
 class Cosmos(ModelFamily):
     """Cosmos-Predict2.5, base model, with one given first frame."""
 
@@ -97,9 +111,19 @@ class Cosmos(ModelFamily):
                 "first frames, such as --suite toy-i2v for a toy or --suite vbench-i2v"
             )
         dtype = self.weight_dtype(module)
-        v = network_v(module, x_t.to(dtype), t, first, conditioning.prompt_embeds).float()
+        with self.own_precision(module, x_t):
+            v = network_v(module, x_t.to(dtype), t, first, conditioning.prompt_embeds).float()
         to_first = (x_t[:, :, :CONDITIONING_FRAMES] - first) / t.view(-1, 1, 1, 1, 1)
         return torch.cat([to_first.float(), v[:, :, CONDITIONING_FRAMES:]], 2)
+
+    def adapt(self, module: nn.Module) -> nn.Module:
+        modulate_by_frame(module)
+        return module
+
+    def keep_precise(self, module: nn.Module) -> None:
+        super().keep_precise(module)
+        embedding = module.get_submodule("time_embed")
+        embedding.forward = partial(_time_embedding, type(embedding).forward, embedding)  # type: ignore[method-assign]
 
     @torch.no_grad()
     def encode_prompt(self, prompts: list[str]) -> Conditioning:

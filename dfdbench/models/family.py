@@ -10,6 +10,7 @@ import shutil
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,8 @@ from dfdbench.models.loading import (
     read_config,
     save_part,
 )
+from dfdbench.models.precision import norm_as_given
+from dfdbench.models.scheduler import Sampling, write_scheduler
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.folders import atomic_folder, link_tree
 
@@ -97,7 +100,7 @@ class ModelFamily(ABC):
     def teacher(self) -> nn.Module:
         """The frozen network of the checkpoint, in the family's dtype."""
         module = self._load_part(self.network, self.path / "transformer", self.dtype)
-        return module.to(self.device).eval().requires_grad_(False)
+        return self.adapt(module).to(self.device).eval().requires_grad_(False)
 
     @cached_property
     def vae(self) -> Any:
@@ -160,29 +163,52 @@ class ModelFamily(ABC):
         """A trainable float32 copy of the teacher, for the student or the fake score."""
         return self.load_network(self.path / "transformer")
 
-    def save_memory(self, module: nn.Module) -> None:
-        """Turn on gradient checkpointing: less memory for one more forward pass."""
-        module.enable_gradient_checkpointing()  # type: ignore[operator]
-
     def load_network(self, folder: Path) -> nn.Module:
-        """A lone denoiser from its own folder (a run's `critic/`), float32."""
+        """A lone denoiser from its own folder (a run's `critic/`), float32, for use with autocast
+        or without."""
         if not (folder / "config.json").is_file():
             raise UserError(f"no network in {folder}; give a finished run or a diffusers folder")
         module = self._load_part(self.network, folder, torch.float32)
+        self.keep_precise(self.adapt(module))
         return module.to(self.device).train()
+
+    def adapt(self, module: nn.Module) -> nn.Module:
+        """A loaded network, changed where the family knows a cheaper way to the same values."""
+        return module
+
+    def keep_precise(self, module: nn.Module) -> None:
+        """Name what a float32 network computes in another precision than autocast would choose.
+
+        Families add their embedding of time.
+        """
+        norm_as_given(module)
+
+    def own_precision(self, module: nn.Module, x: Tensor) -> AbstractContextManager[None]:
+        """For `predict`: a network held in bfloat16 runs without autocast, as in the pipeline."""
+        if self.weight_dtype(module) is torch.float32:
+            return nullcontext()
+        return torch.autocast(x.device.type, enabled=False)
 
     def save_network(self, module: nn.Module, folder: Path) -> None:
         """Write a lone denoiser to its own folder."""
         with atomic_folder(folder) as temporary:
             save_part(module, temporary)
 
-    def save_student(self, module: nn.Module, folder: Path) -> None:
-        """Write a complete diffusers folder with `module` as its denoiser."""
+    def save_student(
+        self, module: nn.Module, folder: Path, sampling: Sampling | None = None
+    ) -> None:
+        """Write a complete diffusers folder with `module` as its denoiser.
+
+        sampling: the student's, for the folder's scheduler; without it that is the teacher's.
+        """
         with atomic_folder(folder) as temporary:
             for part in SHARED_PARTS:
-                link_tree(self.path / part, temporary / part)
+                if part != "scheduler" or sampling is None:
+                    link_tree(self.path / part, temporary / part)
             for file in self.path.glob("*.json"):
                 shutil.copyfile(file, temporary / file.name)
+            if sampling is not None:
+                write_scheduler(temporary, sampling)
             save_part(module, temporary / "transformer")
 
     def load_student(self, folder: Path) -> nn.Module:
@@ -194,6 +220,12 @@ class ModelFamily(ABC):
         """(L, D) of a prompt's embedding, by the configs alone."""
         config = read_config(self.path / "transformer", self.network)
         return self.defaults.max_sequence_length, int(config[self.text_width_key])
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of an attention head, by the config alone; 128 where it does not say."""
+        config = read_config(self.path / "transformer", self.network)
+        return int(config.get("attention_head_dim", 128))
 
     def weight_dtype(self, module: nn.Module) -> torch.dtype:
         """Of the module's weights."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dfdbench.models.blocks import run_blocks
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import add_noise, cfg_combine, teacher_times, x0_from_v
@@ -54,15 +55,19 @@ def guided_v(
     negative: Conditioning | None = None,
     cfg: float | Tensor = 1.0,
     passes: str = "batched",
+    conditional: Tensor | None = None,
 ) -> Tensor:
     """v̂ (B C T H W) under standard guidance g = `cfg` (a number or (B,)).
 
     Without `negative`, or with the number 1, the negative pass is left out. `passes`: "batched"
     runs both branches as one batch of 2 B, "sequential" one after the other at half the memory.
+    `conditional`: v̂ (B C T H W) with the prompt, where an earlier pass gave it.
     """
     if negative is None or (isinstance(cfg, float | int) and cfg == 1):
-        return family.predict(module, x_t, t, conditioning)
+        return family.predict(module, x_t, t, conditioning) if conditional is None else conditional
     negative = negative.given(conditioning.image_latents)  # guidance is on the text alone
+    if conditional is not None:
+        return cfg_combine(conditional, family.predict(module, x_t, t, negative), cfg)
     if passes == "sequential":
         conditional, unconditional = (
             family.predict(module, x_t, t, branch) for branch in (conditioning, negative)
@@ -82,8 +87,7 @@ def compute_precision(device: torch.device) -> AbstractContextManager[None]:
 def compile_blocks(family: ModelFamily, *modules: nn.Module) -> None:
     """torch.compile each transformer block where it stands; equal ones share their code."""
     for module in modules:
-        for block in family.blocks(module):
-            block.compile()
+        run_blocks(family.blocks(module), compiled=True)
 
 
 def predictor(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.defaults import Defaults
 from dfdbench.models.family import ModelFamily
+from dfdbench.models.precision import keep_float32
 
 # Wan2.1's published sampling settings; its negative prompt is the official one, in Chinese.
 WAN_DEFAULTS = Defaults(
@@ -48,15 +49,21 @@ class Wan(ModelFamily):
         self, module: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning
     ) -> Tensor:
         dtype = self.weight_dtype(module)
-        (v,) = module(
-            hidden_states=x_t.to(dtype),
-            # float32 whatever the weights: bfloat16 cannot tell 999 from 1000.
-            timestep=(TIMESTEPS * t).float(),
-            encoder_hidden_states=conditioning.prompt_embeds.to(dtype),
-            return_dict=False,
-        )
+        with self.own_precision(module, x_t):
+            (v,) = module(
+                hidden_states=x_t.to(dtype),
+                # float32 whatever the weights: bfloat16 cannot tell 999 from 1000.
+                timestep=(TIMESTEPS * t).float(),
+                encoder_hidden_states=conditioning.prompt_embeds.to(dtype),
+                return_dict=False,
+            )
         result: Tensor = v.float()
         return result
+
+    def keep_precise(self, module: nn.Module) -> None:
+        super().keep_precise(module)
+        for name in ("time_embedder", "time_proj"):  # as Wan's own code has them
+            keep_float32(module.get_submodule(f"condition_embedder.{name}"))
 
     @torch.no_grad()
     def encode_prompt(self, prompts: list[str]) -> Conditioning:

@@ -274,6 +274,33 @@ def test_gan_gradients_reach_the_nets_they_should(tools, source):
     assert all(p.grad is None for p in nets.family.teacher.parameters())
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "rows"),
+    [
+        ("dmd2", {}, [6, 6]), ("regression", {}, [6, 6]), ("dfd", {"p": 0.0}, [6, 6]),
+        ("dfd", {"p": 1.0}, [6, 12]), ("dfd", {"w": 0.5}, [6, 6, 12]),
+    ],
+)  # fmt: skip
+def test_one_teacher_pass_gives_its_features_and_its_prediction(tools, method, options, rows):
+    """A look at G with the prompt; what is left is the negative prompt's, or y's where y is x."""
+
+    def run(**changes):
+        nets = tools.nets(heads=Heads(2, tools.shape[0]), blocks=(0, 1), **changes)
+        gan = {"weight": 1e-12, "features": "teacher"}
+        own = {method: options} if options else {}
+        report = get_method(method).student_loss(
+            tools.batch(), nets, tools.recipe(method, gan=gan, **own), stream()
+        )
+        return nets, report, tools.gradients(report, nets.student)
+
+    nets, report, ours = run(gan_teacher=True)
+    assert [count for module, count in nets.family.rows if module is nets.family.teacher] == rows
+    _, apart, expected = run(gan_teacher=False)
+    torch.testing.assert_close(report.parts["matching"], apart.parts["matching"])
+    for name, gradient in expected.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-5, atol=1e-7)
+
+
 def test_matching_gradient_is_the_same_with_and_without_a_gan_beside_it(tools):
     nets = tools.nets(heads=Heads(1, tools.shape[0]), blocks=(0,))
     report = dmd2.student_loss(tools.batch(), nets, tools.recipe(gan={"weight": 1e-12}),

@@ -406,3 +406,49 @@ def test_a_step_holds_at_its_peak_what_the_plan_says(name):
             gradients = lines(setup)["gradients of one network (float32)"]
             ratio = (kept + working + gradients) / live.peak
             assert 0.95 <= ratio <= 1.35
+
+
+def test_kept_attention_is_planned_as_larger_inputs_and_less_work_done_again():
+    """Wan's self-attention: 4 L² D forward, and L x D numbers of bfloat16 for each block."""
+    tokens, width, blocks = 21 * 30 * 52, 1536, 30
+    found = {}
+    for policy in ("full", "save_attention"):
+        recipe = recipe_from_dict(
+            {
+                "method": "dmd2",
+                "model": "wan2.1-t2v-1.3b",
+                "optim": {"batch": 1, "checkpointing": policy},
+            }
+        )
+        _, setup = setup_for(recipe)
+        trained = next(p for p in setup.passes(True) if p.gradient == "weights")
+        found[policy] = setup.kept(trained), setup.recomputed(trained)
+    (full, again), (more, less) = found["full"], found["save_attention"]
+    assert more - full == blocks * tokens * width * 2
+    assert again - less == blocks * 4 * tokens**2 * width
+
+
+def test_moments_in_8_bits_are_planned_as_a_quarter(tiny_checkpoint):
+    sizes = {}
+    for kind in ("adamw", "adamw8bit"):
+        _, setup = setup_for(tiny_recipe(tiny_checkpoint, optim={"optimiser": kind}))
+        sizes[kind] = next(size for name, size in lines(setup).items() if "AdamW" in name)
+    assert sizes["adamw8bit"] / sizes["adamw"] == pytest.approx((1 + 4 / 256) / 4, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("optim", "share"),
+    [
+        ({}, 0.25), ({"attention": "flash"}, 0.25), ({"compile": True}, 0.25),
+        ({"attention": "cudnn"}, 0.31), ({"attention": "cudnn", "compile": True}, 0.38),
+        ({"attention": "fa3", "compile": "default"}, 0.38),
+    ],
+)  # fmt: skip
+def test_without_a_share_of_the_peak_the_plan_takes_one_by_kernel_and_says_so(
+    tiny_checkpoint, optim, share
+):
+    plan = make_plan(tiny_recipe(tiny_checkpoint, optim=optim), 1, H100)
+    assert plan["mfu"] == share and plan["mfu_is_an_estimate"]
+    assert f"at {share:.0%} (an estimate, not measured; --mfu sets it) of 1 x" in text(plan)
+    told = make_plan(tiny_recipe(tiny_checkpoint, optim=optim), 1, H100, 0.5)
+    assert told["mfu"] == 0.5 and "estimate" not in text(told)

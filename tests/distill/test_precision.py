@@ -56,6 +56,19 @@ def test_bfloat16_compute_keeps_float32_masters_and_close_gradients(tiny_checkpo
     assert not torch.equal(found["full"], found["half"])
 
 
+def test_the_teacher_computes_as_it_is_held_and_trained_networks_by_autocast(tiny_checkpoint):
+    family = load_family(tiny_checkpoint, torch.bfloat16)
+    (on, batch), (off, _) = make(family, torch.bfloat16), make(family, None)
+    t = torch.tensor([0.999, 0.7, 0.3, 0.1])
+    given = batch.latents, t, batch.conditioning
+    assert torch.equal(on.teacher_v(*given, 3.0), off.teacher_v(*given, 3.0))
+    on.blocks = off.blocks = (1,)
+    features = [nets.with_features(family.teacher, *given)[1][0] for nets in (on, off)]
+    assert torch.equal(*features) and features[0].dtype == torch.bfloat16
+    with torch.no_grad():
+        assert not torch.equal(on.fake_score_v(*given), off.fake_score_v(*given))
+
+
 def test_a_bfloat16_teacher_still_tells_neighbouring_times_apart(tiny_checkpoint):
     family = load_family(tiny_checkpoint, torch.bfloat16)
     x = torch.randn(1, *family.latent_shape(17, 64, 64), generator=torch.Generator().manual_seed(0))

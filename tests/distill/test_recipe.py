@@ -76,7 +76,11 @@ def test_overrides_reach_nested_keys_with_toml_types():
         ("teacher.cfg=inf", "teacher.cfg: not a finite number"),
         ("optim.batch=1.5", "optim.batch: not a valid integer"),
         ("optim.batch=true", "optim.batch: not a valid integer"),
-        ("optim.gradient_checkpointing=1", "optim.gradient_checkpointing: not a valid bool"),
+        ("optim.gradient_checkpointing=1", "optim.checkpointing: not 'none', 'full'"),
+        ("optim.checkpointing=some", "optim.checkpointing: not 'none', 'full' or 'save_attention'"),
+        ("optim.attention=fa2", "optim.attention: not 'auto', 'flash'"),
+        ("optim.compile=reduce-overhead", "optim.compile: not False, True, 'default'"),
+        ("optim.optimiser=adam", "optim.optimiser: not 'adamw' or 'adamw8bit'"),
         ("optim.betas=[0.9]", "optim.betas"),
         ("optim.accumulate=3", "accumulate must be a divisor of batch"),
         ("optim=3", r"optim: not a table \(is 3\); set optim.NAME"),
@@ -143,8 +147,24 @@ LATER = {
     "schedule.one_time": ("false", ["true"]),
     "data.level": ("1", ["2", "3"]),
     "data.mix": ("all", ["pale", "half_pale"]),
+    "optim.optimiser": ("adamw", ["adamw8bit"]),
 }
 """Options that came after the pinned digests: their defaults, and other values."""
+
+
+def test_how_blocks_run_is_in_no_digest_but_whether_they_are_checkpointed_is():
+    """As ever: runs of the version before had optim.gradient_checkpointing, on or off."""
+    plain, full = (load_recipe("toy/dmd2", [f"optim.checkpointing={p}"]) for p in ("none", "full"))
+    assert plain.digest() == DIGESTS["toy/dmd2"] != full.digest()
+    kept = ["optim.checkpointing=save_attention", "optim.attention=flash", "optim.compile=true"]
+    assert load_recipe("toy/dmd2", kept).digest() == full.digest()
+    mode = load_recipe("toy/dmd2", ["optim.compile=max-autotune-no-cudagraphs"])
+    assert mode.optim.compile == "max-autotune-no-cudagraphs" and mode.digest() == plain.digest()
+
+
+def test_attention_that_is_no_kernel_of_its_own_cannot_be_kept():
+    with pytest.raises(UserError, match="save_attention keeps what a fused kernel gives"):
+        load_recipe("toy/dmd2", ["optim.checkpointing=save_attention", "optim.attention=math"])
 
 
 def test_later_options_at_their_defaults_leave_a_digest_as_it_was():
@@ -242,6 +262,8 @@ def test_the_literal_digests_of_the_previous_version():
     [
         (["schedule.ratio=3"], ["schedule.student_update_freq=3"]),
         (["dmd2.critic_loss='flow'"], ["fake_score.loss='flow'"]),
+        (["optim.gradient_checkpointing=true"], ["optim.checkpointing='full'"]),
+        (["optim.checkpointing='full'", "optim.gradient_checkpointing=false"], []),
         (["dmd2.gan_weight=0.1"], ["gan.weight=0.1"]),
         (
             ["dmd2.gan_weight=0.1", "dmd2.gan_features='teacher'", "dmd2.gan_critic_weight=2",

@@ -45,7 +45,7 @@ def test_a_recipe_has_the_papers_values(name):
     assert (recipe.model, recipe.family) == (published_config(FOLDER)["repository"], "wan")
     assert (o.lr, o.fake_lr, o.batch) == (1e-5, 1e-5, batch)
     assert (o.betas, o.weight_decay, o.clip, o.ema) == ((0.9, 0.999), 0.01, 10.0, 0.0)
-    assert o.gradient_checkpointing and o.batch == o.accumulate, "one clip at a time fits one GPU"
+    assert o.checkpointing == "full" and o.batch == o.accumulate, "one clip at a time fits one GPU"
     assert (s.student_update_freq, s.student_updates * STUDENT_EVERY) == (STUDENT_EVERY, iterations)
     assert (s.shift, s.t_low, s.t_high, recipe.teacher.cfg) == (5.0, 0.001, 0.999, 5.0)
     assert grid(recipe).tolist() == pytest.approx(TIMES[steps], abs=1e-4)
@@ -84,7 +84,7 @@ def test_a_first_stage_is_its_own_recipe_stopped_at_25000_iterations(name):
 def test_a_first_stage_saves_memory_as_the_second_does():
     changes = ["teacher.guidance_passes=sequential", "optim.gradient_checkpointing=false"]
     made = first_stage_recipe(load_recipe(f"{FOLDER}/dfd", changes))
-    assert made.teacher.guidance_passes == "sequential" and not made.optim.gradient_checkpointing
+    assert made.teacher.guidance_passes == "sequential" and made.optim.checkpointing == "none"
     assert made.teacher.cfg == 5.0
 
 

@@ -62,6 +62,8 @@ class GivenSigmas(FlowMatchEulerDiscreteScheduler):
 
     def set_timesteps(self, count, device=None):
         super().set_timesteps(sigmas=self.times[:-1].tolist(), device=device)
+        torch.testing.assert_close(self.sigmas.double(), self.times, atol=1e-6, rtol=0)
+        torch.testing.assert_close(self.timesteps.double(), 1000 * self.times[:-1])
 
 
 def plain(folder):

@@ -7,6 +7,7 @@ what they hold is random.
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from dfdbench.distill.plan.trace import Shape
 from dfdbench.distill.sections import Recipe
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.random_init import random_init_family
-from dfdbench.models.sampling import compile_blocks
 from dfdbench.utils.device import describe, peak_memory, reset_peak, spread, times
 from dfdbench.utils.run import Run
 
@@ -67,6 +67,8 @@ def bench_train(
         median, range and MFU of both kinds of step, peak memory beside the plan's, settings.
         MFU counts no work twice: neither checkpointing's second pass nor attention's.
     """
+    if compiled:
+        recipe = replace(recipe, optim=replace(recipe.optim, compile=True))
     recipe, setup = setup_for(recipe)
     method = get_method(recipe.method)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -77,8 +79,6 @@ def bench_train(
         clips, group = RandomClips(setup.shape, setup.micro, device), Group(device=device)
         negative = clips.negative("").map(lambda value: value.clone())
         nets = build_networks(recipe, family, method, None, group, negative)
-        if compiled:
-            compile_blocks(family, nets.student, nets.fake_score, family.teacher)
         trainer = Trainer(recipe, method, nets, clips, Run(Path(folder), {}), None, group)
         for role in ROLES.values():  # both sets of AdamW's moments exist before the peak
             times(partial(trainer.step, role), device, warmup, 0, f"warming up {role}")
@@ -108,7 +108,7 @@ def bench_train(
         "latents": list(setup.shape.latents),
         "text": list(setup.shape.text),
         "gan_blocks": list(setup.taps),
-        "compile": compiled,
+        "compile": recipe.optim.compile,
         "compute": str(nets.autocast or torch.float32).removeprefix("torch."),
         "peak_tflops": peak,
         "warmup": warmup,

@@ -74,12 +74,12 @@ def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> L
     fake = matching.fake_score(batch, nets, recipe, generated, draw)
 
     def gap(real: bool | Tensor) -> losses.Gap:
-        scored = generated.x0.detach()
+        scored: Tensor | None = None  # G itself: DMD2
         guidance: float | Tensor = nets.cfg
         f, space = fake, options.gradient_space
         if real is not False:
             on = (draw.t >= options.t_min) & real  # (B,)
-            scored = torch.where(on.view(-1, 1, 1, 1, 1), batch.latents, scored)
+            scored = torch.where(on.view(-1, 1, 1, 1, 1), batch.latents, generated.x0.detach())
             partly = real is not True or options.t_min > 0
             mixed = partly and cfg_real != nets.cfg
             guidance = torch.where(on, cfg_real, nets.cfg) if mixed else cfg_real

@@ -34,7 +34,7 @@ def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> L
     generated = generate(batch, nets, recipe, rng)
     draw = rng.score_draw(generated.x0, recipe.schedule)
     fake = matching.fake_score(batch, nets, recipe, generated, draw)
-    gap = matching.gap(batch, nets, generated, fake, draw, generated.x0.detach(), nets.cfg)
+    gap = matching.gap(batch, nets, generated, fake, draw, None, nets.cfg)
     return matching.student_report(batch, nets, recipe, generated, fake, draw, gap)
 
 

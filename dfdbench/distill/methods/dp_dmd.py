@@ -146,7 +146,7 @@ def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> L
     noise, first_v, generated = rollout(batch, nets, recipe, rng)
     draw = rng.score_draw(generated.x0, recipe.schedule)
     fake = matching.fake_score(batch, nets, recipe, generated, draw)
-    gap = matching.gap(batch, nets, generated, fake, draw, generated.x0.detach(), nets.cfg)
+    gap = matching.gap(batch, nets, generated, fake, draw, None, nets.cfg)
     report = matching.student_report(batch, nets, recipe, generated, fake, draw, gap)
     anchor = anchor_velocity(batch, nets, recipe, noise)
     diversity = F.mse_loss(nets.free(first_v), nets.free(anchor))

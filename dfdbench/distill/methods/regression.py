@@ -55,7 +55,7 @@ def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> L
     draw = rng.score_draw(generated.x0, recipe.schedule)
     fake = shared.fake_score(batch, nets, recipe, generated, draw)
     g = generated.x0.detach()  # (B C T H W)
-    dmd = shared.gap(batch, nets, generated, fake, draw, g, nets.cfg)
+    dmd = shared.gap(batch, nets, generated, fake, draw, None, nets.cfg)
     x = nets.free(batch.latents)
     step = losses.with_pull(dmd, nets.free(g), x, options.matching, options.pull)
     return shared.student_report(batch, nets, recipe, generated, fake, draw, step)

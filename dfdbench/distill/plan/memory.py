@@ -15,6 +15,8 @@ from dfdbench.distill.plan.trace import NetworkCost, Shape, trace, trace_heads
 from dfdbench.distill.sections import Recipe
 
 FLOAT32 = 4
+# A moment of AdamW: its name, and bytes for a number; torchao's 8 bits have a scale for 256.
+MOMENTS = {"adamw": ("float32", 4.0), "adamw8bit": ("8 bits", 1 + FLOAT32 / 256)}
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,15 @@ class Setup:
 
     def recomputed(self, one: Passes) -> int:
         """FLOPs of the second forward pass that gradient checkpointing costs."""
-        if one.gradient == "none" or not self.recipe.optim.gradient_checkpointing:
+        if one.gradient == "none" or self.recipe.optim.checkpointing == "none":
             return 0
         network = self.network(one)
         blocks = max(self.taps) + 1 if one.gradient.startswith("features") else network.blocks
-        return blocks * network.block.forward
+        block = network.block.forward
+        if self.recipe.optim.checkpointing == "save_attention":
+            tokens = network.boundary // (2 * network.width)  # of bfloat16
+            block -= 4 * tokens**2 * network.width
+        return blocks * block
 
     def kept(self, one: Passes) -> int:
         """Bytes that one pass over the micro-batch keeps until its backward pass."""
@@ -102,8 +108,10 @@ class Setup:
             return 0
         cost = self.cost(one)
         network = self.network(one)
-        if self.recipe.optim.gradient_checkpointing:
-            clip = network.outside.kept + network.blocks * network.boundary
+        if self.recipe.optim.checkpointing != "none":
+            # Inputs of blocks, and outputs of self-attention, which are as large.
+            each = 2 if self.recipe.optim.checkpointing == "save_attention" else 1
+            clip = network.outside.kept + network.blocks * each * network.boundary
             copies = network.outside.copies
         else:
             clip, copies = cost.kept, cost.copies
@@ -116,7 +124,7 @@ class Setup:
         if one.gradient == "none":
             return forward
         backward = network.working_backward
-        if not self.recipe.optim.gradient_checkpointing:
+        if self.recipe.optim.checkpointing == "none":
             backward -= network.outside.kept + network.block.kept
         return max(forward, self.micro * backward + self.attention)
 
@@ -150,10 +158,11 @@ def lines(setup: Setup) -> dict[str, int]:
     trainable = 2 * n.parameters + heads
     steps: Sequence[tuple[int, int]] = [step_bytes(setup, student) for student in (True, False)]
     kept, working = max(steps, key=sum)
+    kind, size = MOMENTS[recipe.optim.optimiser]
     return {
         "student, fake score, heads (float32)": FLOAT32 * trainable // cut,
         "teacher (bfloat16)": teacher.parameter_bytes // cut,
-        "AdamW (float32, twice)": 2 * FLOAT32 * trainable // cut,
+        f"AdamW ({kind}, twice)": int(2 * size * trainable) // cut,
         "gradients of one network (float32)": FLOAT32 * (n.parameters + heads) // cut,
         "average of the student (float32)": FLOAT32 * n.parameters // cut
         if recipe.optim.ema
