@@ -10,7 +10,7 @@ from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.toy.checkpoint import TINY, write_checkpoint
 
-# What tests expect are a CPU's values, also on a machine with GPUs; torch has not looked for any yet.
+# Tests expect a CPU's values, also on a machine with GPUs; torch has not looked for any yet.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
