@@ -156,10 +156,11 @@ def side_by_side(jobs: Sequence[Job], processes: int, gpus: Sequence[str]) -> di
     waiting, running = list(jobs), dict[Future[float], Job]()
     # Spawned, not forked: a fork of a process with running thread pools can hang.
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue() if gpus else None
+    queue: Queue[str] = context.Queue()
     for place in places(processes, gpus):
         queue.put(place)
-    with ProcessPoolExecutor(processes, context, _begin_worker, (os.getpid(), queue)) as pool:
+    begun_with = (os.getpid(), queue if gpus else None)
+    with ProcessPoolExecutor(processes, context, _begin_worker, begun_with) as pool:
         try:
             while waiting or running:
                 for job in [j for j in waiting if j.parent is None or j.parent in done]:

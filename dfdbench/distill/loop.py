@@ -31,7 +31,7 @@ from dfdbench.models.blocks import run_blocks
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family, resolve_folder
-from dfdbench.utils.device import compute_dtype
+from dfdbench.utils.device import compute_dtype, uses_tf32
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import trim_jsonl
 from dfdbench.utils.folders import locked
@@ -113,6 +113,7 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
             family.release("text_encoder")
         compute = str(nets.autocast or torch.float32).split(".")[1]
         dtypes = {"master": "float32", "compute": compute}
+        dtypes |= {"autoencoder": "tf32"} if uses_tf32(where) else {}
 
         def create() -> dict[str, Any]:
             hold()

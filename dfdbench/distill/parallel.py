@@ -175,7 +175,7 @@ def patiently(work: Callable[[], T], group: Group) -> T:
     """
     if group.size == 1:
         return work()
-    own = dist.new_group(backend="gloo", timeout=PATIENCE)
+    own: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
     result = work()
     dist.all_reduce(torch.zeros(1), group=own)
     dist.destroy_process_group(own)

@@ -164,15 +164,13 @@ def whole_float32(device: str) -> Iterator[None]:
         return
     import torch
 
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [backend.allow_tf32 for backend in backends]
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
     try:
-        for backend in backends:
-            backend.allow_tf32 = False
         yield
     finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def describe(device: "torch.device") -> dict[str, Any]:

@@ -16,10 +16,13 @@ from clips import random_clip, write_manifest
 
 from dfdbench.evaluate import clip_scores
 from dfdbench.evaluate import engine as scoring
+from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
+from dfdbench.evaluate.metrics.flicker import FAMILY as FLICKER
 from dfdbench.evaluate.store import Store
 from dfdbench.toy import world
 from dfdbench.utils import video
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import sha256_file
 from dfdbench.utils.video import write_video
 
 FAMILIES = ["colour", "flicker"]  # quick ones: the engine is tested here, not the metrics
@@ -275,3 +278,50 @@ def test_what_does_not_exist_is_refused_before_any_work(tmp_path: Path, decoded:
     with pytest.raises(UserError, match="nothing to score"):
         scoring.score([], "toy-t2v")
     assert decoded == [] and not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What a family with a network is given, on a machine where torch says that it has a GPU."""
+    import torch
+
+    seen: dict[str, object] = {}
+
+    def load(setting: Setting) -> Compute:
+        seen["device"] = setting.device
+
+        def compute(clip: video.Clip) -> dict[str, float]:
+            seen["tf32"] = torch.backends.cudnn.allow_tf32
+            return {"probed": 1.0}
+
+        return compute
+
+    metric = Metric("probed", "higher", "", (0, 1), "", "")
+    family = MetricFamily("probe", "all", (metric,), load, model=True)
+    monkeypatch.setattr(scoring, "get_family", {"probe": family, "flicker": FLICKER}.get)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    return seen
+
+
+def test_networks_score_on_the_gpu_in_whole_float32_and_leave_tf32_as_it_was(
+    tmp_path: Path, probe: dict[str, object]
+) -> None:
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    score(write_manifest(tmp_path), tmp_path / "out", families=["probe"], setting=Setting("auto"))
+    assert probe == {"device": "cuda", "tf32": False}
+    assert torch.backends.cudnn.allow_tf32 is before is True, "a training that follows has its own"
+    with Store(tmp_path / "out" / "scores.sqlite") as opened:
+        keys = [opened.known(sha256_file(path)) for path in tmp_path.glob("*.mp4")]
+    assert len(keys) == 4 and {key.device for own in keys for key in own} == {"cuda"}
+
+
+def test_without_networks_no_gpu_is_looked_for(
+    tmp_path: Path, probe: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(scoring, "choose_device", lambda name: asked.append(name) or name)
+    score(write_manifest(tmp_path), tmp_path / "out", families=["flicker"], setting=Setting("auto"))
+    assert asked == ["cpu"]
