@@ -242,9 +242,10 @@ def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     held: dict[str, Tensor] = {}
     for key, value in state.items():
         if isinstance(value, Tensor) and key.startswith("state."):
-            cut = isinstance(value, DTensor) or not is_traceable_wrapper_subclass(value)
-            inner = [] if cut else value.__tensor_flatten__()[0]
-            held |= {f"{key}.{name}": getattr(value, name) for name in inner} or {key: value}
+            parts: list[str] = []
+            if is_traceable_wrapper_subclass(value) and not isinstance(value, DTensor):
+                parts = value.__tensor_flatten__()[0]
+            held |= {f"{key}.{name}": getattr(value, name) for name in parts} or {key: value}
     return held
 
 

@@ -59,6 +59,10 @@ def run_blocks(
             ("save_attention", PyTorch's selective activation checkpointing).
         compiled: torch.compile, with recomputation inside; equal blocks share their code.
     """
+    if (attention, checkpointing, compiled) == ("auto", "none", False):
+        for block in blocks:
+            block.__dict__.pop("forward", None)  # as its class has it
+        return
     run: Any = _run
     if compiled:
         limit = torch._dynamo.config.recompile_limit

@@ -28,11 +28,13 @@ def modulate_by_frame(module: nn.Module) -> None:
     """
     frames = _Frames()
     module.register_forward_pre_hook(partial(_note, frames), with_kwargs=True)
+    ways: dict[type[nn.Module], Any] = {
+        CosmosAdaLayerNormZero: _norm_and_gate,
+        CosmosAdaLayerNorm: _norm,
+    }
     for part in module.modules():
-        if isinstance(part, CosmosAdaLayerNormZero):
-            part.forward = partial(_norm_and_gate, frames, part)  # type: ignore[method-assign]
-        elif isinstance(part, CosmosAdaLayerNorm):
-            part.forward = partial(_norm, frames, part)  # type: ignore[method-assign]
+        if type(part) in ways:
+            part.forward = partial(ways[type(part)], frames, part)  # type: ignore[method-assign]
 
 
 def _note(frames: _Frames, module: nn.Module, args: Any, named: dict[str, Any]) -> None:

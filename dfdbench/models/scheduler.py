@@ -35,7 +35,7 @@ class Sampling(NamedTuple):
 
 def write_scheduler(folder: Path, sampling: Sampling) -> None:
     """Make the scheduler of the checkpoint in `folder` the student's, also in its index."""
-    scheduler = FlowMatchEulerDiscreteScheduler(
+    scheduler: Any = FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=TRAIN_STEPS,
         stochastic_sampling=sampling.sampler == "sde",
         **_shifts(sampling),
@@ -88,7 +88,7 @@ def _shifts(sampling: Sampling) -> dict[str, Any]:
             return own
         shift = -half - sqrt(root) if k > 1 else -half + sqrt(root)
     fitted = {"shift": shift, "shift_terminal": sampling.times[-1]}
-    trial = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, **fitted)
+    trial: Any = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, **fitted)
     trial.set_timesteps(count)
     agrees = torch.allclose(trial.sigmas[1:-1].double(), grid[1:], atol=CLOSE, rtol=0)
     return fitted if agrees else own

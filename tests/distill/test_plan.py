@@ -323,7 +323,7 @@ def test_what_does_not_fit_is_mended_in_order():
     small = dataclasses.replace(H100, memory=30)
     said = [line.split(":")[0] for line in advice(setup, small)]
     assert said[:3] == [
-        "--set optim.gradient_checkpointing=true",
+        "--set optim.checkpointing=full",
         "--set optim.accumulate=16",
         "2 GPUs (torchrun --nproc-per-node 2)",
     ]

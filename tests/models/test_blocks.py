@@ -118,6 +118,15 @@ def test_the_kernel_is_the_one_asked_for_in_both_passes(kernel, fused):
         torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=1e-5)
 
 
+def test_by_default_blocks_run_as_their_class_says_whatever_was_before():
+    module, stack, call = wan()
+    run_blocks(stack, checkpointing="full")
+    run_blocks(stack)
+    with Attentions() as seen:
+        gradients(module, call)
+    assert seen.keys == {TOKENS: 2, WORDS: 2} and "forward" not in vars(stack[0])
+
+
 def test_a_copy_of_a_network_runs_its_own_blocks():
     module, stack, call = wan()
     run_blocks(stack, checkpointing="full")
