@@ -93,9 +93,21 @@ def _recipe(table: dict[str, Any], origin: str | Path) -> Recipe:
     form = validate(kind, used, origin, REMEDY, strictly=True)
     values = {key: getattr(form, key) for key in type(form).model_fields}
     recipe = Recipe(options=values.pop(name), **values)
+    _check_cadence(recipe, hasattr(method, "fake_score_loss"), origin)
     if recipe.gan.weight and not method.uses_gan(recipe):
         raise UserError(f"{origin}: gan.weight: method {name} has no GAN; leave the key out")
     return recipe
+
+
+def _check_cadence(recipe: Recipe, has_fake_score: bool, origin: str | Path) -> None:
+    """Refuse a fake score that is never updated, and updates of one that the method has not."""
+    key, freq = f"{origin}: schedule.student_update_freq", recipe.schedule.student_update_freq
+    if has_fake_score and freq == 1:
+        raise UserError(f"{key}: at 1 the fake score is never updated; make it 2 or more")
+    if freq > 1 and not has_fake_score:
+        raise UserError(
+            f"{key}: is {freq}, but method {recipe.method} has no fake score to update; make it 1"
+        )
 
 
 @cache
