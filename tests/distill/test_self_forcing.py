@@ -8,16 +8,19 @@ import torch
 
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.loop import Trainer, distill
-from dfdbench.distill.methods import dfd, dmd2, ode_init, teacher_forcing
+from dfdbench.distill.methods import dfd, dmd2, dp_dmd, ode_init, teacher_forcing
 from dfdbench.distill.nets import Networks
+from dfdbench.distill.plan import setup_for
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.distill.stages import grid
 from dfdbench.distill.streams import Stream
+from dfdbench.generate.arms import Item, student_sampler
+from dfdbench.generate.suites.base import Prompt
 from dfdbench.models.causal import Layout
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.flow import add_noise, student_times, x0_from_v
 from dfdbench.models.registry import load_family
-from dfdbench.models.sampling import sample_teacher
+from dfdbench.models.sampling import batch_noise, sample_blocks, sample_teacher
 from dfdbench.toy.checkpoint import TINY, build_transformer, write_checkpoint
 from dfdbench.utils.errors import UserError
 
@@ -364,13 +367,17 @@ def test_a_first_stage_refuses_a_bidirectional_student(family, module):
     ("table", "words"),
     [
         ({"method": "ode_init"}, "ode_init has no fake score to update; make it 1"),
-        ({"method": "dmd2", "schedule": {"student_update_freq": 1}}, "make it 2 or more"),
+        (
+            {"method": "dmd2", "schedule": {"student_update_freq": 1}},
+            "make it 2: correct it",
+        ),
         ({"method": "dmd2", "student": {"input": "self_forcing"}}, "block_frames, say 3"),
         ({"method": "dmd2", "student": {"sink_frames": 1}}, "need a causal student"),
         (
             {"method": "dmd2", "student": {"block_frames": 3, "window_frames": 2}},
             "set window_frames to 3 or more",
         ),
+        ({"method": "dmd2", "student": {"block_frames": 3}}, "learns from its rollouts"),
     ],
 )
 def test_what_does_not_fit_together_is_one_line(table, words):
@@ -382,7 +389,7 @@ def test_what_does_not_fit_together_is_one_line(table, words):
 def test_bidirectional_recipes_keep_their_digests():
     plain = {"method": "dmd2"}
     same = {"method": "dmd2", "student": {"block_frames": 0}, "optim": {"ema_start": 0}}
-    causal = {"method": "dmd2", "student": {"block_frames": 3}}
+    causal = {"method": "dmd2", "student": {"block_frames": 3, "input": "self_forcing"}}
     digests = [recipe_from_dict(table).digest() for table in (plain, same, causal)]
     assert digests[0] == digests[1] != digests[2]
 
@@ -462,6 +469,31 @@ def test_training_again_gives_the_same_weights_and_a_resume_too(chain, tmp_path)
     run = distill(again, tmp_path / "run", resume=True, init=runs["ode_init"].path)
     assert run.info["student_sha256"] == runs["dmd"].info["student_sha256"]
     assert run.info["critic_sha256"] == runs["dmd"].info["critic_sha256"]
+
+
+def test_generation_takes_a_causal_student_block_by_block(chain, family):
+    run = chain[1]["dmd"]
+    items = [Item(Prompt(id="one", text="a red ball"), 3), Item(Prompt(id="two", text="a bar"), 4)]
+    ours = student_sampler(run, family, compiled=False).prepare(items)(items)
+    student, shape = family.load_student(run.student).eval(), ours.shape[1:]
+    conditioning = family.encode_prompt(["a red ball", "a bar"])
+    noise = [batch_noise(["one", "two"], [3, 4], shape, step) for step in range(5)]
+    with torch.no_grad():
+        blocks = sample_blocks(
+            family, student, conditioning, noise[0], grid(load_recipe("toy-ar/dmd")), "sde",
+            lambda step: noise[step],
+        )  # fmt: skip
+        assert torch.equal(ours, torch.cat([*blocks], 2))
+
+
+def test_dp_dmd_has_no_rollout_of_a_causal_student(family):
+    with pytest.raises(UserError, match=r"leave out student\.block_frames"):
+        dp_dmd.record(recipe("dp_dmd"), family)
+
+
+def test_a_plan_says_that_it_knows_no_causal_student(checkpoint):
+    with pytest.raises(UserError, match="plans and benches know bidirectional students alone"):
+        setup_for(load_recipe("toy-ar/dmd", [f"model={checkpoint}"]))
 
 
 def test_a_run_with_other_blocks_is_refused_as_a_start(chain, tmp_path):

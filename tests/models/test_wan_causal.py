@@ -9,7 +9,9 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor, WanR
 
 from dfdbench.models.causal import Cache, Layout
 from dfdbench.models.conditioning import Conditioning
+from dfdbench.models.flow import student_times
 from dfdbench.models.registry import load_family
+from dfdbench.models.sampling import predictor, sample_blocks, sample_student
 from dfdbench.models.wan import Wan
 from dfdbench.models.wan_causal import CausalWanTransformer3DModel, Pass
 from dfdbench.models.wan_causal_import import read_self_forcing
@@ -260,6 +262,45 @@ def test_gradient_checkpointing_meets_the_cache_of_its_own_block():
     assert plain.keys() == saving.keys()
     for name, gradient in plain.items():
         torch.testing.assert_close(saving[name], gradient)
+
+
+# --- Sampling
+
+
+@pytest.mark.parametrize("sampler", ["ode", "sde"])
+def test_a_causal_student_of_one_block_samples_as_a_bidirectional_one(tiny_family, sampler):
+    times, noise = student_times(3, 5.0), clip(4, seed=7)
+
+    def fresh(step):
+        return clip(4, seed=20 + step)
+
+    def sampled(layout):
+        module = causal(layout).eval()
+        found = sample_blocks(tiny_family, module, TEXT, noise, times, sampler, fresh)
+        return list(found)
+
+    plain = predictor(tiny_family, bidirectional(), TEXT)
+    expected = sample_student(plain, noise, times, sampler, fresh)
+    (whole_clip,) = sampled(Layout(4))
+    torch.testing.assert_close(whole_clip, expected, atol=1e-4, rtol=1e-4)
+    blocks = sampled(Layout(1))
+    assert [block.shape[2] for block in blocks] == [1, 1, 1, 1]
+    assert (torch.cat(blocks, 2) - expected).abs().max() > 0.01
+
+
+def test_a_block_is_sampled_after_the_blocks_that_came_out_before_it(tiny_family):
+    times, noise, module = student_times(2, 5.0), clip(4), causal(Layout(2))
+    first, second = sample_blocks(tiny_family, module, TEXT, noise, times)
+    past = CAUSAL.remember(module, first, TEXT, None)
+    expected = sample_student(
+        lambda x_t, t: CAUSAL.predict(module, x_t, t, TEXT, past), noise[:, :, 2:], times
+    )
+    assert torch.equal(second, expected)
+
+
+def test_a_bidirectional_student_is_not_sampled_block_by_block(tiny_family):
+    with pytest.raises(UserError, match="the network is bidirectional"):
+        next(sample_blocks(tiny_family, bidirectional(), TEXT, clip(4), student_times(2, 5.0)))
 
 
 # --- Folders

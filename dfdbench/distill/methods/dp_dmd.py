@@ -66,6 +66,8 @@ def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
     """What belongs in the fairness record; K alone says nothing without its grid."""
     options: Options = recipe.options
     steps = anchor_steps(options)
+    if recipe.student.layout:
+        raise UserError("DP-DMD has no rollout of a causal student; leave out student.block_frames")
     if recipe.student.steps < 2:
         raise UserError("DP-DMD needs student.steps of at least 2: one for the anchor, one for DMD")
     if not 1 <= steps <= options.grid_steps:
