@@ -15,7 +15,9 @@ from dfdbench.models.causal import Cache
 from dfdbench.models.sampling import Predictor, start_at, student_step
 
 
-def roll_out(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> tuple[Tensor, float]:
+def roll_out(
+    batch: Batch, nets: Networks, recipe: Recipe, rng: Stream, begun: Tensor | None = None
+) -> tuple[Tensor, float]:
     """G (B C T H W) and the time of the student step that made it.
 
     Each block takes student steps from noise to a random exit, the last with a gradient. The exit
@@ -23,6 +25,9 @@ def roll_out(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> tuple
     pass of the clean block at t = 0 writes the cache, without gradient: what a block owes to those
     before it is a constant. Noise is drawn for the whole clip, so blocks of another length change
     none of it, and a clip of one block has backward simulation's.
+
+    Args:
+        begun: the first block, where it was made otherwise.
     """
     times = nets.times.tolist()
     exit_ = rng.integer("exit", len(times) - 1)
@@ -34,12 +39,15 @@ def roll_out(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> tuple
     for block in nets.causal.layout(nets.student).blocks(start.shape[2]):
         cut = (slice(None), slice(None), slice(block.start, block.stop))
         predict = _after(past, batch, nets)
-        x = start_at(start[cut], times[0])
-        with torch.no_grad():
-            for i, noise in enumerate(fresh):
-                own = None if noise is None else noise[cut]
-                x = student_step(predict, x, times[i], times[i + 1], own).following
-        clean.append(student_step(predict, x, times[exit_], times[exit_ + 1]).x0)
+        if begun is not None and not clean:
+            clean.append(begun)
+        else:
+            x = start_at(start[cut], times[0])
+            with torch.no_grad():
+                for i, noise in enumerate(fresh):
+                    own = None if noise is None else noise[cut]
+                    x = student_step(predict, x, times[i], times[i + 1], own).following
+            clean.append(student_step(predict, x, times[exit_], times[exit_ + 1]).x0)
         if block.stop < start.shape[2]:
             past = nets.remember(clean[-1].detach(), batch.conditioning, past)
     return torch.cat(clean, 2), times[exit_]

@@ -486,9 +486,37 @@ def test_generation_takes_a_causal_student_block_by_block(chain, family):
         assert torch.equal(ours, torch.cat([*blocks], 2))
 
 
-def test_dp_dmd_has_no_rollout_of_a_causal_student(family):
-    with pytest.raises(UserError, match=r"leave out student\.block_frames"):
-        dp_dmd.record(recipe("dp_dmd"), family)
+ANCHOR = {"anchor_step": 2, "grid_steps": 6, "grid_shift": 5.0}
+
+
+def dp_dmd_recipe(frames):
+    student = {"input": "self_forcing", "sampler": "ode", "block_frames": frames}
+    return recipe("dp_dmd", student=student, dp_dmd=ANCHOR)
+
+
+def test_dp_dmd_of_one_block_is_that_of_a_bidirectional_student(family, batch):
+    causal, plain = networks(family, Layout(FRAMES)), networks(family)
+    ours = dp_dmd.student_loss(batch, causal, dp_dmd_recipe(FRAMES), stream())
+    other = recipe("dp_dmd", student={}, dp_dmd=ANCHOR)
+    theirs = dp_dmd.student_loss(batch, plain, other, stream())
+    torch.testing.assert_close(ours.loss, theirs.loss)
+    close(gradients(ours.loss, causal.student), gradients(theirs.loss, plain.student))
+
+
+def test_dp_dmd_anchors_the_first_block_alone_and_rolls_the_others_out(family, batch):
+    nets, r = networks(family, Layout(1)), dp_dmd_recipe(1)
+    spy = Spy(nets.student)
+    noise, first_v, generated = dp_dmd.rollout(batch, nets, r, stream())
+    assert torch.equal(noise, stream().normal("start", batch.latents))
+    assert first_v.shape[2] == 1 and generated.x0.shape == batch.latents.shape
+    steps = [p for p in spy.passes if not p.remembers]
+    assert [p.gradient for p in steps[:EXITS]] == [True] * EXITS, "all of the first block"
+    assert sum(p.gradient for p in steps[EXITS:]) == FRAMES - 1, "the exit step of each other one"
+    assert all(p.past.start == 0 for p in steps[:EXITS]) and steps[-1].past.start == FRAMES - 1
+    report = dp_dmd.student_loss(batch, nets, r, stream())
+    anchor = dp_dmd.anchor_velocity(batch, nets, r, noise)
+    expected = (first_v - anchor[:, :, :1]).square().mean()
+    torch.testing.assert_close(report.parts["diversity"], expected.detach())
 
 
 def test_a_plan_says_that_it_knows_no_causal_student(checkpoint):
