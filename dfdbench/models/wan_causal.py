@@ -135,11 +135,12 @@ class BlockAttention:
             )
         )  # fmt: skip
         query, key = (
-            apply_rotary_emb(x, current.rotary, use_real_unbind_dim=-1, sequence_dim=1)
+            # As attention takes them under autocast, and as little as the cache need hold.
+            apply_rotary_emb(x, current.rotary, use_real_unbind_dim=-1, sequence_dim=1).type_as(
+                value
+            )
             for x in (query, key)
         )
-        # As attention takes them under autocast, and as little as the cache need hold.
-        key = key.type_as(value)
         if current.kept is not None:
             current.kept[self.layer] = (key, value)
         q, k, v = (x.unflatten(1, (frames, tokens)) for x in (query, key, value))
@@ -150,7 +151,7 @@ class BlockAttention:
             values = torch.cat([*(pair[1] for pair in seen), v[:, look.own].flatten(1, 2)], 1)
             queries = q[:, look.queries.start : look.queries.stop].flatten(1, 2)
             blocks.append(dispatch_attention_fn(queries, keys, values))
-        out = torch.cat(blocks, 1).flatten(2, 3).type_as(query)
+        out = torch.cat(blocks, 1).flatten(2, 3)
         out = attn.to_out[1](attn.to_out[0](out))
         return out.unflatten(1, (frames, tokens)).flatten(0, 1)
 

@@ -234,6 +234,19 @@ def test_dfd_on_rollouts_is_dmd_but_for_the_clip_that_the_teacher_sees(family, b
     assert dfd.record(recipe("dfd"), family)["real_and_generated_paired"] is False
 
 
+def test_in_half_precision_gradients_reach_every_weight_after_the_passes_without(family, batch):
+    nets = networks(family, Layout(1), autocast=torch.bfloat16)
+    spy = Spy(nets.student)
+    report = dmd2.student_loss(batch, nets, recipe(), stream(FIRST_WITH_EXIT[2]))
+    assert all(g.abs().max() > 0 for g in gradients(report.loss, nets.student).values())
+    held = {x.dtype for layer in spy.passes[-1].past.layers for pair in layer for x in pair}
+    assert held == {torch.bfloat16}
+    with torch.no_grad():
+        half = dmd2.generate(batch, nets, recipe(), stream()).x0
+        whole = dmd2.generate(batch, networks(family, Layout(1)), recipe(), stream()).x0
+    assert (half - whole).abs().max() < 0.1 * whole.abs().max()
+
+
 def test_the_average_follows_the_student_until_its_start():
     student, ema = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     r = recipe(optim={"ema": 0.9, "ema_start": 3})
