@@ -35,7 +35,7 @@ def roll_out(
     sde = recipe.student.sampler == "sde"
     fresh = [rng.normal(f"sde_{i}", start) if sde else None for i in range(exit_)]
     past: Cache | None = None
-    clean = []
+    clean: list[Tensor] = []
     for block in nets.causal.layout(nets.student).blocks(start.shape[2]):
         cut = (slice(None), slice(None), slice(block.start, block.stop))
         predict = _after(past, batch, nets)

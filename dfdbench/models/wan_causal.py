@@ -9,18 +9,22 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
-from diffusers.models.transformers.transformer_wan import WanAttnProcessor, WanRotaryPosEmbed
+from diffusers.models.transformers.transformer_wan import (
+    WanAttnProcessor,
+    WanRotaryPosEmbed,
+    WanTransformer3DModel,
+)
 from torch import Tensor, nn
 
 from dfdbench.models.causal import Cache, CausalVariant, Layout
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.utils.errors import UserError
 
+rotate: Any = apply_rotary_emb  # annotated as giving two tensors, where it gives one
 TIMESTEPS = 1000.0  # the transformer counts time from 0 to 1000
 
 
@@ -85,6 +89,8 @@ class Rotary(WanRotaryPosEmbed):
     no state outlives a pass.
     """
 
+    freqs_cos: Tensor
+    freqs_sin: Tensor
     current: Pass | None = None
 
     def forward(self, hidden_states: Tensor) -> Any:
@@ -136,9 +142,7 @@ class BlockAttention:
         )  # fmt: skip
         query, key = (
             # As attention takes them under autocast, and as little as the cache need hold.
-            apply_rotary_emb(x, current.rotary, use_real_unbind_dim=-1, sequence_dim=1).type_as(
-                value
-            )
+            rotate(x, current.rotary, use_real_unbind_dim=-1, sequence_dim=1).type_as(value)
             for x in (query, key)
         )
         if current.kept is not None:
@@ -177,11 +181,14 @@ class CausalWanTransformer3DModel(WanTransformer3DModel):
     Its config is the bidirectional one's and a `Layout`'s fields.
     """
 
+    rope: Rotary
+    layout: Layout
+
     @register_to_config
     def __init__(
         self,
         *,
-        patch_size: tuple[int, ...] = (1, 2, 2),
+        patch_size: tuple[int, int, int] = (1, 2, 2),
         num_attention_heads: int = 40,
         attention_head_dim: int = 128,
         in_channels: int = 16,
@@ -226,6 +233,7 @@ class CausalWanTransformer3DModel(WanTransformer3DModel):
             )
         self.layout = Layout(block_frames, window_frames, sink_frames)
         self.rope = Rotary(attention_head_dim, patch_size, rope_max_seq_len)
+        block: Any
         for layer, block in enumerate(self.blocks):
             block.attn1.set_processor(BlockAttention(layer))
             block.attn2.set_processor(FoldedCrossAttention())
