@@ -10,11 +10,13 @@ from pathlib import Path
 from dfdbench.distill import loop
 from dfdbench.distill.methods import method_names
 from dfdbench.distill.parallel import joined
-from dfdbench.distill.recipe import load_recipe
+from dfdbench.distill.recipe import load_recipe, shipped_recipes
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.stages import run_name
 from dfdbench.utils.errors import UserError, memory_remedy, unknown_name
 from dfdbench.utils.run import Run
+
+TOYS = ("toy", "toy-ar")  # folders of the toy's recipes, the usual one first
 
 
 @memory_remedy(
@@ -76,4 +78,10 @@ def asked_recipe(
         raise unknown_name("--method", method, method_names())
     given = {"method": method, "model": model, "seed": seed}
     short = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    return load_recipe(f"toy/{method}" if recipe is None else recipe, [*short, *changes])
+    return load_recipe(_toy_recipe(method) if recipe is None else recipe, [*short, *changes])
+
+
+def _toy_recipe(method: str | None) -> str:
+    """The toy's recipe of a method, be its student bidirectional or causal."""
+    names = [f"{folder}/{method}" for folder in TOYS]
+    return next((name for name in names if name in shipped_recipes()), names[0])

@@ -1,6 +1,7 @@
 """What the student is given in training, and what it makes of it: G.
 
-Used by DMD2 and DFD through `generate`; DP-DMD has its own rollout. The policy decides whether G
+Used by DMD2 and DFD through `generate`; DP-DMD has its own rollout, and the rollout of a causal
+student is self_forcing.py's. The policy decides whether G
 and the real clip of the batch are paired, so it is recorded in run.json.
 """
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.nets import Networks
 from dfdbench.distill.sections import Recipe
+from dfdbench.distill.self_forcing import roll_out
 from dfdbench.distill.streams import Stream
 from dfdbench.models.flow import add_noise, x0_from_v
 from dfdbench.models.sampling import start_at, student_step
@@ -55,9 +57,16 @@ def backward_simulation(batch: Batch, nets: Networks, recipe: Recipe, rng: Strea
     return Generated(step.x0, torch.full((len(x),), times[exit_], device=x.device))
 
 
+def self_forcing(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Generated:
+    """Blocks of a causal student, each from noise to a random exit (Self Forcing; unpaired)."""
+    x0, time = roll_out(batch, nets, recipe, rng)
+    return Generated(x0, torch.full((len(x0),), time, device=x0.device))
+
+
 INPUTS: dict[str, Generator] = {
     "noised_real": noised_real,
     "backward_simulation": backward_simulation,
+    "self_forcing": self_forcing,
 }
 
 

@@ -139,7 +139,11 @@ def build_networks(
     """
     device = group.device
     autocast = torch.bfloat16 if device.type == "cuda" else None
-    student = family.load_student(parent.student) if parent else family.new_module()
+    layout = recipe.student.layout
+    if parent:
+        student = family.load_student(parent.student)
+    else:
+        student = family.new_causal_module(layout) if layout else family.new_module()
     fake_score = family.load_network(parent.fake_score) if parent else family.new_module()
     heads, blocks = None, tuple[int, ...]()
     if method.uses_gan(recipe):
@@ -267,18 +271,21 @@ class Trainer:
         first = self.first_iteration + (update - 1) * freq
         line = self.step("student", first)
         if "ema" in self.modules:
-            self.update_ema(self.modules["ema"])
+            self.update_ema(self.modules["ema"], update)
         others = [self.step("fake_score", first + i) for i in range(1, freq)]
-        for name in others[0]:
+        for name in others[0] if others else ():
             line[name] = torch.stack([values[name] for values in others]).mean()
         self.recorder.add_line("update", update, dict(line))
         self.probe(update, first)
 
     @torch.no_grad()
-    def update_ema(self, ema: nn.Module) -> None:
-        """Move the exponential moving average of the student's weights."""
+    def update_ema(self, ema: nn.Module, update: int) -> None:
+        """Move the exponential moving average of the student's weights; before its start it is
+        the student."""
+        o = self.recipe.optim
+        decay = o.ema if update >= o.ema_start else 0.0
         for kept, new in zip(ema.parameters(), self.student_params, strict=True):
-            kept.lerp_(new, 1 - self.recipe.optim.ema)
+            kept.lerp_(new, 1 - decay)
 
     def step(self, role: str, iteration: int) -> dict[str, Tensor]:
         """One optimiser step of `role`; returns its loss parts and gradient norm."""

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dfdbench.distill import parallel
+from dfdbench.models.causal import Cache, CausalVariant
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import x0_from_v
 from dfdbench.models.sampling import guided_v
+from dfdbench.utils.errors import UserError
 
 
 class LossReport(NamedTuple):
@@ -78,6 +80,25 @@ class Networks:
         """v̂ of the student; it runs without guidance."""
         with self.precision():
             return self.family.predict(self.student, x_t, t, conditioning)
+
+    @property
+    def causal(self) -> CausalVariant:
+        """How a causal student is asked for its blocks."""
+        if self.family.causal is None:
+            raise UserError(f"a model of the family {self.family.name} has no causal variant")
+        return self.family.causal
+
+    def causal_v(
+        self, x_t: Tensor, t: Tensor, conditioning: Conditioning, after: Tensor | Cache | None
+    ) -> Tensor:
+        """v̂ of a causal student whose blocks in x_t follow `after`; see `CausalVariant.predict`."""
+        with self.precision():
+            return self.causal.predict(self.student, x_t, t, conditioning, after)
+
+    def remember(self, clean: Tensor, conditioning: Conditioning, past: Cache | None) -> Cache:
+        """The causal student's cache after a clean block (B C T H W), without gradient."""
+        with self.precision():
+            return self.causal.remember(self.student, clean, conditioning, past)
 
     def fake_score_v(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """v̂ of the fake score; it runs without guidance."""

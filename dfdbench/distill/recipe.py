@@ -93,9 +93,31 @@ def _recipe(table: dict[str, Any], origin: str | Path) -> Recipe:
     form = validate(kind, used, origin, REMEDY, strictly=True)
     values = {key: getattr(form, key) for key in type(form).model_fields}
     recipe = Recipe(options=values.pop(name), **values)
+    _check_stage(recipe, hasattr(method, "fake_score_loss"), origin)
     if recipe.gan.weight and not method.uses_gan(recipe):
         raise UserError(f"{origin}: gan.weight: method {name} has no GAN; leave the key out")
     return recipe
+
+
+def _check_stage(recipe: Recipe, has_fake_score: bool, origin: str | Path) -> None:
+    """Refuse a fake score that is never updated, updates of one that the method has not, and a
+    causal student that does not learn from its own rollouts, which are what it is sampled by."""
+    freq, student = recipe.schedule.student_update_freq, recipe.student
+    fault = ""
+    if has_fake_score and freq == 1:
+        fault = "schedule.student_update_freq is 1, so the fake score is never updated; make it 2"
+    if freq > 1 and not has_fake_score:
+        fault = (
+            f"schedule.student_update_freq is {freq}, but {recipe.method} has no fake score to "
+            "update; make it 1"
+        )
+    if has_fake_score and student.layout and student.input != "self_forcing":
+        fault = (
+            f'student.input is "{student.input}", but a causal student learns from its rollouts; '
+            'make it "self_forcing"'
+        )
+    if fault:
+        raise UserError(f"{origin}: {fault}: {REMEDY}")
 
 
 @cache

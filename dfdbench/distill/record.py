@@ -54,6 +54,8 @@ def describe(
         "negative_prompt": recipe.teacher.negative,
         "teacher_parameters": sum(p.numel() for p in family.teacher.parameters()),
         "ema": o.ema,
+        **({"ema_start": o.ema_start} if o.ema_start else {}),
+        **({"causal_student": vars(recipe.student.layout)} if recipe.student.layout else {}),
         "saved_student": _saved(recipe),
         "dtypes": dtypes,
         "batch": o.batch,

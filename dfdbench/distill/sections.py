@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from dfdbench.models.blocks import Attention, Checkpointing, Compile
+from dfdbench.models.causal import Layout
 from dfdbench.models.defaults import Guidance, Shift
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.names import check_name
@@ -67,11 +68,31 @@ class Student:
     """The few-step student: its time grid, training input and sampler."""
 
     steps: Annotated[Count, Field(le=1000)] = 4
-    input: Literal["noised_real", "backward_simulation"] = "noised_real"
+    input: Literal["noised_real", "backward_simulation", "self_forcing"] = "noised_real"
     sampler: Literal["ode", "sde"] = "ode"
     times: tuple[float, ...] = ()  # own grid without the final 0; empty: shifted multiples of 1/N
+    # Of a causal student: latent frames a block (0: it is bidirectional), the most that a block
+    # sees (0: all before it), and first ones that always stay in sight.
+    block_frames: Annotated[Size, LATER] = 0
+    window_frames: Annotated[Size, LATER] = 0
+    sink_frames: Annotated[Size, LATER] = 0
+
+    @property
+    def layout(self) -> Layout | None:
+        """The blocks of a causal student; None: it is bidirectional."""
+        if not self.block_frames:
+            return None
+        return Layout(self.block_frames, self.window_frames, self.sink_frames)
 
     def __post_init__(self) -> None:
+        if not self.block_frames and (self.window_frames or self.sink_frames):
+            raise ValueError("window_frames and sink_frames need a causal student: block_frames")
+        if self.input == "self_forcing" and not self.block_frames:
+            raise ValueError('input = "self_forcing" needs a causal student: block_frames, say 3')
+        try:
+            _ = self.layout
+        except UserError as error:
+            raise ValueError(str(error)) from None
         times = list(self.times)
         if times and len(times) != self.steps:
             raise ValueError(f"times must be one time for each student step, {self.steps}")
@@ -106,6 +127,7 @@ class Optim:
     compile: Compile = False  # torch.compile of the blocks: true, or a mode
     # Moments in 8 bits need a quarter of the memory: torchao's, on one GPU.
     optimiser: Annotated[Literal["adamw", "adamw8bit"], LATER] = "adamw"
+    ema_start: Annotated[Updates, LATER] = 0  # first update that is averaged; before, it follows
 
     def __post_init__(self) -> None:
         if self.checkpointing == "save_attention" and self.attention == "math":
@@ -122,8 +144,8 @@ class Schedule:
     """How long, how often, and at which noise levels."""
 
     student_updates: Count = 1000
-    # Every so many iterations one updates the student, the others the fake score.
-    student_update_freq: Annotated[int, Field(ge=2, lt=2**53)] = 5
+    # Every so many iterations one updates the student, the others the fake score; 1: there is none.
+    student_update_freq: Count = 5
     shift: Shift = 5.0  # of the student grid and of the score times
     t_low: float = 0.001
     t_high: float = 0.999

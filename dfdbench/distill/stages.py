@@ -26,7 +26,15 @@ from dfdbench.utils.progress import say
 from dfdbench.utils.reading import Open, validate
 from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 
-MUST_AGREE = ("model", "data", "student.steps", "student.times", "schedule.shift")
+BLOCKS = ("block_frames", "window_frames", "sink_frames")  # of a causal student
+MUST_AGREE = (
+    "model",
+    "data",
+    "student.steps",
+    "student.times",
+    "schedule.shift",
+    *(f"student.{name}" for name in BLOCKS),
+)
 
 
 def check_family(recipe: Recipe, family: ModelFamily) -> None:
@@ -111,7 +119,10 @@ def first_stage_recipe(recipe: Recipe) -> Recipe:
         seed=recipe.seed,
         data=recipe.data,
         student=dataclasses.replace(
-            first.student, steps=recipe.student.steps, times=recipe.student.times
+            first.student,
+            steps=recipe.student.steps,
+            times=recipe.student.times,
+            **{name: getattr(recipe.student, name) for name in BLOCKS},
         ),
         teacher=dataclasses.replace(first.teacher, guidance_passes=recipe.teacher.guidance_passes),
         optim=dataclasses.replace(

@@ -30,6 +30,7 @@ from dfdbench.models.sampling import (
     compile_blocks,
     compute_precision,
     predictor,
+    sample_blocks,
     sample_student,
     sample_teacher,
 )
@@ -171,9 +172,16 @@ def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
             def noise(step: int) -> Tensor:
                 return batch_noise(ids, seeds, shape, step).to(family.device)
 
-            predict = predictor(family, module, encode(items))
+            conditions, sampler = encode(items), recipe.student.sampler
             with compute_precision(family.device):
-                return sample_student(predict, noise(0), times, recipe.student.sampler, noise)
+                if recipe.student.layout:
+                    start = noise(0)
+                    return torch.cat(
+                        [*sample_blocks(family, module, conditions, start, times, sampler, noise)],
+                        2,
+                    )
+                predict = predictor(family, module, conditions)
+                return sample_student(predict, noise(0), times, sampler, noise)
 
         return sample
 

@@ -18,9 +18,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from dfdbench.models.causal import CausalVariant, Layout
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.defaults import Defaults, read_defaults
 from dfdbench.models.loading import (
+    MEND,
     PartLoader,
     load_part,
     loading,
@@ -31,7 +33,9 @@ from dfdbench.models.loading import (
 from dfdbench.models.precision import norm_as_given
 from dfdbench.models.scheduler import Sampling, write_scheduler
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import write_json
 from dfdbench.utils.folders import atomic_folder, link_tree
+from dfdbench.utils.reading import read_json
 
 SHARED_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -49,6 +53,7 @@ class ModelFamily(ABC):
         conditioning_frames: first latent frames that `conditioning.image_latents` gives. `predict`
             keeps them: its v̂ leads there to these latents, and losses leave them out. 0: none.
         hub_ids: what the hub ids of its checkpoints begin with, to tell it without a download.
+        causal: the causal variant of `network`; None: there is none.
     """
 
     name: ClassVar[str]
@@ -61,6 +66,7 @@ class ModelFamily(ABC):
     text_width_key: ClassVar[str]
     conditioning_frames: ClassVar[int] = 0
     hub_ids: ClassVar[tuple[str, ...]] = ()
+    causal: ClassVar[CausalVariant | None] = None
 
     def __init__(
         self, folder: Path, dtype: torch.dtype, device: torch.device, part: PartLoader = load_part
@@ -99,7 +105,8 @@ class ModelFamily(ABC):
     @cached_property
     def teacher(self) -> nn.Module:
         """The frozen network of the checkpoint, in the family's dtype."""
-        module = self._load_part(self.network, self.path / "transformer", self.dtype)
+        folder = self.path / "transformer"
+        module = self._load_part(self._network_in(folder), folder, self.dtype)
         return self.adapt(module).to(self.device).eval().requires_grad_(False)
 
     @cached_property
@@ -163,12 +170,32 @@ class ModelFamily(ABC):
         """A trainable float32 copy of the teacher, for the student or the fake score."""
         return self.load_network(self.path / "transformer")
 
+    def new_causal_module(self, layout: Layout) -> nn.Module:
+        """A trainable float32 copy of the teacher as its causal variant.
+
+        Raises:
+            UserError: the family has none.
+        """
+        if self.causal is None:
+            raise UserError(
+                f"a model of the family {self.name} has no causal variant; leave out "
+                "student.block_frames, or give another --model"
+            )
+        return self.causal.variant_of(self.new_module(), layout)
+
+    def _network_in(self, folder: Path) -> Any:
+        """The class of the denoiser in its own folder: the causal one where its config says so."""
+        config = read_json(folder / "config.json", dict[str, Any], MEND)
+        if self.causal and config.get("_class_name") == self.causal.network.__name__:
+            return self.causal.network
+        return self.network
+
     def load_network(self, folder: Path) -> nn.Module:
         """A lone denoiser from its own folder (a run's `critic/`), float32, for use with autocast
         or without."""
         if not (folder / "config.json").is_file():
             raise UserError(f"no network in {folder}; give a finished run or a diffusers folder")
-        module = self._load_part(self.network, folder, torch.float32)
+        module = self._load_part(self._network_in(folder), folder, torch.float32)
         self.keep_precise(self.adapt(module))
         return module.to(self.device).train()
 
@@ -210,6 +237,10 @@ class ModelFamily(ABC):
             if sampling is not None:
                 write_scheduler(temporary, sampling)
             save_part(module, temporary / "transformer")
+            if self.causal and isinstance(module, self.causal.network):
+                index = read_json(self.path / "model_index.json", dict[str, Any], MEND)
+                named = {"transformer": [type(module).__module__, type(module).__name__]}
+                write_json(temporary / "model_index.json", index | named)
 
     def load_student(self, folder: Path) -> nn.Module:
         """The denoiser of a folder written by `save_student`, float32, ready to run or train."""
@@ -218,14 +249,15 @@ class ModelFamily(ABC):
     @property
     def text_shape(self) -> tuple[int, int]:
         """(L, D) of a prompt's embedding, by the configs alone."""
-        config = read_config(self.path / "transformer", self.network)
+        folder = self.path / "transformer"
+        config = read_config(folder, self._network_in(folder))
         return self.defaults.max_sequence_length, int(config[self.text_width_key])
 
     @property
     def head_dim(self) -> int:
         """Channels of an attention head, by the config alone; 128 where it does not say."""
-        config = read_config(self.path / "transformer", self.network)
-        return int(config.get("attention_head_dim", 128))
+        folder = self.path / "transformer"
+        return int(read_config(folder, self._network_in(folder)).get("attention_head_dim", 128))
 
     def weight_dtype(self, module: nn.Module) -> torch.dtype:
         """Of the module's weights."""

@@ -1,7 +1,8 @@
 """The flow-matching path, its conversions, time shift, CFG and the student's time grid.
 
 Used by sampling, every method and the diagnostics. Pure functions. x, v, ε and scores are
-(B C T H W) float tensors; t is (B,) in (0, 1], float32 or float64, and is broadcast inside.
+(B C T H W) float tensors; t is (B,) in (0, 1], float32 or float64, and is broadcast inside; on the
+path and in x̂0 it may be (B T), each frame's own.
 
     x_t = (1 − t) x0 + t ε        v = ε − x0        score s(x_t, t) = −ε̂ / t
 
@@ -15,8 +16,10 @@ T_FIRST = 0.999  # the student never sees t = 1 exactly: the path carries no sig
 
 
 def _over(t: Tensor, x: Tensor) -> Tensor:
-    """`t` (B,) shaped to broadcast over `x` (B ...), cast only after its arithmetic is done."""
-    return t.reshape(-1, *([1] * (x.ndim - 1))).to(x.dtype)
+    """`t` (B,), or (B T), shaped to broadcast over `x` (B C T H W), cast only after its arithmetic
+    is done."""
+    shape = (-1, 1, t.shape[1], 1, 1) if t.ndim == 2 else (-1, *([1] * (x.ndim - 1)))
+    return t.reshape(shape).to(x.dtype)
 
 
 def add_noise(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from dfdbench.models.blocks import run_blocks
+from dfdbench.models.causal import Cache, CausalVariant
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import add_noise, cfg_combine, teacher_times, x0_from_v
 from dfdbench.utils.device import release_memory
-from dfdbench.utils.errors import is_out_of_memory, unknown_name
+from dfdbench.utils.errors import UserError, is_out_of_memory, unknown_name
 from dfdbench.utils.progress import say
 
 Predictor = Callable[[Tensor, Tensor], Tensor]
@@ -164,6 +165,46 @@ def sample_student(
         fresh = noise_fn(i + 1) if sampler == "sde" and noise_fn and not last else None
         _, x0, x = student_step(predict_v, x, times[i], times[i + 1], fresh)
     return x0
+
+
+def sample_blocks(
+    family: ModelFamily,
+    module: nn.Module,
+    conditioning: Conditioning,
+    noise: Tensor,
+    times: Tensor,
+    sampler: str = "ode",
+    noise_fn: NoiseFn | None = None,
+) -> Iterator[Tensor]:
+    """x̂0 (B C T' H W) of a causal student, block after block (Self Forcing, 2506.08009).
+
+    Each block is sampled after the cache of those before it, and then remembered by a pass at
+    t = 0. Arguments as of `sample_student`; noise (B C T H W) is of the whole clip.
+
+    Raises:
+        UserError: the student is bidirectional, or the clip does not fill a block.
+    """
+    if family.causal is None:
+        raise UserError(f"a model of the family {family.name} has no causal variant")
+    causal, past = family.causal, None
+    for block in causal.layout(module).blocks(noise.shape[2]):
+        cut = (slice(None), slice(None), slice(block.start, block.stop))
+        predict_v = _causal_predictor(causal, module, conditioning, past)
+        fresh = None if noise_fn is None else _cut(noise_fn, cut)
+        x0 = sample_student(predict_v, noise[cut], times, sampler, fresh)
+        yield x0
+        if block.stop < noise.shape[2]:
+            past = causal.remember(module, x0, conditioning, past)
+
+
+def _causal_predictor(
+    causal: CausalVariant, module: nn.Module, conditioning: Conditioning, past: Cache | None
+) -> Predictor:
+    return lambda x_t, t: causal.predict(module, x_t, t, conditioning, past)
+
+
+def _cut(noise_fn: NoiseFn, cut: tuple[slice, ...]) -> NoiseFn:
+    return lambda step: noise_fn(step)[cut]
 
 
 def sample_teacher(

@@ -13,6 +13,7 @@ from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.defaults import Defaults
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.precision import keep_float32
+from dfdbench.models.wan_causal import TIMESTEPS, CausalWan
 
 # Wan2.1's published sampling settings; its negative prompt is the official one, in Chinese.
 WAN_DEFAULTS = Defaults(
@@ -29,7 +30,6 @@ WAN_DEFAULTS = Defaults(
     width=832,
     fps=16,
 )
-TIMESTEPS = 1000.0  # the transformer counts time from 0 to 1000
 
 
 class Wan(ModelFamily):
@@ -44,6 +44,7 @@ class Wan(ModelFamily):
     first_layer = "patch_embedding.weight"
     text_width_key = "text_dim"
     hub_ids = ("Wan-AI/Wan2.1-T2V",)
+    causal = CausalWan()
 
     def predict(
         self, module: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning

@@ -214,6 +214,9 @@ CASES = {
                   "schedule.student_updates=2", "log.decode_every=0"],
     "dp_dmd one time": ["schedule.one_time=true", "dp_dmd.anchor_step=2", "dp_dmd.detach=false",
                         "schedule.student_updates=2", "log.decode_every=0"],
+    "dmd2 self forcing": ["student.input=self_forcing", "student.sampler=sde",
+                          "student.block_frames=2", "optim.gradient_checkpointing=true",
+                          "schedule.student_updates=2", "log.decode_every=0"],
     "regression": ["gan.weight=0.03", "schedule.student_updates=2", "log.decode_every=0"],
 }  # fmt: skip
 

@@ -90,8 +90,12 @@ def test_overrides_reach_nested_keys_with_toml_types():
         ("dfd.w=-1", "dfd.w: not greater than or equal to 0"),
         ("student.times=[0.9]", "one time for each"),
         ("student.times=[0.9, 0.95, 0.5, 0.2]", "falling"),
-        ("schedule.student_update_freq=1", "greater than or equal to 2"),
-        ("schedule.ratio=1", "schedule.student_update_freq: not greater than or equal to 2"),
+        ("schedule.student_update_freq=0", "greater than or equal to 1"),
+        ("schedule.student_update_freq=1", "the fake score is never updated; make it 2"),
+        ("schedule.ratio=0", "schedule.student_update_freq: not greater than or equal to 1"),
+        ("student.input=self_forcing", "needs a causal student: block_frames, say 3"),
+        ("student.block_frames=3", 'learns from its rollouts; make it "self_forcing"'),
+        ("student.window_frames=6", "need a causal student: block_frames"),
         ("schedule.t_low=0.9999", "t_low < t_high"),
         ("optim.lr=0", "optim.lr: not greater than 0"),
         ("optim.ema=1", "optim.ema: not less than 1"),
@@ -203,7 +207,9 @@ def test_a_method_without_options_may_get_one_later(monkeypatch):
         new: Annotated[int, sections.LATER] = 3
 
     def digest(options, **values):
-        method = SimpleNamespace(Options=options, uses_gan=lambda recipe: False)
+        method = SimpleNamespace(
+            Options=options, uses_gan=lambda recipe: False, fake_score_loss=None
+        )
         monkeypatch.setattr(methods, "_registered", {"own": method})
         return recipe_from_dict({"method": "own", **values}).digest()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dfdbench.distill.streams import Stream
     from dfdbench.models.family import ModelFamily
 
-SHIPPED = ("dmd2", "dp_dmd", "dfd", "regression")
+SHIPPED = ("dmd2", "dp_dmd", "dfd", "regression", "teacher_forcing", "ode_init")
 _registered: dict[str, "Method"] = {}
 
 
@@ -49,7 +49,9 @@ class Method(Protocol):
     def fake_score_loss(
         self, batch: "Batch", nets: "Networks", recipe: "Recipe", rng: "Stream"
     ) -> "LossReport":
-        """Loss of one update of the fake score and the discriminator."""
+        """Loss of one update of the fake score and the discriminator. A method that matches no
+        scores leaves it out: the fake score then stays the teacher's copy that a later stage needs,
+        and `schedule.student_update_freq` is 1."""
         ...
 
 

@@ -2,7 +2,9 @@
 
 The first step regresses onto the mean velocity to an anchor z, the teacher's state after K guided
 Euler steps from the same noise, and is then detached, so that distribution matching cannot undo
-its diversity. No real clip and no GAN. `student.times` may begin with 1, as released.
+its diversity. No real clip and no GAN. `student.times` may begin with 1, as released. Of a causal
+student the first block is made so, as it decides for the clip, and those after it as Self Forcing
+makes them; its teacher goes the whole clip.
 """
 
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from dfdbench.distill.batch import Batch
 from dfdbench.distill.inputs import Generated
 from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.sections import LATER, MethodOptions, Recipe
+from dfdbench.distill.self_forcing import roll_out
 from dfdbench.distill.streams import Stream
 from dfdbench.models.family import Defaults, ModelFamily
 from dfdbench.models.flow import teacher_times
@@ -86,7 +89,8 @@ def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
 
 
 class Rollout(NamedTuple):
-    """Noise and v̂ of the first step (with gradient), and G of the later ones."""
+    """Noise and v̂ of the first step (with gradient; of a causal student's first block), and G of
+    the later ones."""
 
     noise: Tensor
     first_v: Tensor
@@ -104,8 +108,11 @@ def rollout(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Rollou
     end = len(times) - 2  # index of the last step, which goes to time 0
     if policy == "random":
         end = 1 + rng.integer("gradient_step", end)
+    whole = noise = rng.normal("start", batch.latents)
     predict = lambda x_t, t: nets.student_v(x_t, t, batch.conditioning)  # noqa: E731
-    noise = rng.normal("start", batch.latents)
+    if layout := recipe.student.layout:
+        noise = whole[:, :, : layout.blocks(whole.shape[2])[0].stop]
+        predict = lambda x_t, t: nets.causal_v(x_t, t, batch.conditioning, None)  # noqa: E731
 
     def fresh(i: int) -> Tensor | None:
         return rng.normal(f"sde_{i}", noise) if sampler == "sde" else None
@@ -123,7 +130,8 @@ def rollout(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Rollou
                 fresh(i) if i < end else None,  # the last step only gives x̂0
             )
     time = torch.full((len(noise),), times[end], device=noise.device)  # (B,)
-    return Rollout(noise, first.v, Generated(step.x0, time))
+    x0 = roll_out(batch, nets, recipe, rng, begun=step.x0)[0] if layout else step.x0
+    return Rollout(whole, first.v, Generated(x0, time))
 
 
 def generate(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Generated:
@@ -149,6 +157,7 @@ def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> L
     gap = matching.gap(batch, nets, generated, fake, draw, None, nets.cfg)
     report = matching.student_report(batch, nets, recipe, generated, fake, draw, gap)
     anchor = anchor_velocity(batch, nets, recipe, noise)
+    anchor = anchor[:, :, : first_v.shape[2]]
     diversity = F.mse_loss(nets.free(first_v), nets.free(anchor))
     parts = report.parts | {"diversity": diversity.detach()}
     return LossReport(report.loss + recipe.options.weight * diversity, parts, report.bins)

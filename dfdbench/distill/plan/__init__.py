@@ -78,8 +78,13 @@ def setup_for(recipe: Recipe, gpus: int = 1) -> tuple[Recipe, Setup]:
     """The recipe with its model's defaults filled in, and what it trains, without any weights.
 
     Raises:
-        UserError: nothing is known of the model, clips that do not fit it, or too many GPUs.
+        UserError: nothing is known of the model, clips that do not fit it, too many GPUs, or a
+            causal student.
     """
+    if recipe.student.layout:
+        raise UserError(
+            "plans and benches know bidirectional students alone; leave out student.block_frames"
+        )
     with random_init_family(recipe.model, torch.bfloat16, "meta") as family:
         d, data = family.defaults, recipe.data
         recipe = resolve(recipe, d)

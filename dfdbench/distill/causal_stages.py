@@ -1,0 +1,25 @@
+"""What the first stages of a causal student share: used by teacher_forcing.py and ode_init.py."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dfdbench.distill.sections import Recipe
+from dfdbench.utils.errors import UserError
+
+
+def causal_only(recipe: Recipe) -> None:
+    """Refuse a bidirectional student."""
+    if recipe.student.layout is None:
+        raise UserError(
+            f"method {recipe.method} trains a causal student; set student.block_frames, say to 3"
+        )
+
+
+def per_frame(values: Tensor, blocks: Sequence[range]) -> Tensor:
+    """One value a clip and block (B · blocks,) as one a frame (B T)."""
+    lengths = torch.tensor([len(block) for block in blocks], device=values.device)
+    return values.view(-1, len(blocks)).repeat_interleave(
+        lengths, 1, output_size=sum(map(len, blocks))
+    )
