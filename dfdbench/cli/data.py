@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from dfdbench.cli import curate
 from dfdbench.cli.options import MACHINE, Device, Json, Model, ShardPart, finite, show
 
 app = typer.Typer(help="Latent sets to train on.")
+app.add_typer(curate.app, name="curate")
 
 
 @app.callback()

@@ -168,7 +168,7 @@ def unpack(
     return tensors
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     """Append a file, without times and owners: the same samples make the same bytes."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
@@ -213,9 +213,9 @@ def write_shard(
         # Plain headers of one block, which every reader of tars knows.
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for sample in samples:
-                _add(tar, f"{sample.key}.safetensors", pack(sample.latents, sample.text))
+                add_member(tar, f"{sample.key}.safetensors", pack(sample.latents, sample.text))
                 facts = json.dumps(dict(sample.facts), ensure_ascii=False)
-                _add(tar, f"{sample.key}.json", facts.encode())
+                add_member(tar, f"{sample.key}.json", facts.encode())
         tensors = {key: files["safetensors"] for key, files in members(temporary).items()}
         digest, size = sha256_file(temporary), temporary.stat().st_size
     return ShardIndex(
