@@ -9,10 +9,10 @@ import numpy as np
 
 from dfdbench.utils.video import reduced
 
-SMALL, READABLE = 144, 480  # pixels of the short side: of all measures, of that of letters
+SMALL, READABLE = 144, 288  # pixels of the short side: of all measures, of that of letters
 BLACK = 24  # grey levels up to which a pixel is black
 HASH_SIDE, HASH_KEPT = 32, 8
-LETTERS = (0.012, 0.15)  # least and largest height of a line of letters, of the picture's height
+LETTERS = (0.02, 0.15)  # least and largest height of a line of letters, of the picture's height
 LINE = 2.0  # a line of letters is so many times as wide as high
 FILLED = 0.4  # share of a line's box that its letters fill
 EDGE = 60.0  # least contrast of a letter's edge, grey levels
@@ -22,26 +22,20 @@ class Look(NamedTuple):
     """What one frame shows.
 
     grey: float32 (H, W), small, 0 to 255. bars: shares of height or width that are black along
-    the top, bottom, left and right, (4,). hash: 64 bits. text: see `text_share`, NaN if not asked.
+    the top, bottom, left and right, (4,). hash: 64 bits.
     """
 
     grey: np.ndarray
     bars: np.ndarray
     hash: int
-    text: float
 
 
-def look(picture: np.ndarray, letters: bool) -> Look:
-    """Measure one frame, uint8 (H W 3) RGB; `letters`: also how much text it has."""
+def look(picture: np.ndarray) -> Look:
+    """Measure one frame, uint8 (H W 3) RGB."""
     import cv2
 
     grey = cv2.cvtColor(reduced(picture, SMALL), cv2.COLOR_RGB2GRAY)
-    return Look(
-        grey.astype(np.float32),
-        black_bars(grey),
-        perceptual_hash(grey),
-        text_share(picture) if letters else float("nan"),
-    )
+    return Look(grey.astype(np.float32), black_bars(grey), perceptual_hash(grey))
 
 
 def black_bars(grey: np.ndarray) -> np.ndarray:
@@ -79,25 +73,37 @@ def perceptual_hash(grey: np.ndarray) -> int:
     return int(np.packbits(bits).tobytes().hex(), 16)
 
 
-def text_share(picture: np.ndarray) -> float:
-    """Share of the area of uint8 (H W 3) in boxes that look like lines of letters, 0 to 1.
-
-    Strong edges are joined sideways; what is then a filled box, wider than high and of a height
-    that letters have, counts. A rule without a network: it sees titles and subtitles, and also some
-    fences and windows.
-    """
+def strong_edges(picture: np.ndarray) -> np.ndarray:
+    """Where uint8 (H W 3) has edges as strong as those of letters, bool (H, W), reduced."""
     import cv2
 
     grey = cv2.cvtColor(reduced(picture, READABLE), cv2.COLOR_RGB2GRAY)
-    height, width = grey.shape
-    edges = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    marks = (edges > EDGE).astype(np.uint8)
-    reach = max(3, height // 40)
-    joined = cv2.morphologyEx(marks, cv2.MORPH_CLOSE, np.ones((1, reach), np.uint8))
+    change = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    return np.asarray(change > EDGE)
+
+
+def text_share(edges: np.ndarray) -> float:
+    """Share of the area in boxes that look like lines of letters laid over a shot, 0 to 1.
+
+    Edges that stay where they are through the shot are joined sideways; what is then a filled box,
+    wider than high and of a height that letters have, counts. A rule without a network: it finds
+    titles, subtitles and logos over a scene that moves, not those that move with it, and where
+    nothing moves it takes some fences and windows for letters.
+
+    Args:
+        edges: bool (T, H, W), of `strong_edges`.
+    """
+    import cv2
+
+    stays = edges.all(axis=0).astype(np.uint8)
+    height, width = stays.shape
+    reach = np.ones((1, max(3, height // 40)), np.uint8)
+    joined = cv2.morphologyEx(stays, cv2.MORPH_CLOSE, reach)
     _, _, boxes, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
     area = 0
-    for _, _, w, h, _ in boxes[1:].tolist():
-        if LETTERS[0] * height <= h <= LETTERS[1] * height and w >= LINE * h:
+    for _, _, w, h, pixels in boxes[1:].tolist():
+        high = LETTERS[0] * height <= h <= LETTERS[1] * height
+        if high and w >= LINE * h and pixels >= FILLED * w * h:
             area += w * h
     return area / (height * width)
 

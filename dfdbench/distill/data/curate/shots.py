@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dfdbench.distill.data.curate.cuts import DETECTORS, PACKAGE, detector, pieces
-from dfdbench.distill.data.curate.measures import Look, bar_area, look, unlike
+from dfdbench.distill.data.curate.measures import Look, bar_area, look, strong_edges, text_share, unlike
 from dfdbench.distill.data.curate.rows import Shot
 from dfdbench.distill.data.curate.work import Done, Gathered, Outcome, Stage, fill, line_of
 from dfdbench.utils import decode
@@ -50,7 +50,7 @@ class Filters:
     min_side: int = 240
     min_motion: float = 0.2
     max_bars: float = 0.05
-    max_text: float = 0.02
+    max_text: float = 0.008
     near: int = 6
 
     def fault(self, shot: Shot) -> str | None:
@@ -141,6 +141,7 @@ def _video(name: str, path: Path, out: Path, filters: Filters) -> dict[str, Any]
     """The shots of one video without a judgement, or why it cannot be used."""
     looks, cuts = list[Look](), list[int]()
     change, before, size = [0.0], None, (0, 0)
+    marks: dict[int, tuple[np.ndarray, tuple[int, ...]]] = {}
     try:
         fps = frame_rate(path)
         every = max(1, round(fps * READ_EVERY))
@@ -148,7 +149,10 @@ def _video(name: str, path: Path, out: Path, filters: Filters) -> dict[str, Any]
         for number, picture in stream_video(path):
             size = picture.shape[:2]
             cuts += detect(number, reduced(picture, DETECTED))
-            seen = look(picture, letters=number % every == every // 2)
+            seen = look(picture)
+            if number % every == every // 2:
+                edges = strong_edges(picture)
+                marks[number] = np.packbits(edges, axis=1), edges.shape
             if before is not None:
                 change.append(float(np.abs(seen.grey - before).mean()))
             before = seen.grey
@@ -164,8 +168,8 @@ def _video(name: str, path: Path, out: Path, filters: Filters) -> dict[str, Any]
     found = []
     for start, frames in pieces(cuts, len(looks), longest):
         own = looks[start : start + frames]
-        texts = np.array([seen.text for seen in own])
-        texts = texts[~np.isnan(texts)]
+        read = [marks[n] for n in range(start, start + frames) if n in marks]
+        edges = [np.unpackbits(bits, axis=1, count=shape[1]) for bits, shape in read]
         moved = change[start + 1 : start + frames]
         shot = Shot(
             id=f"{prefix}-{start:07d}",
@@ -178,7 +182,7 @@ def _video(name: str, path: Path, out: Path, filters: Filters) -> dict[str, Any]
             width=size[1],
             motion=round(float(np.mean(moved)), 4) if moved else 0.0,
             bars=round(bar_area(np.stack([seen.bars for seen in own])), 4),
-            text=round(float(np.median(texts)), 4) if len(texts) else None,
+            text=round(text_share(np.stack(edges) > 0), 4) if len(edges) > 1 else None,
             hashes=[f"{own[int(at * frames)].hash:016x}" for at in HASHED_AT],
             caption=caption or None,
         )
