@@ -91,7 +91,9 @@ def by_pictures(ask: Ask) -> Reply:
 class CaptionServer:
     """An OpenAI-compatible server of a few lines; `asks` is what came, with the time of each."""
 
-    def __init__(self, answer: Callable[[Ask], Reply], models: tuple[str, ...] = ("toy-vl",)) -> None:
+    def __init__(
+        self, answer: Callable[[Ask], Reply], models: tuple[str, ...] = ("toy-vl",)
+    ) -> None:
         self.answer, self.models = answer, models
         self.asks: list[tuple[float, Ask]] = []
         self.seen: dict[str, int] = {}

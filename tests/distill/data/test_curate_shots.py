@@ -38,9 +38,7 @@ def subtitled(frames):
     lined = frames.copy()
     for frame in lined:
         place, size = (width // 10, int(0.9 * height)), height / 400
-        cv2.putText(
-            frame, "words that stay", place, cv2.FONT_HERSHEY_SIMPLEX, size, (255,) * 3, 2
-        )
+        cv2.putText(frame, "words that stay", place, cv2.FONT_HERSHEY_SIMPLEX, size, (255,) * 3, 2)
     return lined
 
 

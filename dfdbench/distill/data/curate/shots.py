@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from dfdbench.distill.data.curate.cuts import DETECTORS, PACKAGE, detector, pieces
-from dfdbench.distill.data.curate.measures import Look, bar_area, look, strong_edges, text_share, unlike
+from dfdbench.distill.data.curate.measures import (
+    Look,
+    bar_area,
+    look,
+    strong_edges,
+    text_share,
+    unlike,
+)
 from dfdbench.distill.data.curate.rows import Shot
 from dfdbench.distill.data.curate.work import Done, Gathered, Outcome, Stage, fill, line_of
 from dfdbench.utils import decode
