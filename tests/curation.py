@@ -16,7 +16,8 @@ import numpy as np
 from dfdbench.toy import world
 from dfdbench.utils.video import to_uint8, write_video
 
-WORDS = "a small red ball drifts slowly over hills of snow while the camera pans left".split()
+TEXT = "a small red ball drifts slowly over hills of snow while the camera pans left"
+WORDS = TEXT.split()
 
 
 def toy_frames(count: int, seed: int = 0) -> np.ndarray:

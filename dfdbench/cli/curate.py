@@ -188,7 +188,7 @@ def embedder(name: str, device: str) -> Any:
     from dfdbench.utils.errors import unknown_name
     from dfdbench.utils.video import Clip
 
-    known = [n for n in FAMILY_NAMES if f"{n}_features" in {m.name for m in get_family(n).metrics}]
+    known = [n for n in FAMILY_NAMES if f"{n}_frechet" in {m.name for m in get_family(n).metrics}]
     if name not in known:
         raise unknown_name("backend", name, known)
     family, setting = get_family(name), Setting(str(choose_device(device)))

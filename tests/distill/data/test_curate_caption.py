@@ -8,7 +8,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from curation import Reply, bytes_of, by_pictures, caption_server, sentence, three, write_footage
+from curation import Reply, by_pictures, bytes_of, caption_server, sentence, three, write_footage
 
 from dfdbench.distill.data.curate import servers as http
 from dfdbench.distill.data.curate.caption import Asking, caption

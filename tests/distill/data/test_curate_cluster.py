@@ -93,7 +93,7 @@ def test_damaged_features_are_told(tmp_path, damage):
             np.save(path, np.full((8, 4), np.nan, np.float32))
         case "gone":
             path.unlink()
-    with pytest.raises(UserError, match="features.npy: .*run dfdbench data curate features again"):
+    with pytest.raises(UserError, match=r"features\.npy: .*data curate features again"):
         cluster(folder, 2, backend="sklearn")
 
 

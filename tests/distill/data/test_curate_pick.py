@@ -147,7 +147,7 @@ def test_a_click_that_says_nothing_changes_nothing(folder, body, code):
 
 
 def test_a_port_that_is_taken_is_told(folder):
-    with served(folder) as url, pytest.raises(UserError, match="--port .*give another"):
+    with served(folder) as url, pytest.raises(UserError, match=r"--port .*give another"):
         serve(folder, int(url.rpartition(":")[2]))
 
 

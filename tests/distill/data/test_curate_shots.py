@@ -207,7 +207,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(tmp_path):
 def test_inputs_without_videos_and_twins_are_refused(tmp_path):
     write_footage(tmp_path / "a" / "videos", count=1)
     write_footage(tmp_path / "b" / "videos", count=1)
-    with pytest.raises(UserError, match="both videos/clip-0.mp4"):
+    with pytest.raises(UserError, match=r"both videos/clip-0\.mp4"):
         find_videos([tmp_path / "a" / "videos", tmp_path / "b" / "videos"])
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "gone"):

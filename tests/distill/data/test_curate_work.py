@@ -169,7 +169,7 @@ def test_other_settings_or_inputs_are_refused_by_name(videos, whole, tmp_path):
         features(folder, COLOURS._replace(weights="other"), "middle8")
     path = folder / "shots.jsonl"
     path.write_text(path.read_text().replace('"fps"', '"note": 1, "fps"', 1))
-    with pytest.raises(UserError, match="another shots.jsonl"):
+    with pytest.raises(UserError, match=r"another shots\.jsonl"):
         features(folder, COLOURS, "middle8")
 
 
