@@ -318,7 +318,8 @@ def pack(
     lines = capped(faults, folder / "pack.jsonl")
     if done.finished:
         lines.append(f"{len(rows) - len(faults)} samples in {tars}")
-        lines.append(f"next: dfdbench data encode {tars}/*.tar --out latents")
+        levels = " --caption-levels" if (folder / "caption.json").is_file() else ""
+        lines.append(f"next: dfdbench data encode {tars}/*.tar{levels} --out latents")
     value = {"samples": len(rows) - len(faults), "left_out": faults}
     _end(done, folder, "", value, lines, as_json, "tars")
 

@@ -59,6 +59,13 @@ class Data:
     level: Annotated[int, Field(ge=1, le=3), LATER] = 1
     # Of the rendered: all saturations, pale ones alone (.35 to .50), or every second clip pale.
     mix: Annotated[Literal["all", "pale", "half_pale"], LATER] = "all"
+    # Of a folder with captions at three lengths: how often each (long, medium, short) is drawn for
+    # a sample; empty: always the long one.
+    captions: Annotated[tuple[NonNegativeFloat, ...], LATER] = ()
+
+    def __post_init__(self) -> None:
+        if self.captions and not (len(self.captions) == 3 and abs(sum(self.captions) - 1) < 1e-6):
+            raise ValueError("captions must be three probabilities that add up to 1")
 
 
 @dataclass(frozen=True)

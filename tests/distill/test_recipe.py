@@ -143,6 +143,7 @@ LATER = {
     "schedule.one_time": ("false", ["true"]),
     "data.level": ("1", ["2", "3"]),
     "data.mix": ("all", ["pale", "half_pale"]),
+    "data.captions": ("[]", ["[0.5, 0.3, 0.2]", "[0.2, 0.3, 0.5]"]),
 }
 """Options that came after the pinned digests: their defaults, and other values."""
 
@@ -196,6 +197,12 @@ def test_a_method_without_options_may_get_one_later(monkeypatch):
 def test_a_level_of_captions_is_one_two_or_three(wrong):
     with pytest.raises(UserError, match=r"data\.level: not (a valid integer|(less|greater) than)"):
         load_recipe("toy/dfd", [f"data.level={wrong}"])
+
+
+@pytest.mark.parametrize("wrong", ["[1.0]", "[0.5, 0.5, 0.5]", "[1.5, -0.5, 0.0]"])
+def test_captions_are_drawn_by_three_probabilities(wrong):
+    with pytest.raises(UserError, match=r"data(\.captions|: captions must be three prob)"):
+        load_recipe("toy/dfd", [f"data.captions={wrong}"])
 
 
 def test_a_recipe_holds_the_sections_that_its_method_uses():

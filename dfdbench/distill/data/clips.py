@@ -117,6 +117,11 @@ def check_source(recipe: Recipe) -> None:
     """
     data = recipe.data
     if data.source == "toy":
+        if data.captions:
+            raise UserError(
+                "recipe key 'data.captions': rendered clips have one caption each; leave it out, "
+                "or name a folder in data.source"
+            )
         return
     for key, default in RENDERED.items():
         if (value := getattr(data, key)) != default:
@@ -124,7 +129,12 @@ def check_source(recipe: Recipe) -> None:
                 f"recipe key 'data.{key}' is {value}, but data.source is the folder {data.source}: "
                 'only rendered clips have it; leave it out, or set data.source = "toy"'
             )
-    read_index(Path(data.source))
+    index = read_index(Path(data.source))
+    if data.captions and not index.caption_levels:
+        raise UserError(
+            f"recipe key 'data.captions': {data.source} has one caption a clip; leave it out, or "
+            "encode captioned tars with dfdbench data encode --caption-levels"
+        )
 
 
 def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
@@ -142,6 +152,7 @@ def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
             recipe.optim.batch,
             conditioning_frames=family.conditioning_frames,
             encode_prompt=family.encode_prompt,
+            captions=data.captions,
         )
         clips.check(family, data.frames, data.height, data.width)
         return clips

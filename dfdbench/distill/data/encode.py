@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 from dfdbench.distill.data import format as layout
 from dfdbench.distill.data.format import Sample, SetIndex, ShardIndex
-from dfdbench.distill.data.sources import Decoded, Source, Target, decode, find_sources
+from dfdbench.distill.data.sources import LEVELS, Decoded, Source, Target, decode, find_sources
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.utils.device import choose_device, compute_dtype
@@ -54,6 +54,7 @@ def encode(
     resume: bool = False,
     shard: Shard | None = None,
     store_texts: bool = True,
+    caption_levels: bool = False,
 ) -> Summary:
     """Encode every clip of `inputs` and write the set `out`; see format.py for its files.
 
@@ -64,6 +65,8 @@ def encode(
         negative: text for the branch without the prompt, else the model's own.
         shard: which part of the set to do, where several calls fill one folder.
         store_texts: keep prompt embeddings; else prompts, which training encodes again each time.
+        caption_levels: keep a text of each of LEVELS, for training to draw from; a clip without
+            all of them is left out.
 
     Raises:
         UserError: no clip can be used, `out` holds another set, sizes do not fit the model, or the
@@ -88,6 +91,8 @@ def encode(
     }
     if not store_texts:  # left out otherwise: the plans of sets made before stay as they are
         settings["texts_stored"] = False
+    if caption_levels:
+        settings["caption_levels"] = [*LEVELS]
     jobs = [
         _Job(out, number, sources[start : start + shard_size], settings)
         for number, start in enumerate(range(0, len(sources), shard_size))
@@ -178,7 +183,8 @@ def _encode(
         ThreadPoolExecutor(workers) as pool,
         Bar(total, "encoding clips", done=total - len(clips)) as bar,
     ):
-        decoded = _in_order(pool, clips, target, workers + 2)
+        levels = any("caption_levels" in job.settings for job in todo)
+        decoded = _in_order(pool, clips, target, workers + 2, levels)
         try:
             for job in todo:
                 _write_shard(job, decoded, family, bar)
@@ -187,12 +193,12 @@ def _encode(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, clips: Sequence[Source], target: Target, ahead: int
+    pool: ThreadPoolExecutor, clips: Sequence[Source], target: Target, ahead: int, levels: bool
 ) -> Iterator[Decoded | UserError]:
     """Each clip decoded, or why it cannot be; at most `ahead` clips are kept in memory."""
     running: deque[Future[Decoded]] = deque()
     for clip in clips:
-        running.append(pool.submit(decode, clip, target))
+        running.append(pool.submit(decode, clip, target, levels))
         if len(running) > ahead:
             yield _outcome(running.popleft())
     while running:
@@ -219,7 +225,7 @@ def _write_shard(
             try:
                 if isinstance(clip, UserError):
                     raise clip
-                yield _encode_clip(key, clip, family, job.settings.get("texts_stored", True))
+                yield _encode_clip(key, clip, family, job.settings)
             except UserError as error:
                 left_out.append([source.name, str(error)])
             bar.step()
@@ -230,14 +236,21 @@ def _write_shard(
     layout.write_index(job.index, index)
 
 
-def _encode_clip(key: str, clip: Decoded, family: ModelFamily, store_text: bool) -> Sample:
+def _encode_clip(
+    key: str, clip: Decoded, family: ModelFamily, settings: Mapping[str, Any]
+) -> Sample:
     video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None]  # (1 3 T H W), uint8
     latents = family.encode_video(video.to(torch.float32) / 127.5 - 1)[0]
-    text = family.encode_prompt([clip.prompt]).prompt_embeds[0] if store_text else clip.prompt
-    if not all(torch.isfinite(x).all() for x in (latents, text) if not isinstance(x, str)):
+    levels = "caption_levels" in settings
+    prompts: Mapping[str, str] = clip.facts["captions"] if levels else {"": clip.prompt}
+    texts: dict[str, torch.Tensor | str] = {**prompts}
+    if settings.get("texts_stored", True):
+        texts = {k: family.encode_prompt([p]).prompt_embeds[0] for k, p in prompts.items()}
+    tensors = [x for x in (latents, *texts.values()) if isinstance(x, torch.Tensor)]
+    if not all(torch.isfinite(x).all() for x in tensors):
         name = clip.facts["source"]
         raise UserError(f"{name}: the model's latents or text embeddings of it are not finite")
-    return Sample(key, latents, text, clip.facts)
+    return Sample(key, latents, texts if levels else texts[""], clip.facts)
 
 
 def _write_negative(out: Path, family: ModelFamily, text: str) -> list[int]:

@@ -18,9 +18,10 @@ import numpy as np
 from dfdbench.distill.data.curate.caption import kept
 from dfdbench.distill.data.curate.footage import shot_frames
 from dfdbench.distill.data.curate.pick import FILE, read_picks
-from dfdbench.distill.data.curate.rows import LEVELS, Captions, Member, Shot
+from dfdbench.distill.data.curate.rows import Captions, Member, Shot
 from dfdbench.distill.data.curate.work import Done, Gathered, Outcome, Stage, fill, read_rows
 from dfdbench.distill.data.format import add_member
+from dfdbench.distill.data.sources import LEVELS
 from dfdbench.utils import decode
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import atomic_path, sha256_file

@@ -12,7 +12,6 @@ from dfdbench.utils.reading import Name, Open, Text
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
-LEVELS = ("long", "medium", "short")
 
 
 class Shot(Open):

@@ -6,7 +6,7 @@ Pure functions of text. Used by caption.py.
 import re
 from typing import NamedTuple
 
-from dfdbench.distill.data.curate.rows import LEVELS
+from dfdbench.distill.data.sources import LEVELS
 from dfdbench.utils.reading import clean_text
 
 
