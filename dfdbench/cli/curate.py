@@ -27,7 +27,7 @@ def curate() -> None:
 
 @app.command("shots")
 def shots(
-    inputs: Annotated[list[Path], typer.Argument(help="Folders of videos, or single ones.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Videos, folders, tables, tars; see below.")],
     out: Annotated[Path, typer.Option(help="Folder of the curation.")],
     cuts: Annotated[
         str, typer.Option(help="adaptive, content (PySceneDetect's), or none: a video, a shot.")
@@ -58,7 +58,9 @@ def shots(
 ) -> None:
     """Cut videos into shots, and leave out what is short, small, still, letterboxed, or twice.
 
-    Every shot is listed with what was measured and why it is left out. Needs dfdbench\\[curate].
+    Inputs are videos and folders of them, with captions in .txt; tables (.csv, .jsonl, .parquet)
+    of paths and captions; outputs of data-juicer and NeMo-Curator; WebDataset tars. Every shot is
+    listed with what was measured and why it is left out. Needs dfdbench\\[curate].
 
     Example: dfdbench data curate shots videos --out curation
     """

@@ -20,7 +20,7 @@ from dfdbench.distill.data.curate.measures import (
     unlike,
 )
 from dfdbench.distill.data.curate.rows import Shot
-from dfdbench.distill.data.curate.shots import LEFT_OUT, Filters, find_videos, shots
+from dfdbench.distill.data.curate.shots import LEFT_OUT, Filters, shots
 from dfdbench.distill.data.curate.work import read_rows
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.video import read_video, stream_video, write_video
@@ -202,14 +202,3 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(tmp_path):
     assert [row.caption for row in rows] == ["a ball", None]
     (line,) = (tmp_path / "out" / LEFT_OUT).read_text().splitlines()
     assert json.loads(line)["video"] == "videos/broken.mp4"
-
-
-def test_inputs_without_videos_and_twins_are_refused(tmp_path):
-    write_footage(tmp_path / "a" / "videos", count=1)
-    write_footage(tmp_path / "b" / "videos", count=1)
-    with pytest.raises(UserError, match=r"both videos/clip-0\.mp4"):
-        find_videos([tmp_path / "a" / "videos", tmp_path / "b" / "videos"])
-    (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "empty", tmp_path / "gone"):
-        with pytest.raises(UserError, match=f"{path.name}: no videos"):
-            find_videos([path])

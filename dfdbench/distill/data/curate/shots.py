@@ -1,8 +1,8 @@
 """Stage `shots`: videos to shots, with what is measured of each and which are left out, and why.
 
-Reads folders of videos and single ones. A text of the same name beside a video is kept as its
-caption. Every shot has a row; those that a filter or an earlier near duplicate excludes say so.
-Videos that cannot be read are listed in shots.left_out.jsonl.
+Reads what readers.py knows; captions that are there are kept. Every shot has a row; those that a
+filter or an earlier near duplicate excludes say so. Videos that cannot be read are listed in
+shots.left_out.jsonl.
 """
 
 import hashlib
@@ -23,13 +23,12 @@ from dfdbench.distill.data.curate.measures import (
     text_share,
     unlike,
 )
+from dfdbench.distill.data.curate.readers import Video, find_videos
 from dfdbench.distill.data.curate.rows import Shot
 from dfdbench.distill.data.curate.work import Done, Gathered, Outcome, Stage, fill, line_of
 from dfdbench.utils import decode
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import atomic_path
-from dfdbench.utils.manifest import VIDEO_SUFFIXES, is_clip_name
-from dfdbench.utils.reading import read_text
 from dfdbench.utils.shards import Shard
 from dfdbench.utils.video import frame_rate, reduced, stream_video
 
@@ -89,9 +88,11 @@ def shots(
     """
     if filters.cuts not in DETECTORS:
         raise unknown_name("detector", filters.cuts, DETECTORS)
-    videos = find_videos(inputs)
+    videos = find_videos(inputs, out)
     detector(filters.cuts, 1.0)  # a library that is missing is told before any work
-    listed = "\n".join(f"{name} {path.stat().st_size}" for name, path in videos.items())
+    listed = "\n".join(
+        f"{name} {_size(video.path)} {video.caption}" for name, video in videos.items()
+    )
     stage = Stage(
         out,
         NAME,
@@ -102,7 +103,7 @@ def shots(
 
     def work(names: list[str]) -> Iterator[Done]:
         for name in names:
-            yield Done(name, _video(name, videos[name], out, filters))
+            yield Done(name, _shots_of(name, videos[name], out, filters))
 
     def join(gathered: Gathered) -> Outcome:
         rows = [gathered.lines[name] for name in videos]
@@ -120,32 +121,15 @@ def shots(
     return fill(stage, [*videos], lambda part: part.of([*videos]), work, join, shard)
 
 
-def find_videos(inputs: Sequence[Path]) -> dict[str, Path]:
-    """Name -> path of every video; the name is its input's and its place in it.
-
-    Raises:
-        UserError: an input has none, or two have one name.
-    """
-    videos: dict[str, Path] = {}
-    for path in inputs:
-        if path.is_dir():
-            files = [file for file in sorted(path.rglob("*")) if is_clip_name(file)]
-            origin = path.resolve().name
-            names = [f"{origin}/{file.relative_to(path).as_posix()}" for file in files]
-        else:
-            files = [path] if path.is_file() and is_clip_name(path) else []
-            names = [path.name]
-        if not files:
-            raise UserError(f"{path}: no videos; expected {', '.join(VIDEO_SUFFIXES)}")
-        for name, file in zip(names, files, strict=False):
-            if name in videos and videos[name] != file:
-                raise UserError(f"{file} and {videos[name]} are both {name}; rename one folder")
-            videos[name] = file
-    return videos
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
-def _video(name: str, path: Path, out: Path, filters: Filters) -> dict[str, Any]:
+def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str, Any]:
     """The shots of one video without a judgement, or why it cannot be used."""
+    if video.fault:
+        return {"shots": [], "fault": video.fault}
+    path = video.path
     looks, cuts = list[Look](), list[int]()
     change, before, size = [0.0], None, (0, 0)
     marks: dict[int, tuple[np.ndarray, tuple[int, ...]]] = {}
@@ -164,8 +148,6 @@ def _video(name: str, path: Path, out: Path, filters: Filters) -> dict[str, Any]
                 change.append(float(np.abs(seen.grey - before).mean()))
             before = seen.grey
             looks.append(seen._replace(grey=np.empty(0)))
-        beside = path.with_suffix(".txt")
-        caption = read_text(beside, "a caption").strip() if beside.is_file() else None
     except UserError as error:
         return {"shots": [], "fault": str(error)}
     if not looks:
@@ -191,7 +173,7 @@ def _video(name: str, path: Path, out: Path, filters: Filters) -> dict[str, Any]
             bars=round(bar_area(np.stack([seen.bars for seen in own])), 4),
             text=round(text_share(np.stack(edges) > 0), 4) if len(edges) > 1 else None,
             hashes=[f"{own[int(at * frames)].hash:016x}" for at in HASHED_AT],
-            caption=caption or None,
+            caption=video.caption,
         )
         found.append(shot.model_dump())
     return {"shots": found, "fault": None}
