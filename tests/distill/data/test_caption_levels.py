@@ -84,7 +84,7 @@ def test_without_odds_it_is_the_long_one(folder, tmp_path):
 
 def test_recipes_that_have_no_levels_to_draw_from_are_refused(tmp_path):
     odds = f"data.captions={[*ODDS]}"
-    with pytest.raises(UserError, match=r"data.captions'?: rendered clips have one caption"):
+    with pytest.raises(UserError, match=r"data.captions'?: only folders have it, not rendered"):
         check_source(load_recipe("toy/dmd2", [odds]))
     plain = write_set(tmp_path / "plain", *random_samples(8), 4)
     with pytest.raises(UserError, match=r"one caption a clip.*--caption-levels"):
