@@ -44,7 +44,8 @@ def black_bars(grey: np.ndarray) -> np.ndarray:
     A row or column is black if all its pixels are.
     """
     shares = []
-    for bright in ((grey > BLACK).any(axis=1), (grey > BLACK).any(axis=0)):
+    for axis in (1, 0):
+        bright = np.asarray((grey > BLACK).any(axis=axis))
         places = np.flatnonzero(bright)
         if not len(places):
             return np.ones(4)
@@ -95,7 +96,7 @@ def text_share(edges: np.ndarray) -> float:
     """
     import cv2
 
-    stays = edges.all(axis=0).astype(np.uint8)
+    stays = np.asarray(edges.all(axis=0), np.uint8)
     height, width = stays.shape
     reach = np.ones((1, max(3, height // 40)), np.uint8)
     joined = cv2.morphologyEx(stays, cv2.MORPH_CLOSE, reach)

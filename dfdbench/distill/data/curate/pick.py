@@ -115,7 +115,7 @@ def serve(folder: Path, port: int = 0) -> Picking:
         server = ThreadingHTTPServer(("127.0.0.1", port), _handler(folder / FOLDER, board))
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}; give another, or 0") from None
-    return Picking(f"http://127.0.0.1:{server.server_address[1]}/index.html", server)
+    return Picking(f"http://127.0.0.1:{server.server_port}/index.html", server)
 
 
 class _Board:
@@ -182,7 +182,7 @@ def _handler(pages: Path, board: _Board) -> type[BaseHTTPRequestHandler]:
 
         def _is_own(self) -> bool:
             """Whether it comes from our page: other pages in the same browser may not click."""
-            port = self.server.server_address[1]
+            port = self.connection.getsockname()[1]
             hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
             origin = self.headers.get("Origin")
             own = self.headers.get("Host") in hosts and (

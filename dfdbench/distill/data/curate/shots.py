@@ -158,7 +158,7 @@ def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str,
     for start, frames in pieces(cuts, len(looks), longest):
         own = looks[start : start + frames]
         read = [marks[n] for n in range(start, start + frames) if n in marks]
-        edges = [np.unpackbits(bits, axis=1, count=shape[1]) for bits, shape in read]
+        letters = [np.unpackbits(bits, axis=1, count=shape[1]) for bits, shape in read]
         moved = change[start + 1 : start + frames]
         shot = Shot(
             id=f"{prefix}-{start:07d}",
@@ -171,7 +171,7 @@ def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str,
             width=size[1],
             motion=round(float(np.mean(moved)), 4) if moved else 0.0,
             bars=round(bar_area(np.stack([seen.bars for seen in own])), 4),
-            text=round(text_share(np.stack(edges) > 0), 4) if len(edges) > 1 else None,
+            text=round(text_share(np.stack(letters) > 0), 4) if len(letters) > 1 else None,
             hashes=[f"{own[int(at * frames)].hash:016x}" for at in HASHED_AT],
             caption=video.caption,
         )
