@@ -80,7 +80,7 @@ def encode(
         resume,
         part,
         text,
-        caption_levels,
+        caption_levels=caption_levels,
     )
     lines = capped([f"left out: {reason}" for _, reason in done.left_out], out / "shard-*.json")
     lines.append(f"{done.samples} samples in {done.folder}, {len(done.left_out)} clips left out")

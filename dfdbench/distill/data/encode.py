@@ -54,6 +54,7 @@ def encode(
     resume: bool = False,
     shard: Shard | None = None,
     store_texts: bool = True,
+    *,
     caption_levels: bool = False,
 ) -> Summary:
     """Encode every clip of `inputs` and write the set `out`; see format.py for its files.
