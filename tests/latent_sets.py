@@ -35,11 +35,21 @@ def random_samples(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 def write_set(
     folder: Path, latents: Tensor, embeds: Tensor, shard_size: int, **facts: object
 ) -> Path:
-    """A finished set of these samples, in their order; `facts` change its index."""
+    """A finished set of these samples, in their order; `facts` change its index.
+
+    With `caption_levels` among them level number n holds its embedding times n + 1.
+    """
+
+    def text(row: int) -> Tensor | dict[str, Tensor]:
+        levels = facts.get("caption_levels")
+        if not isinstance(levels, tuple):
+            return embeds[row]
+        return {level: embeds[row] * (n + 1) for n, level in enumerate(levels)}
+
     shards = []
     for number, start in enumerate(range(0, len(latents), shard_size)):
         rows = range(start, min(start + shard_size, len(latents)))
-        samples = [Sample(f"{i:05d}", latents[i], embeds[i], {"prompt": f"clip {i}"}) for i in rows]
+        samples = [Sample(f"{i:05d}", latents[i], text(i), {"prompt": f"clip {i}"}) for i in rows]
         shards.append(write_shard(folder / f"shard-{number:05d}.tar", samples))
     given = {**FACTS, "latents": list(latents.shape[1:]), "prompt_embeds": list(embeds.shape[1:])}
     index = SetIndex(**{**given, "samples": len(latents), "shards": shards, **facts})

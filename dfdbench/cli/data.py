@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from dfdbench.cli import curate
 from dfdbench.cli.options import MACHINE, Device, Json, Model, ShardPart, finite, show
 
 app = typer.Typer(help="Latent sets to train on.")
+app.add_typer(curate.app, name="curate")
 
 
 @app.callback()
@@ -44,6 +46,10 @@ def encode(
             "saves 103 MB a clip)."
         ),
     ] = True,
+    caption_levels: Annotated[
+        bool,
+        typer.Option("--caption-levels", help="Keep long, medium and short captions to draw from."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on; finished shards stay.")] = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -63,7 +69,18 @@ def encode(
     target = Target(frames, height, width, fps)
     part = None if shard is None else parse_shard(shard)
     done = work(
-        inputs, model, out, target, shard_size, workers, device, negative, resume, part, text
+        inputs,
+        model,
+        out,
+        target,
+        shard_size,
+        workers,
+        device,
+        negative,
+        resume,
+        part,
+        text,
+        caption_levels=caption_levels,
     )
     lines = capped([f"left out: {reason}" for _, reason in done.left_out], out / "shard-*.json")
     lines.append(f"{done.samples} samples in {done.folder}, {len(done.left_out)} clips left out")

@@ -65,6 +65,8 @@ def describe(
         "data_clips": len(clips),
         "data_level": recipe.data.level if recipe.data.source == "toy" else None,
         "data_mix": recipe.data.mix if recipe.data.source == "toy" else None,
+        "data_weights": [*recipe.data.weights] or None,
+        "data_captions": [*recipe.data.captions] or None,
         "real_spread_given_caption": clips.spread(),
         "initial_student": lineage["id"] if lineage else "teacher",
         "initial_student_weights": _saved(recipe_of(parent)) if parent else "teacher",

@@ -61,6 +61,22 @@ class Data:
     level: Annotated[int, Field(ge=1, le=3), LATER] = 1
     # Of the rendered: all saturations, pale ones alone (.35 to .50), or every second clip pale.
     mix: Annotated[Literal["all", "pale", "half_pale"], LATER] = "all"
+    # Of a folder with captions at three lengths: how often each (long, medium, short) is drawn for
+    # a sample; empty: always the long one.
+    captions: Annotated[tuple[NonNegativeFloat, ...], LATER] = ()
+    # Further folders that samples are drawn from, and the share of each, that of `source` first.
+    more_sources: Annotated[tuple[Text, ...], LATER] = ()
+    weights: Annotated[tuple[PositiveFloat, ...], LATER] = ()
+
+    def __post_init__(self) -> None:
+        folders = len(self.more_sources) + 1 if self.more_sources else 0
+        if len(self.weights) != folders or (folders and abs(sum(self.weights) - 1) >= 1e-6):
+            raise ValueError(
+                "weights must be one share for source and one for each of more_sources, that add "
+                "up to 1"
+            )
+        if self.captions and not (len(self.captions) == 3 and abs(sum(self.captions) - 1) < 1e-6):
+            raise ValueError("captions must be three probabilities that add up to 1")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ frames) is kept as `damage`; nothing of that can be had from decord, which this 
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,6 +135,36 @@ def read(path: Path, choose: Choose, stop_early: bool = False) -> tuple[Decoded,
     if not np.array_equal(exact, wanted):
         decoded = _decode(path, exact, None)
     return decoded, exact
+
+
+def rate(path: Path) -> float:
+    """Frames a second as the packets tell them; nothing is decoded.
+
+    Raises:
+        ValueError, av.FFmpegError: not a readable video.
+    """
+    return _expected(path)[1]
+
+
+def stream(path: Path, wanted: Sequence[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Number and picture, uint8 (H, W, 3) RGB, of the frames in order, one in memory at a time.
+
+    Args:
+        wanted: rising numbers of those to give; decoding ends with the last. None: all.
+
+    Raises:
+        ValueError, av.FFmpegError: not a readable video, or, after what was read, a damaged one.
+    """
+    keep = None if wanted is None else set(wanted)
+    with av.logging.Capture() as log, open_video(path) as container:
+        complaints, to_rgb = _Complaints(log), _ToRgb()
+        for number, frame in enumerate(_shown(container, choose_stream(container), complaints)):
+            if keep is None or number in keep:
+                yield number, to_rgb(frame)
+            if wanted is not None and number >= wanted[-1]:
+                break
+        if damage := complaints.summary():
+            raise ValueError(f"damaged: {damage}")
 
 
 def _expected(path: Path) -> tuple[np.ndarray, float]:

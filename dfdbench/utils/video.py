@@ -15,7 +15,8 @@ Halved chroma (yuv420p) smears the colours of small sprites and shifts the satur
 measured, at any CRF. No oracle reading changed with either.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -141,14 +142,53 @@ def read_video(
         UserError: the file is missing, no regular file, no video, cut short, or damaged.
     """
     path = Path(path)
-    if not path.is_file():
-        kind = "not a regular file" if path.exists() else "no such video file"
-        raise UserError(f"{path}: {kind}; check the path")
-    try:
+    with _readable(path):
         if isinstance(policy, str):
             shown, indices = decode.read(path, lambda times, _: frame_indices(len(times), policy))
         else:
             shown, indices = decode.read(path, policy, stop_early=True)
+    if shown.damage and not allow_damaged:
+        raise UserError(damaged_line(path, shown.damage))
+    total = len(shown.times)
+    return Clip(
+        shown.frames, shown.fps, decode.name(), indices, path, None, None, total, shown.damage
+    )
+
+
+def stream_video(
+    path: str | Path, wanted: Sequence[int] | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Number and picture of the frames of a video of any length, as `decode.stream` gives them.
+
+    They are those of `read_video`.
+
+    Raises:
+        UserError: as `read_video`; of damage only after what could be read.
+    """
+    path = Path(path)
+    with _readable(path):
+        yield from decode.stream(path, wanted)
+
+
+def frame_rate(path: str | Path) -> float:
+    """Frames a second of the file, from its packets.
+
+    Raises:
+        UserError: as `read_video`.
+    """
+    path = Path(path)
+    with _readable(path):
+        return decode.rate(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what decoding raises into one line that names the file."""
+    if not path.is_file():
+        kind = "not a regular file" if path.exists() else "no such video file"
+        raise UserError(f"{path}: {kind}; check the path")
+    try:
+        yield
     except decode.TooLarge as error:
         raise UserError(f"{path}: {error}; cut the clip") from error
     except UserError:
@@ -163,12 +203,6 @@ def read_video(
         raise UserError(
             f"{path}: not a readable video ({reason}); write or download it again"
         ) from error
-    if shown.damage and not allow_damaged:
-        raise UserError(damaged_line(path, shown.damage))
-    total = len(shown.times)
-    return Clip(
-        shown.frames, shown.fps, decode.name(), indices, path, None, None, total, shown.damage
-    )
 
 
 def damaged_line(path: Path, damage: str) -> str:

@@ -152,6 +152,9 @@ LATER = {
     "data.level": ("1", ["2", "3"]),
     "data.mix": ("all", ["pale", "half_pale"]),
     "optim.optimiser": ("adamw", ["adamw8bit"]),
+    "data.captions": ("[]", ["[0.5, 0.3, 0.2]", "[0.2, 0.3, 0.5]"]),
+    "data.more_sources": ("[]", []),
+    "data.weights": ("[]", []),
 }
 """Options that came after the pinned digests: their defaults, and other values."""
 
@@ -222,6 +225,25 @@ def test_a_method_without_options_may_get_one_later(monkeypatch):
 def test_a_level_of_captions_is_one_two_or_three(wrong):
     with pytest.raises(UserError, match=r"data\.level: not (a valid integer|(less|greater) than)"):
         load_recipe("toy/dfd", [f"data.level={wrong}"])
+
+
+@pytest.mark.parametrize("weights", ["[1.0]", "[0.5, 0.4]", "[0.5, 0.5, 0.0]", "[]"])
+def test_every_folder_has_a_share_and_shares_add_up_to_one(weights):
+    given = ["data.source=a", "data.more_sources=['b']"]
+    with pytest.raises(UserError, match=r"data(\.weights\.2)?: .*(one share for source|greater)"):
+        load_recipe("toy/dfd", [*given, f"data.weights={weights}"])
+    shares = load_recipe("toy/dfd", [*given, "data.weights=[0.75, 0.25]"])
+    other = load_recipe("toy/dfd", [*given, "data.weights=[0.25, 0.75]"])
+    one = load_recipe("toy/dfd", ["data.source=a"])
+    assert len({shares.digest(), other.digest(), one.digest()}) == 3
+    with pytest.raises(UserError, match="one share for source"):
+        load_recipe("toy/dfd", ["data.source=a", "data.weights=[1.0]"])
+
+
+@pytest.mark.parametrize("wrong", ["[1.0]", "[0.5, 0.5, 0.5]", "[1.5, -0.5, 0.0]"])
+def test_captions_are_drawn_by_three_probabilities(wrong):
+    with pytest.raises(UserError, match=r"data(\.captions|: captions must be three prob)"):
+        load_recipe("toy/dfd", [f"data.captions={wrong}"])
 
 
 def test_a_recipe_holds_the_sections_that_its_method_uses():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dfdbench.distill.batch import Batch, make_batch
 from dfdbench.distill.data.format import read_index
+from dfdbench.distill.data.mixture import Mixture
 from dfdbench.distill.data.shards import LatentSet, stream_rows
 from dfdbench.distill.data.spread import caption_spread
 from dfdbench.distill.sections import Recipe
@@ -117,6 +118,12 @@ def check_source(recipe: Recipe) -> None:
     """
     data = recipe.data
     if data.source == "toy":
+        for key in ("captions", "more_sources"):
+            if getattr(data, key):
+                raise UserError(
+                    f"recipe key 'data.{key}': only folders have it, not rendered clips; leave it "
+                    "out, or name a folder in data.source"
+                )
         return
     for key, default in RENDERED.items():
         if (value := getattr(data, key)) != default:
@@ -124,7 +131,13 @@ def check_source(recipe: Recipe) -> None:
                 f"recipe key 'data.{key}' is {value}, but data.source is the folder {data.source}: "
                 'only rendered clips have it; leave it out, or set data.source = "toy"'
             )
-    read_index(Path(data.source))
+    for source in (data.source, *data.more_sources):
+        index = read_index(Path(source))
+        if data.captions and not index.caption_levels:
+            raise UserError(
+                f"recipe key 'data.captions': {source} has one caption a clip; leave it out, or "
+                "encode captioned tars with dfdbench data encode --caption-levels"
+            )
 
 
 def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
@@ -135,16 +148,21 @@ def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
     """
     data = recipe.data
     if data.source != "toy":
-        clips = LatentSet(
-            Path(data.source),
-            recipe.seed,
-            family.device,
-            recipe.optim.batch,
-            conditioning_frames=family.conditioning_frames,
-            encode_prompt=family.encode_prompt,
-        )
-        clips.check(family, data.frames, data.height, data.width)
-        return clips
+        sets = [
+            LatentSet(
+                Path(source),
+                recipe.seed,
+                family.device,
+                recipe.optim.batch,
+                conditioning_frames=family.conditioning_frames,
+                encode_prompt=family.encode_prompt,
+                captions=data.captions,
+            )
+            for source in (data.source, *data.more_sources)
+        ]
+        for clips in sets:
+            clips.check(family, data.frames, data.height, data.width)
+        return Mixture(sets, data.weights, recipe.seed) if data.more_sources else sets[0]
     latents, prompt_index, prompts = real_latents(
         family,
         data.count,

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dfdbench.distill.data import format as layout
 from dfdbench.distill.data.format import Sample, SetIndex, ShardIndex
-from dfdbench.distill.data.sources import Decoded, Source, Target, decode, find_sources
+from dfdbench.distill.data.sources import LEVELS, Decoded, Source, Target, decode, find_sources
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.utils.device import choose_device, compute_dtype, uses_tf32
@@ -61,6 +61,8 @@ def encode(
     resume: bool = False,
     shard: Shard | None = None,
     store_texts: bool = True,
+    *,
+    caption_levels: bool = False,
 ) -> Summary:
     """Encode every clip of `inputs` and write the set `out`; see format.py for its files.
 
@@ -71,6 +73,8 @@ def encode(
         negative: text for the branch without the prompt, else the model's own.
         shard: which part of the set to do, where several calls fill one folder.
         store_texts: keep prompt embeddings; else prompts, which training encodes again each time.
+        caption_levels: keep a text of each of LEVELS, for training to draw from; a clip without
+            all of them is left out.
 
     Raises:
         UserError: no clip can be used, `out` holds another set, sizes do not fit the model, or the
@@ -97,6 +101,8 @@ def encode(
         settings["texts_stored"] = False
     if uses_tf32(family.device):
         settings["tf32"] = True
+    if caption_levels:
+        settings["caption_levels"] = [*LEVELS]
     jobs = [
         _Job(out, number, sources[start : start + shard_size], settings)
         for number, start in enumerate(range(0, len(sources), shard_size))
@@ -178,12 +184,16 @@ def _unfinished(ours: Sequence[_Job], out: Path, resume: bool) -> list[_Job]:
     return [job for job in ours if not job.finished()]
 
 
+Texts = Tensor | str | Mapping[str, Tensor | str]
+"""Of a clip: its prompt's embeddings (L D), or its prompt; by level where it has several."""
+
+
 class _Encoded(NamedTuple):
-    """A clip on its way: facts of it, its latents (C T H W), its text; each once it is there."""
+    """A clip on its way: facts of it, its latents (C T H W), its texts; each once it is there."""
 
     decoded: Future[Decoded]
     latents: Future[Tensor]
-    text: Future[Tensor | str]
+    text: Future[Texts]
 
 
 def _encode(
@@ -192,6 +202,7 @@ def _encode(
     clips = [source for job in todo for source in job.sources]
     total = sum(len(job.sources) for job in ours)
     store_texts = bool(todo) and todo[0].settings.get("texts_stored", True)
+    levels = any("caption_levels" in job.settings for job in todo)
     if todo:  # here: loading sets torch's default dtype, which threads share
         _ = family.vae, family.text_encoder if store_texts else None
     with (
@@ -202,11 +213,11 @@ def _encode(
     ):
 
         def begin(source: Source) -> _Encoded:
-            decoded = decoders.submit(decode, source, target)
+            decoded = decoders.submit(decode, source, target, levels)
             return _Encoded(
                 decoded,
                 video.submit(_latents, decoded, family),
-                text.submit(_text, decoded, family, store_texts),
+                text.submit(_text, decoded, family, store_texts, levels),
             )
 
         encoded = _in_order(begin, clips, workers + 2)
@@ -237,10 +248,14 @@ def _latents(decoded: Future[Decoded], family: ModelFamily) -> Tensor:
     return family.encode_video(video.to(torch.float32) / 127.5 - 1)[0].cpu()
 
 
-def _text(decoded: Future[Decoded], family: ModelFamily, store_texts: bool) -> Tensor | str:
-    """A clip's prompt embeddings (L D), on the CPU; or its prompt."""
-    prompt = decoded.result().prompt
-    return family.encode_prompt([prompt]).prompt_embeds[0].cpu() if store_texts else prompt
+def _text(decoded: Future[Decoded], family: ModelFamily, store_texts: bool, levels: bool) -> Texts:
+    """A clip's prompt embeddings (L D), on the CPU; or its prompt; of each level it has."""
+    clip = decoded.result()
+    prompts: Mapping[str, str] = clip.facts["captions"] if levels else {"": clip.prompt}
+    texts: dict[str, Tensor | str] = {**prompts}
+    if store_texts:
+        texts = {k: family.encode_prompt([p]).prompt_embeds[0].cpu() for k, p in prompts.items()}
+    return texts if levels else texts[""]
 
 
 def _write_shard(job: _Job, encoded: Iterator[_Encoded], bar: Bar) -> None:
@@ -263,7 +278,8 @@ def _write_shard(job: _Job, encoded: Iterator[_Encoded], bar: Bar) -> None:
 
 def _sample(key: str, clip: _Encoded) -> Sample:
     facts, latents, text = clip.decoded.result().facts, clip.latents.result(), clip.text.result()
-    if not all(torch.isfinite(x).all() for x in (latents, text) if not isinstance(x, str)):
+    texts = text.values() if isinstance(text, Mapping) else [text]
+    if not all(torch.isfinite(x).all() for x in (latents, *texts) if isinstance(x, Tensor)):
         name = facts["source"]
         raise UserError(f"{name}: the model's latents or text embeddings of it are not finite")
     return Sample(key, latents, text, facts)

@@ -11,6 +11,9 @@ Written by encode.py, read by shards.py. A folder holds
 Zero rows at the end of an embedding are cut (L' ≤ L) and put back when it is read: Wan pads a
 prompt's own tokens with zeros; a family that pads with anything else keeps its rows whole.
 
+A set with captions at several lengths (`data encode --caption-levels`) holds one text a level,
+`prompt_embeds.long` and so on, in place of the one.
+
 A set without stored texts holds `prompt` (UTF-8 bytes) in place of prompt_embeds, for training to
 encode: an embedding of Cosmos-Predict2.5 takes 103 MB, its prompt's bytes a few hundred.
 """
@@ -47,12 +50,13 @@ class Member(NamedTuple):
 class Sample(NamedTuple):
     """One clip of a set: latents (C T H W), text, facts for KEY.json.
 
-    text: prompt_embeds (L D), or a prompt for a set without stored texts.
+    text: prompt_embeds (L D), or a prompt for a set without stored texts; by level where the set
+    has captions at several lengths.
     """
 
     key: str
     latents: Tensor
-    text: Tensor | str
+    text: Tensor | str | Mapping[str, Tensor | str]
     facts: Mapping[str, Any]
 
 
@@ -85,6 +89,7 @@ class SetIndex(Outside):
         latents: (C, T, H, W). prompt_embeds: (L, D). samples: how many.
         texts_stored: whether samples hold embeddings, or prompts to encode in training.
         dtype: of what is stored. tf32: whether a GPU's autoencoder computed with it, not float32.
+        caption_levels: of which each sample holds a text; none: it holds one.
     """
 
     model: str
@@ -100,6 +105,7 @@ class SetIndex(Outside):
     samples: int
     shards: list[ShardIndex]
     texts_stored: bool = True
+    caption_levels: tuple[str, ...] = ()
     dtype: str = "bfloat16"
     tf32: bool = False
     format: Literal[1]
@@ -130,31 +136,35 @@ def write_index(path: Path, index: SetIndex | ShardIndex) -> None:
     write_text(path, json.dumps(index.model_dump(), ensure_ascii=False, allow_nan=False))
 
 
-def pack(latents: Tensor, text: Tensor | str) -> bytes:
-    """A sample's safetensors of latents (C T H W) and embeddings (L D), or a prompt."""
+def pack(latents: Tensor, text: Tensor | str | Mapping[str, Tensor | str]) -> bytes:
+    """A sample's safetensors: latents (C T H W), embeddings (L D) or a prompt, or such by level."""
     tensors = {"latents": latents.to("cpu", torch.bfloat16).contiguous()}
-    if isinstance(text, str):
-        tensors["prompt"] = torch.tensor([*text.encode()], dtype=torch.uint8)
-    else:
-        used = text.ne(0).any(dim=1).nonzero()  # rows (of L) that are not all zero
-        length = int(used[-1]) + 1 if len(used) else 0
-        tensors["prompt_embeds"] = text[:length].to("cpu", torch.bfloat16).contiguous()
+    for level, own in text.items() if isinstance(text, Mapping) else [("", text)]:
+        ending = f".{level}" if level else ""
+        if isinstance(own, str):
+            tensors[f"prompt{ending}"] = torch.tensor([*own.encode()], dtype=torch.uint8)
+        else:
+            used = own.ne(0).any(dim=1).nonzero()  # rows (of L) that are not all zero
+            length = int(used[-1]) + 1 if len(used) else 0
+            tensors[f"prompt_embeds{ending}"] = own[:length].to("cpu", torch.bfloat16).contiguous()
     return save(tensors)
 
 
 def unpack(
-    data: bytes, where: str, latents: list[int], prompt_embeds: list[int] | None
+    data: bytes, where: str, latents: list[int], prompt_embeds: list[int] | None, level: str = ""
 ) -> list[Tensor]:
     """Latents (C T H W) and cut embeddings (L' D), bfloat16, of a sample's safetensors.
 
     prompt_embeds: (L, D) of the set; None for prompts, whose bytes then come second.
+    level: of the caption, where the set has several.
 
     Raises:
         UserError: damaged, of another shape than the set's, or not finite; begins with `where`.
     """
     try:
-        stored = load(data)
-        tensors = [stored["latents"], stored["prompt_embeds" if prompt_embeds else "prompt"]]
+        stored, ending = load(data), f".{level}" if level else ""
+        text_name = f"{'prompt_embeds' if prompt_embeds else 'prompt'}{ending}"
+        tensors = [stored["latents"], stored[text_name]]
     except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{where} is damaged ({error}); encode or copy the shard again") from None
     shape, text = list(tensors[0].shape), list(tensors[1].shape)
@@ -170,7 +180,7 @@ def unpack(
     return tensors
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     """Append a file, without times and owners: the same samples make the same bytes."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
@@ -215,9 +225,9 @@ def write_shard(
         # Plain headers of one block, which every reader of tars knows.
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for sample in samples:
-                _add(tar, f"{sample.key}.safetensors", pack(sample.latents, sample.text))
+                add_member(tar, f"{sample.key}.safetensors", pack(sample.latents, sample.text))
                 facts = json.dumps(dict(sample.facts), ensure_ascii=False)
-                _add(tar, f"{sample.key}.json", facts.encode())
+                add_member(tar, f"{sample.key}.json", facts.encode())
         tensors = {key: files["safetensors"] for key, files in members(temporary).items()}
         digest, size = sha256_file(temporary), temporary.stat().st_size
     return ShardIndex(

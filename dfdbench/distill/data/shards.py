@@ -13,7 +13,7 @@ ask for different positions share a pass without overlap, with nothing to save o
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +76,8 @@ class LatentSet:
             ahead is what came next a period ago, so a rank's jumps over the others' are foreseen.
         conditioning_frames: see `make_batch`.
         encode_prompt: the family's, for a set without stored texts.
+        captions: probabilities of the set's caption levels, for a set that has several; each
+            sample of each pass gets a level by a draw that its position and the seed decide.
 
     Raises:
         UserError: the folder is no latent set, or a shard is missing or has another size.
@@ -90,9 +92,12 @@ class LatentSet:
         window: int = WINDOW,
         conditioning_frames: int = 0,
         encode_prompt: Callable[[list[str]], Conditioning] | None = None,
+        captions: Sequence[float] = (),
     ) -> None:
         self.conditioning_frames, self.encode_prompt = conditioning_frames, encode_prompt
         self.folder, self.index, self.seed = folder, read_index(folder), seed
+        self.levels = [*self.index.caption_levels]
+        self._up_to = torch.tensor(captions, dtype=torch.float64).cumsum(0)[:-1]  # (levels − 1,)
         self.device, self.period, self.window = torch.device(device), period, window
         for shard in self.index.shards:
             path = folder / shard.name
@@ -107,6 +112,7 @@ class LatentSet:
         self._shard_of = torch.repeat_interleave(torch.arange(len(counts)), counts)  # (N,)
         self._first = counts.cumsum(0) - counts  # (S,) number of each shard's first sample
         self._passes: dict[int, Tensor] = {}  # e -> order(e), (N,)
+        self._draws: dict[int, Tensor] = {}  # e -> draws of caption levels, (N,) in [0, 1)
         self._last = -1  # furthest position that was asked for
         self._steps: dict[int, int] = {}  # position mod period -> how far the next batch lay
         self._pending: dict[tuple[int, int], Future[_Read]] = {}  # (start, count) being read
@@ -185,6 +191,22 @@ class LatentSet:
         """(count,) numbers of the samples at the positions from `start` on."""
         return stream_rows(self._pass, len(self), start, count)
 
+    def captions(self, start: int, count: int) -> list[str]:
+        """The caption level of the samples at the positions from `start` on; "" if there is one."""
+        if not len(self._up_to):
+            return [self.levels[0] if self.levels else ""] * count
+        draws = stream_rows(self._draw, len(self), start, count)  # (count,)
+        places = torch.searchsorted(self._up_to, draws, right=True)
+        return [self.levels[place] for place in places.tolist()]
+
+    def _draw(self, number: int) -> Tensor:
+        if number not in self._draws:
+            generator = seeded("cpu", "caption", self.seed, number)
+            kept = {n: draws for n, draws in self._draws.items() if abs(n - number) == 1}
+            draws = torch.rand(len(self), generator=generator, dtype=torch.float64)
+            self._draws = kept | {number: draws}
+        return self._draws[number]
+
     def batch(self, start: int, count: int) -> Batch:
         """The samples at positions `start` to `start + count`, float32 on the device.
 
@@ -250,10 +272,11 @@ class LatentSet:
 
     def _submit(self, start: int, count: int) -> Future[_Read]:
         # The order is looked up here: readers share nothing that changes.
-        return self._readers.submit(self._read, self.rows(start, count).tolist())
+        rows, levels = self.rows(start, count).tolist(), self.captions(start, count)
+        return self._readers.submit(self._read, rows, levels)
 
-    def _read(self, rows: list[int]) -> _Read:
-        samples = [self._sample(row) for row in rows]
+    def _read(self, rows: list[int], levels: list[str]) -> _Read:
+        samples = [self._sample(row, level) for row, level in zip(rows, levels, strict=True)]
         latents = self._room(len(rows), *self.index.latents)
         for i, (sample, _) in enumerate(samples):
             latents[i] = sample
@@ -270,7 +293,8 @@ class LatentSet:
         pin = self.device.type == "cuda"  # pageable memory would make the copy wait
         return torch.zeros(shape, dtype=torch.bfloat16, pin_memory=pin)
 
-    def _sample(self, row: int) -> list[Tensor]:
+    def _sample(self, row: int, level: str | None = None) -> list[Tensor]:
+        level = next(iter(self.levels), "") if level is None else level
         number = int(self._shard_of[row])
         shard, place = self.index.shards[number], row - int(self._first[number])
         path, member = self.folder / shard.name, Member(shard.offsets[place], shard.sizes[place])
@@ -280,4 +304,4 @@ class LatentSet:
             raise UserError(f"{path}: {os.strerror(error.errno or 0)}; check the disk") from None
         where = f"{path}: sample {shard.keys[place]}"
         texts = None if self.encodes else self.index.prompt_embeds
-        return unpack(data, where, self.index.latents, texts)
+        return unpack(data, where, self.index.latents, texts, level)

@@ -28,10 +28,27 @@ STEADY = 0.2  # of a frame that a time may be off in a clip of one rate
 CAPTION_REMEDY = 'write {"caption": "..."} beside the clip'
 
 
+LEVELS = ("long", "medium", "short")  # of captions, as `data curate caption` writes them
+
+
 class CaptionFile(Open):
     """KEY.json beside the clip of a WebDataset; others may have more in it."""
 
     caption: Text
+
+
+class CaptionLevels(Open):
+    """Captions at three lengths, in KEY.json as `data curate pack` writes it."""
+
+    long: Text
+    medium: Text
+    short: Text
+
+
+class LevelsFile(Open):
+    """KEY.json beside a clip whose captions of all levels are wanted."""
+
+    captions: CaptionLevels
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,7 @@ class Source:
         name: its input's name and its place in it; without the folders above.
         file: the video, or the tar that `video` lies in.
         caption: file or member of the prompt, JSON or plain; `prompt` where a manifest gives it.
+        levels: file or member of JSON that may have captions at several lengths.
         fault: why it cannot be used, where its manifest or folder says so.
     """
 
@@ -60,6 +78,7 @@ class Source:
     video: Member | None = None
     caption: Path | Member | None = None
     caption_is_json: bool = False
+    levels: Path | Member | None = None
     prompt: str | None = None
     fault: str = ""
 
@@ -71,15 +90,7 @@ class Source:
         """
         if self.fault:
             raise UserError(f"{self.name}: {self.fault}")
-        text = self.prompt or ""
-        try:
-            if isinstance(self.caption, Member):
-                data = read_member(self.file, self.caption)
-                text = decode_text(data, f"{self.name}, its caption")
-            elif self.caption is not None:
-                text = re.sub(r"\r\n?", "\n", read_text(self.caption, "its caption"))
-        except (OSError, UserError) as error:
-            raise UserError(f"{self.name}: its caption cannot be read ({error})") from None
+        text = self.prompt or "" if self.caption is None else self._read(self.caption)
         if self.caption_is_json:
             given = parse_json(text, self.name, CAPTION_REMEDY)
             text = validate(CaptionFile, given, self.name, CAPTION_REMEDY).caption
@@ -87,6 +98,26 @@ class Source:
         if not text:
             raise UserError(f"{self.name}: no caption; put one beside it")
         return validate(Text, text, f"{self.name}: its caption", "write it anew")
+
+    def read_levels(self) -> dict[str, str]:
+        """Captions by level, of all LEVELS.
+
+        Raises:
+            UserError: it has none, or not of every level.
+        """
+        remedy = "write captions with dfdbench data curate, or leave out --caption-levels"
+        if self.levels is None:
+            raise UserError(f"{self.name}: no captions by level beside it; {remedy}")
+        given = parse_json(self._read(self.levels), self.name, remedy)
+        return validate(LevelsFile, given, self.name, remedy).captions.model_dump(include={*LEVELS})
+
+    def _read(self, place: Path | Member) -> str:
+        try:
+            if isinstance(place, Member):
+                return decode_text(read_member(self.file, place), f"{self.name}, its caption")
+            return re.sub(r"\r\n?", "\n", read_text(place, "its caption"))
+        except (OSError, UserError) as error:
+            raise UserError(f"{self.name}: its caption cannot be read ({error})") from None
 
     @contextmanager
     def video_file(self) -> Iterator[Path]:
@@ -137,7 +168,12 @@ def _in_folder(path: Path) -> list[Source]:
     files = [f for f in sorted(path.rglob("*")) if is_clip_name(f)]
     origin = path.resolve().name
     return [
-        Source(f"{origin}/{f.relative_to(path).as_posix()}", f, caption=f.with_suffix(".txt"))
+        Source(
+            f"{origin}/{f.relative_to(path).as_posix()}",
+            f,
+            caption=f.with_suffix(".txt"),
+            levels=f.with_suffix(".json") if f.with_suffix(".json").is_file() else None,
+        )
         for f in files
     ]
 
@@ -149,12 +185,15 @@ def _in_tar(path: Path) -> list[Source]:
         if video is not None:
             caption = files.get("txt") or files.get("json")
             name, is_json = f"{path.name}/{key}.{video}", "txt" not in files and "json" in files
-            sources.append(Source(name, path, files[video], caption, is_json))
+            levels = files.get("json")
+            sources.append(Source(name, path, files[video], caption, is_json, levels))
     return sources
 
 
-def decode(source: Source, target: Target) -> Decoded:
+def decode(source: Source, target: Target, levels: bool = False) -> Decoded:
     """The first frames of a clip at the target's rate and size.
+
+    levels: its captions of all LEVELS go into its facts.
 
     Raises:
         UserError: no caption, no readable video, or one that is too short or too slow.
@@ -164,6 +203,7 @@ def decode(source: Source, target: Target) -> Decoded:
         return resample(times, fps, target)
 
     prompt = source.read_prompt()
+    captions = {"captions": source.read_levels()} if levels else {}
     with source.video_file() as path:
         try:
             clip = read_video(path, choose)
@@ -174,6 +214,7 @@ def decode(source: Source, target: Target) -> Decoded:
     height, width = clip.frames.shape[1:3]
     facts = {
         "prompt": prompt,
+        **captions,
         "source": source.name,
         "source_sha256": digest,
         "source_height": height,

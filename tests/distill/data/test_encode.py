@@ -335,7 +335,7 @@ def test_where_no_clip_can_be_used_nothing_is_left(clips, tiny_checkpoint, tmp_p
 def test_a_full_disk_is_one_line_and_takes_the_half_shard_away(
     whole, clips, tiny_checkpoint, tmp_path, monkeypatch
 ):
-    add, written = layout._add, []
+    add, written = layout.add_member, []
 
     def full(tar, name, data):
         written.append(name)
@@ -344,7 +344,7 @@ def test_a_full_disk_is_one_line_and_takes_the_half_shard_away(
         add(tar, name, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(layout, "_add", full)
+        patch.setattr(layout, "add_member", full)
         with pytest.raises(UserError, match="no space left on the disk; free some") as caught:
             encoder.encode([clips], str(tiny_checkpoint), tmp_path / "out", shard_size=2)
     assert "\n" not in str(caught.value)
