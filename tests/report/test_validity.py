@@ -25,7 +25,7 @@ def info(arm, method, parent, distance=0.3, student_input="noised_real"):
 
 def study(path, runs):
     rows = [
-        ("open_gini", arm, prompt, seed, 64, DIVERSITY[arm] + 0.01 * seed * (arm == "dfd"))
+        ("hue_entropy", arm, prompt, seed, 64, DIVERSITY[arm] + 0.01 * seed * (arm == "dfd"))
         for arm in DIVERSITY
         for prompt in PROMPTS
         for seed in (0, 1, 2)
@@ -48,9 +48,9 @@ def test_points_are_dfd_minus_the_control_at_distance_over_spread(tmp_path, runs
     after, scratch = points_of(study(tmp_path, runs))
     assert (after.arm, after.kind) == ("dfd", ("noised_real", True))
     assert after.condition == pytest.approx((0.2 / 0.5 + 0.4 / 0.5) / 2)
-    assert after.gains["open_gini"] == pytest.approx({0: 0.2, 1: 0.21, 2: 0.22})
+    assert after.gains["hue_entropy"] == pytest.approx({0: 0.2, 1: 0.21, 2: 0.22})
     assert (scratch.kind, scratch.condition) == (("noised_real", False), 2.0)
-    assert scratch.gains["open_gini"] == pytest.approx({0: -0.05, 1: -0.05, 2: -0.05})
+    assert scratch.gains["hue_entropy"] == pytest.approx({0: -0.05, 1: -0.05, 2: -0.05})
 
 
 def test_the_figure_draws_each_point_at_its_place(tmp_path, runs, monkeypatch):
