@@ -34,6 +34,7 @@ from dfdbench.utils.stopping import end_with, interruptible
 HERE = Path(__file__).parent
 PROBE = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
 PATIENCE = 30  # seconds for a part to clear up
+TOLD = 3  # exit code of a part that failed and wrote so
 
 
 class Part(NamedTuple):
@@ -44,14 +45,14 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "attention": Part("Versions, and attention at 1×12×32,760×128 by kernel", 60),
-    "toy_prediction": Part("The toy's v̂ against float32 on the CPU", 60),
-    "toy_resume": Part("The toy's DFD, killed and resumed", 120),
+    "attention": Part("Versions, and attention at 1×12×32,760×128 by kernel", 120),
+    "toy_prediction": Part("The toy's v̂ against float32 on the CPU", 120),
+    "toy_resume": Part("The toy's DFD, killed and resumed", 180),
     "wan_step": Part("Wan, DMD2 steps of two rounds of two clips", 180),
-    "block_profile": Part("A block of Wan, forward and backward", 60),
+    "block_profile": Part("A block of Wan, forward and backward", 120),
     "wan_step_compiled": Part("Wan, the same steps with compiled blocks", 240),
-    "nccl": Part("FSDP2 in one process, weights of mixed dtypes", 60),
-    "vae_decode": Part("Decoding clips of 81×480×832", 90),
+    "nccl": Part("FSDP2 in one process, weights of mixed dtypes", 120),
+    "vae_decode": Part("Decoding clips of 81×480×832", 120),
     "cosmos_step": Part("Cosmos, DFD steps of one clip", 150),
     "save_restore": Part("A checkpoint of the Wan run", 180),
 }
@@ -101,13 +102,14 @@ def run_part(name: str, out: Path, what: dict[str, Any], seconds: float) -> bool
     Args:
         what: code, GPU and sizes, for the part's file. seconds: of its time limit.
     """
-    command = [sys.executable, __file__, name, "--out", str(out), "--child", json.dumps(what)]
+    command = [sys.executable, __file__, name, "--out", str(out), "--parent", str(os.getpid())]
+    command += ["--child", json.dumps(what)]
     with tempfile.TemporaryDirectory(prefix="dfdbench-gpu-") as scratch:
         environment = os.environ | {"TMPDIR": scratch}
         with subprocess.Popen(command, env=environment, start_new_session=True) as process:
             try:
                 status = process.wait(seconds)
-                if status in (0, 1):  # it wrote its file
+                if status in (0, TOLD):  # it wrote its file
                     return status == 0
                 reason = f"its process ended with status {status}"
             except subprocess.TimeoutExpired:
@@ -128,15 +130,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 process.wait(PATIENCE)
 
 
-def measure(name: str, out: Path, what: dict[str, Any]) -> int:
-    """In the part's own process: run it and write its file. 0, or 1 where it failed."""
+def measure(name: str, out: Path, what: dict[str, Any], parent: int) -> int:
+    """In the part's own process: run it and write its file. 0, or TOLD where it failed.
+
+    parent: the process that it ends with.
+    """
 
     def stop(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)
         sys.exit(128 + number)  # temporary folders go
 
     signal.signal(signal.SIGTERM, stop)
-    end_with(os.getppid())
+    end_with(parent)
     start, record = time.monotonic(), {"part": name, **what}
     try:
         import torch
@@ -157,7 +162,7 @@ def measure(name: str, out: Path, what: dict[str, Any]) -> int:
         record["failed"] = " ".join(str(line).split())[:300]
     record["seconds"] = round(time.monotonic() - start, 1)
     write_json(out / f"{name}.json", record)
-    return int("failed" in record)
+    return TOLD if "failed" in record else 0
 
 
 def run(names: Sequence[str], out: Path, what: dict[str, Any], again: bool, minutes: float) -> int:
@@ -196,11 +201,12 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="tiny networks, on any machine")
     parser.add_argument("--minutes", type=float, default=10.0, help="for all parts together")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if unknown := sorted({*given.parts} - {*PARTS}):
         parser.error(f"no part {unknown[0]}; parts: {', '.join(PARTS)}")
     if given.child:
-        return measure(given.parts[0], given.out, given.child)
+        return measure(given.parts[0], given.out, given.child, given.parent)
     if given.render:
         write_readme(given.out)
         return 0
