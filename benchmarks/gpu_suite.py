@@ -48,12 +48,12 @@ PARTS = {
     "attention": Part("Versions, and attention at 1×12×32,760×128 by kernel", 120),
     "toy_prediction": Part("The toy's v̂ against float32 on the CPU", 120),
     "toy_resume": Part("The toy's DFD, killed and resumed", 180),
-    "wan_step": Part("Wan, DMD2 steps of two rounds of two clips", 180),
+    "wan_step": Part("Wan, DMD2 steps of two rounds of two clips", 240),
     "block_profile": Part("A block of Wan, forward and backward", 120),
-    "wan_step_compiled": Part("Wan, the same steps with compiled blocks", 240),
+    "wan_step_compiled": Part("Wan, the same steps with compiled blocks", 300),
     "nccl": Part("FSDP2 in one process, weights of mixed dtypes", 120),
     "vae_decode": Part("Decoding clips of 81×480×832", 120),
-    "cosmos_step": Part("Cosmos, DFD steps of one clip", 150),
+    "cosmos_step": Part("Cosmos, DFD steps of one clip", 180),
     "save_restore": Part("A checkpoint of the Wan run", 180),
 }
 

@@ -29,7 +29,7 @@ Embed = Callable[[np.ndarray], np.ndarray]  # uint8 (T H W 3) -> float32 (T, D)
 
 
 BATCH = {"cpu": 1, "cuda": 64}  # frames at once; a CPU's caches hold the activations of one
-PREPARED = 16  # frames at once at their full size
+PIXELS = 2**23  # of the frames that are prepared at once
 
 
 def batched(
@@ -49,13 +49,13 @@ def batched(
     from dfdbench.evaluate.metrics.joint import Joint
 
     size = BATCH[device.split(":")[0]]
-    few = min(PREPARED, size)
     joint = Joint(lambda x: network(x).float().cpu(), lambda _: size, shared=size > 1)
 
     @torch.inference_mode()
     def embed(frames: np.ndarray) -> np.ndarray:
         if size == 1:
             return torch.cat([joint(prepare(frame[None])) for frame in frames]).numpy()
+        few = max(1, min(size, PIXELS // (frames.shape[1] * frames.shape[2])))
         parts = [prepare(frames[i : i + few]) for i in range(0, len(frames), few)]
         return joint(torch.cat(parts)).numpy()
 
