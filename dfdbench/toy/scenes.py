@@ -116,7 +116,13 @@ def _city() -> Tensor:
 def _snow() -> Tensor:
     picture = _sky((0.54, 0.58, 0.64), (0.64, 0.67, 0.71))
     picture = _paint(picture, (0.72, 0.75, 0.79), _below(_horizon(32, [(5, 2, 0.3), (2, 5, 0.8)])))
-    for fir in ((10, 50, 18, 30), (36, 48, 15, 22), (66, 51, 20, 36), (88, 47, 14, 20), (112, 50, 18, 27)):
+    for fir in (
+        (10, 50, 18, 30),
+        (36, 48, 15, 22),
+        (66, 51, 20, 36),
+        (88, 47, 14, 20),
+        (112, 50, 18, 27),
+    ):
         picture = _paint(picture, (0.22, 0.28, 0.30), _fir(fir))
     return _paint(picture, (0.66, 0.70, 0.75), _below(_horizon(52, [(3, 2, 0.5), (1.5, 5, 0.2)])))
 
@@ -124,7 +130,12 @@ def _snow() -> Tensor:
 def _meadow() -> Tensor:
     picture = _sky((0.52, 0.55, 0.55), (0.60, 0.62, 0.59))
     picture = _paint(picture, (0.44, 0.49, 0.42), _below(_horizon(36, [(3, 1, 0.6), (2, 3, 0.2)])))
-    for x, foot, width, height in ((16, 48, 24, 22), (52, 50, 18, 16), (84, 47, 28, 26), (116, 50, 16, 18)):
+    for x, foot, width, height in (
+        (16, 48, 24, 22),
+        (52, 50, 18, 16),
+        (84, 47, 28, 26),
+        (116, 50, 16, 18),
+    ):
         picture = _paint(picture, (0.30, 0.29, 0.24), _block((x, foot + 8, 5, 12)))
         picture = _paint(picture, (0.18, 0.25, 0.17), _crown((x, foot, width, height)))
     return _paint(picture, (0.34, 0.39, 0.31), _below(_horizon(55, [(2, 2, 0.1)])))

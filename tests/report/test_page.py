@@ -125,9 +125,7 @@ def test_every_number_follows_from_cells_csv_alone(page):
 
 def test_another_number_in_cells_csv_gives_another_summary(page, tmp_path):
     text = (page / "cells.csv").read_text()
-    row = next(
-        line for line in text.splitlines() if line.startswith("hue_entropy,dfd,bar-snow,1,")
-    )
+    row = next(line for line in text.splitlines() if line.startswith("hue_entropy,dfd,bar-snow,1,"))
     (tmp_path / "cells.csv").write_text(text.replace(row, row.rpartition(",")[0] + ",0.5"))
     own = [recompute(read_cells(folder / "cells.csv"), []).summary for folder in (page, tmp_path)]
     means = [summary["dfd"]["hue_entropy"].by_seed[1] for summary in own]
