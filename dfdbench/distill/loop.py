@@ -4,6 +4,7 @@ Behind `dfdbench distill`. Owns optimisers, cadence, precision, clipping, checkp
 knows neither methods nor models by name.
 """
 
+import gc
 import shutil
 import time
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
         out,
         init,
         family,
-        train=lambda first, path: _distill(first, path, True, None, group),
+        train=lambda first, path: _first_stage(first, path, group),
         talk=group.is_main,
     )
     with ExitStack() as held:
@@ -117,6 +118,14 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
 
         run = existing or Run(out, group.on_main(create))
         return Trainer(recipe, method, nets, clips, run, parent, group).train()
+
+
+def _first_stage(recipe: Recipe, out: Path, group: Group) -> Run:
+    """Train the run that another starts from, and free its networks before that one's are made."""
+    run = _distill(recipe, out, True, None, group)
+    gc.collect()  # networks, optimisers and their hooks refer to one another
+    torch.cuda.empty_cache()
+    return run
 
 
 def build_networks(

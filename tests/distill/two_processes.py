@@ -43,13 +43,3 @@ def on_two(folder, work, *arguments):
     texts = [log.read_text() for log in logs]
     codes = [process.exitcode for process in processes]
     return SimpleNamespace(codes=codes, logs=texts, text="".join(texts))
-
-
-def command(rank, arguments, fault=None):
-    """`dfdbench distill …` as torchrun would start it."""
-    from dfdbench.cli import main
-
-    if fault:
-        fault(rank)
-    sys.argv = ["dfdbench", "distill", "--device", "cpu", *arguments]
-    main()

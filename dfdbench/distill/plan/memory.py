@@ -11,7 +11,7 @@ from functools import cached_property
 
 from dfdbench.distill.plan.measure import Cost
 from dfdbench.distill.plan.recording import Passes, Step, record
-from dfdbench.distill.plan.trace import NetworkCost, Shape, trace, trace_heads
+from dfdbench.distill.plan.trace import Held, NetworkCost, Shape, trace, trace_heads, trace_held
 from dfdbench.distill.sections import Recipe
 
 FLOAT32 = 4
@@ -96,36 +96,40 @@ class Setup:
         blocks = max(self.taps) + 1 if one.gradient.startswith("features") else network.blocks
         return blocks * network.block.forward
 
+    def held(self, one: Passes) -> Held:
+        """Bytes of a pass over the micro-batch, beside weights and their gradients."""
+        tapped = one.gradient.startswith("features")
+        return trace_held(
+            self.model,
+            self.shape,
+            self.micro * one.together,
+            max(self.taps) + 1 if tapped else self.blocks,
+            one.gradient,
+            one.network != "teacher",
+            self.recipe.optim.gradient_checkpointing,
+        )
+
     def kept(self, one: Passes) -> int:
         """Bytes that one pass over the micro-batch keeps until its backward pass."""
-        if one.gradient == "none":
-            return 0
-        cost = self.cost(one)
-        network = self.network(one)
-        if self.recipe.optim.gradient_checkpointing:
-            clip = network.outside.kept + network.blocks * network.boundary
-            copies = network.outside.copies
-        else:
-            clip, copies = cost.kept, cost.copies
-        return self.micro * clip + (copies if self.gpus == 1 else 0)
+        return self.held(one).kept if one.gradient != "none" else 0
 
     def working(self, one: Passes) -> int:
         """Bytes that a pass over the micro-batch needs for a moment."""
-        network = self.network(one)
-        forward = self.micro * one.together * network.working + self._casts(network)
-        if one.gradient == "none":
-            return forward
-        backward = network.working_backward
-        if not self.recipe.optim.gradient_checkpointing:
-            backward -= network.outside.kept + network.block.kept
-        return max(forward, self.micro * backward + self.attention)
+        needed = self.held(one).peak - self.kept(one)
+        if one.gradient != "none":
+            needed += self.attention
+        return needed + self._gathered(one)
 
-    def _casts(self, network: NetworkCost) -> int:
-        """Weights cast to bfloat16: of all blocks, or of two that FSDP gathers at a time."""
-        if self.gpus > 1:
-            gathered = 2 * 2 * network.block_parameters
-            return gathered + FLOAT32 * network.block_parameters  # and a gradient to be cut
-        return network.whole.copies
+    def _gathered(self, one: Passes) -> int:
+        """Weights of two blocks that FSDP gathers at a time, beside all that lies outside of
+        blocks, and a block's gradients before and while they are cut."""
+        if self.gpus == 1:
+            return 0
+        network = self.network(one)
+        gathered = network.parameter_bytes - (network.blocks - 2) * network.block_bytes
+        if one.gradient in ("weights", "features"):
+            gathered += 2 * FLOAT32 * network.block_parameters
+        return gathered
 
     @property
     def attention(self) -> int:
