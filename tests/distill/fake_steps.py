@@ -8,6 +8,7 @@ from pytest import MonkeyPatch
 
 from dfdbench.distill import streams
 from dfdbench.distill.bench.train import RandomClips
+from dfdbench.distill.discriminator import Heads
 from dfdbench.distill.loop import Trainer, build_networks
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.parallel import Group
@@ -41,6 +42,14 @@ def with_own_backward(loss):
     return wrapped
 
 
+def moved(heads, device):
+    """`heads` on a device; their `to` would swap tensors, which fake ones refuse."""
+    for part in heads.modules():
+        for name, value in part._parameters.items():
+            part._parameters[name] = torch.nn.Parameter(torch.empty(value.shape, device=device))
+    return heads
+
+
 def most_held(recipe: Recipe, folder, coin: bool) -> int:
     """The most bytes on the GPU in a student step and one of the fake score, after the first.
 
@@ -53,6 +62,7 @@ def most_held(recipe: Recipe, folder, coin: bool) -> int:
         patch.setattr(
             streams, "seeded", lambda where, *key: None if where == gpu else seeded(where, *key)
         )
+        patch.setattr(Heads, "to", moved)
         nothing = SimpleNamespace(add_bins=lambda report: None)  # the log looks at numbers
         patch.setattr("dfdbench.distill.diagnostics.Recorder", lambda *_: nothing)
         patch.setattr(
@@ -66,7 +76,7 @@ def most_held(recipe: Recipe, folder, coin: bool) -> int:
         patch.setattr(streams.Stream, "integer", lambda self, name, high: coin * (high - 1))
         with random_init_family(recipe.model, torch.bfloat16, gpu) as family:
             draw = family._load_part(family.network, family.path / "transformer", torch.bfloat16)
-            family.teacher = draw.eval().requires_grad_(False)  # `to` moves no fake weights twice
+            family.teacher = draw.eval().requires_grad_(False)  # `to` as well
             clips, group = RandomClips(setup.shape, setup.micro, gpu), Group(device=gpu)
             negative = clips.negative("").map(lambda value: value.clone())
             nets = build_networks(recipe, family, method, None, group, negative)

@@ -10,8 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dfdbench.distill.plan.measure import Cost
-from dfdbench.distill.plan.recording import Passes, Step, record
-from dfdbench.distill.plan.trace import Held, NetworkCost, Shape, trace, trace_heads, trace_held
+from dfdbench.distill.plan.recording import Look, Passes, Step, record
+from dfdbench.distill.plan.trace import (
+    HeadsCost,
+    Held,
+    NetworkCost,
+    Shape,
+    trace,
+    trace_heads,
+    trace_held,
+)
 from dfdbench.distill.sections import Recipe
 
 FLOAT32 = 4
@@ -65,16 +73,20 @@ class Setup:
     @property
     def head_parameters(self) -> int:
         """Of the discriminator."""
-        return self._look(True, True)[0] if self.taps else 0
+        return self._heads(Look(True, True), 1).parameters if self.taps else 0
 
     def looks(self, student: bool) -> list[tuple[float, Cost]]:
         """How often the discriminator looks at a clip in a step, and what one such look costs."""
         looks = self.steps[student].looks
-        return [(count, self._look(*grads)[1]) for grads, count in looks.items()]
+        return [(count, self._heads(look, 1).cost) for look, count in looks.items()]
 
-    def _look(self, weights: bool, features: bool) -> tuple[int, Cost]:
+    def look(self, one: Look) -> Held:
+        """Bytes of a look at the micro-batch."""
+        return self._heads(one, self.micro).held
+
+    def _heads(self, look: Look, size: int) -> HeadsCost:
         n = self.trained
-        return trace_heads(len(self.taps), n.tokens, n.width, weights, features)
+        return trace_heads(len(self.taps), size, n.tokens, n.width, *look)
 
     def passes(self, student: bool) -> list[Passes]:
         """Of one step."""
@@ -109,16 +121,10 @@ class Setup:
             self.recipe.optim.gradient_checkpointing,
         )
 
-    def kept(self, one: Passes) -> int:
-        """Bytes that one pass over the micro-batch keeps until its backward pass."""
-        return self.held(one).kept if one.gradient != "none" else 0
-
-    def working(self, one: Passes) -> int:
-        """Bytes that a pass over the micro-batch needs for a moment."""
-        needed = self.held(one).peak - self.kept(one)
-        if one.gradient != "none":
-            needed += self.attention
-        return needed + self._gathered(one)
+    def peak(self, one: Passes) -> int:
+        """The most bytes of a pass over the micro-batch, forward and backward."""
+        attention = self.attention if one.gradient != "none" else 0
+        return self.held(one).peak + attention + self._gathered(one)
 
     def _gathered(self, one: Passes) -> int:
         """Weights of two blocks that FSDP gathers at a time, beside all that lies outside of
@@ -138,12 +144,28 @@ class Setup:
         return self.micro * n.boundary * 2
 
 
+def sequence_bytes(setup: Setup, sequence: Sequence[Passes | Look]) -> tuple[int, int]:
+    """Bytes that passes keep for their backward passes at the peak of a step, and those it needs
+    for a moment on top. Backward passes run in the reverse order, each after the later ones were
+    freed, so that every pass meets what those before it keep.
+    """
+    kept = 0
+    peaks = [(0, 0)]  # most, and kept by then
+    for one in sequence:
+        if isinstance(one, Look):
+            own, most = setup.look(one)
+        else:
+            own, most = setup.held(one).kept, setup.peak(one)
+            own = own if one.gradient != "none" else 0
+        peaks.append((kept + most, kept + own))
+        kept += own
+    most, then = max(peaks)
+    return then, most - then
+
+
 def step_bytes(setup: Setup, student: bool) -> tuple[int, int]:
-    """Bytes kept for the backward pass of a step, and the most needed for a moment."""
-    passes = setup.passes(student)
-    kept = sum(round(p.count) * setup.kept(p) for p in passes)
-    kept += sum(round(count) * setup.micro * look.kept for count, look in setup.looks(student))
-    return kept, max(setup.working(p) for p in passes)
+    """`sequence_bytes` of the outcome of a step's choices that needs the most."""
+    return max((sequence_bytes(setup, s) for s in setup.steps[student].sequences), key=sum)
 
 
 def lines(setup: Setup) -> dict[str, int]:

@@ -240,21 +240,37 @@ def trace_held(
     return found[0] + tuple((blocks - few) * slope for slope in slopes)
 
 
+class HeadsCost(NamedTuple):
+    """The discriminator's heads: parameters, cost of a look, and what it holds."""
+
+    parameters: int
+    cost: Cost
+    held: Held
+
+
 @cache
 @torch.enable_grad()
 def trace_heads(
-    taps: int, tokens: int, width: int, weights: bool, features: bool
-) -> tuple[int, Cost]:
-    """Parameters of the discriminator's heads, and their cost on the features of one clip.
+    taps: int, size: int, tokens: int, width: int, weights: bool, features: bool
+) -> HeadsCost:
+    """The discriminator's heads looking at the features of `size` clips.
 
     weights, features: where gradients go.
     """
     here = fake_cuda.DEVICE
     with fake_cuda.fake_gpu():
-        heads = Heads(taps, width).to(here).requires_grad_(weights)
+        with here:
+            heads = Heads(taps, width).requires_grad_(weights)
         hidden: Sequence[Tensor] = [
-            torch.empty(1, tokens, width, dtype=torch.bfloat16, device=here, requires_grad=features)
+            torch.empty(
+                size, tokens, width, dtype=torch.bfloat16, device=here, requires_grad=features
+            )
             for _ in range(taps)
         ]
         cost = measure(heads, lambda: heads(hidden))
-    return sum(p.numel() for p in heads.parameters()), cost
+        with Live() as live:
+            loss = heads(hidden).sum()
+            kept = live.bytes
+            if loss.requires_grad:
+                fake_cuda.backward(loss)
+    return HeadsCost(sum(p.numel() for p in heads.parameters()), cost, Held(kept, live.peak))
