@@ -8,14 +8,14 @@ from dfdbench.distill.plan.memory import lines
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 
 GAN = {"gan_weight": 0.03}
-H100 = Gpu("h100", 79, 989)
+H100, H200 = Gpu("h100", 79, 989), Gpu("h200", 140, 989)
 
 
 def test_a_trained_cosmos_block_keeps_what_cudas_autocast_makes_it_keep():
     """By the CPU's rules, which leave layer norms and powers in bfloat16, it would be 7.45 GiB."""
     _, setup = setup_for(load_recipe("cosmos-predict2.5-2b/dfd"))
-    kept = setup.trained.block.kept / GIB
-    assert kept == pytest.approx(8.45, rel=0.01)
+    block = setup.trained.block
+    assert (block.kept + block.copies) / GIB == pytest.approx(8.45, rel=0.005)
 
 
 PEAKS = {
@@ -28,13 +28,13 @@ PEAKS = {
 }
 
 
-def check_peak(recipe, folder) -> None:
-    """The plan of two rounds is within 3 % of the most that the real steps hold."""
+def check_peak(recipe, folder, within) -> None:
+    """The plan of two rounds is near the most that the real steps hold."""
     recipe, setup = setup_for(recipe)
     planned = sum(lines(setup).values())
     held = most_held(recipe, folder, coin=True)
     print(f"{recipe.arm} on {recipe.model}: planned {planned / GIB:.3f} held {held / GIB:.3f} GiB")
-    assert planned == pytest.approx(held, rel=0.03)
+    assert planned == pytest.approx(held, rel=within)
 
 
 @pytest.mark.parametrize("name", PEAKS)
@@ -44,7 +44,7 @@ def test_a_step_holds_at_its_peak_what_the_plan_says(name, tmp_path):
     optim = {"batch": 4, "accumulate": 2, "gradient_checkpointing": checkpointing}
     data = {"frames": 17, "height": 192, "width": 192}
     values = {"method": method, "model": "toy-t2v", "data": data, "optim": optim, **sections}
-    check_peak(recipe_from_dict(values), tmp_path)
+    check_peak(recipe_from_dict(values), tmp_path, within=0.05)  # clips weigh more in a toy
 
 
 @pytest.mark.slow
@@ -54,10 +54,10 @@ def test_a_step_holds_at_its_peak_what_the_plan_says(name, tmp_path):
 def test_the_plan_of_a_real_model_is_what_its_real_steps_hold(model, method, gan, tmp_path):
     values = ["optim.batch=2", "optim.accumulate=2", "init.recipe="]
     values += ["gan.weight=0"] if gan == "none" else ["gan.weight=0.03", f"gan.features={gan}"]
-    check_peak(load_recipe(f"{model}/{method}", values), tmp_path)
+    check_peak(load_recipe(f"{model}/{method}", values), tmp_path, within=0.03)
 
 
-def test_fourteen_billion_parameters_fit_eight_gpus():
+def test_a_plan_of_fourteen_billion_parameters_counts_what_each_of_eight_gpus_holds():
     recipe = load_recipe("wan2.1-t2v-1.3b/dfd", ["model=wan2.1-t2v-14b"])
     _, setup = setup_for(recipe, 8)
     found, count = lines(setup), setup.trained.parameters
@@ -66,4 +66,6 @@ def test_fourteen_billion_parameters_fit_eight_gpus():
     assert found["gradients of one network (float32)"] == 4 * count // 8
     # Two blocks of float32 weights, and a block's gradients before and while they are cut.
     assert found["working memory"] > 4 * 4 * setup.trained.block_parameters
-    assert make_plan(recipe, 8, H100, 0.4, False)["fits"]
+    assert not make_plan(recipe, 8, H100, 0.4, False)["fits"]
+    assert make_plan(recipe, 8, H200, 0.4, False)["fits"]
+    assert make_plan(recipe, 16, H100, 0.4, False)["fits"]
