@@ -166,7 +166,8 @@ def test_flops_of_image_to_video_count_the_given_frame_as_the_network_does(tiny_
     family, rng = load_family(tiny_i2v), Stream(0, 0, 0, torch.device("cpu"))
     for student in (True, False):
         real = counted(recipe, setup, family, student, rng)
-        assert flops(setup, student)[0] == pytest.approx(real, rel=0.01)
+        # Fused attention makes gradients of a frozen network's keys and values as well.
+        assert real <= flops(setup, student)[0] == pytest.approx(real, rel=0.02)
 
 
 @pytest.mark.parametrize(
