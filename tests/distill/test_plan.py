@@ -101,7 +101,8 @@ def test_kept_bytes_are_what_autograd_saves_for_one_clip_more(tiny_checkpoint, t
         shape = shape_of(folder)
         two, three = (saved_bytes(folder, shape, clips) for clips in (2, 3))
         kept = trace(str(folder), shape, True, False).whole.kept
-        assert kept == pytest.approx(three - two, rel=0.02)
+        # On top is what does not grow with the batch, such as cosines of positions.
+        assert three - two <= kept == pytest.approx(three - two, rel=0.03)
 
 
 def test_live_bytes_are_the_most_held_at_a_time():
