@@ -35,7 +35,7 @@ if [ -n "$PLAN" ]; then
     exit $((failed > 0))
 fi
 
-# One round of one clip each: an iteration of the recipes is 16 of them.
+# Two rounds of one clip each: an iteration of the recipes is 16 of them.
 train wan-dmd2-gan --recipe $wan/dmd2 --batch 1
 train wan-dmd2 --recipe $wan/dmd2 --batch 1 --gan none
 train wan-dfd --recipe $wan/dfd --batch 1
