@@ -138,8 +138,8 @@ def wan_step_compiled(sizes: Sizes, device: torch.device) -> dict[str, Any]:
 
 
 def cosmos_step(sizes: Sizes, device: torch.device) -> dict[str, Any]:
-    """Steps of DFD on Cosmos, one clip a round."""
-    recipe = _recipe("cosmos-predict2.5-2b/dfd", sizes.cosmos, sizes, 1, 1)
+    """Steps of DFD on Cosmos, one clip in each of two rounds."""
+    recipe = _recipe("cosmos-predict2.5-2b/dfd", sizes.cosmos, sizes, 1, 2)
     return bench_train(recipe, device, sizes.steps, 1, False)
 
 
@@ -240,7 +240,7 @@ def _cut(
 
     dtypes = sorted({dtype_name(p.dtype) for p in module.parameters()})
     v, norm = look()
-    parallel.shard(module, family.blocks(module), Group(device=device), compute)
+    parallel.shard(module, family.blocks(module), Group(device=device))
     cut_v, cut_norm = look()
     return {
         "dtypes": dtypes,

@@ -53,7 +53,7 @@ PARTS = {
     "wan_step_compiled": Part("Wan, the same steps with compiled blocks", 300),
     "nccl": Part("FSDP2 in one process, weights of mixed dtypes", 120),
     "vae_decode": Part("Decoding clips of 81×480×832", 120),
-    "cosmos_step": Part("Cosmos, DFD steps of one clip", 180),
+    "cosmos_step": Part("Cosmos, DFD steps of two rounds of one clip", 180),
     "save_restore": Part("A checkpoint of the Wan run", 180),
 }
 

@@ -96,7 +96,7 @@ def test_a_run_that_differs_after_its_resumption_is_told_with_the_reason(
     [
         ("wan_step", "dmd2", (4, 2), False),
         ("wan_step_compiled", "dmd2", (4, 2), True),
-        ("cosmos_step", "dfd", (1, 1), False),
+        ("cosmos_step", "dfd", (2, 2), False),
     ],
 )
 def test_steps_are_those_of_training(part, monkeypatch, name, method, batch, compiled):

@@ -49,6 +49,8 @@ def test_training_is_timed_from_config_files_alone(configs, tmp_path, method, op
         assert len(found[step]["seconds"]) == 2 and found[step]["mfu"] is None
         assert found[step]["min_seconds"] <= found[step]["median_seconds"]
     assert bool(found["gan_blocks"]) is bool(options)
+    optim = found["recipe"]["optim"]
+    assert (optim["batch"], optim["accumulate"]) == (4, 2), "two rounds of what --batch says"
     assert found["peak_memory"]["resident_bytes"] > 1e8
     assert found["device"]["type"] == "cpu" and "torch" in found["versions"]
 
