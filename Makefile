@@ -13,7 +13,7 @@ help:
 	@echo "make test         the test suite (minutes)"
 	@echo "make test-all     the test suite with its slow tests and the regression check"
 	@echo "make lint         ruff (lint and format) and mypy"
-	@echo "make gpu-bench    times and memory at the shapes of Wan and Cosmos on this machine's GPU"
+	@echo "make gpu-bench    what a GPU must show: times, memory, dtypes, resume; 10 minutes, to be cut off at will"
 	@echo "make toy          train the toy's VAE and teachers from seeds (hours)"
 
 quickstart: .venv/.installed
@@ -40,7 +40,7 @@ format: .venv/.installed-dev
 	@$(BIN)/ruff format .
 
 gpu-bench: .venv/.installed
-	@benchmarks/gpu_suite.sh results/gpu $(BIN)/python
+	@$(BIN)/python benchmarks/gpu_suite.py
 
 toy: .venv/.installed
 	@$(BIN)/dfdbench toy train

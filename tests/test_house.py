@@ -152,6 +152,17 @@ def test_every_room_is_told_in_contributing() -> None:
     assert [name for name in ROOMS if f"`{name}/`" not in text] == []
 
 
+def test_random_numbers_are_forked_on_the_cpu_alone() -> None:
+    """torch.random.fork_rng() would start every GPU and copy the state of each."""
+    forks = [
+        (path.name, {keyword.arg for keyword in node.keywords})
+        for path in [*(ROOT / "dfdbench").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("fork_rng")
+    ]
+    assert forks and [name for name, given in forks if "devices" not in given] == []
+
+
 @pytest.mark.parametrize(
     ("files", "fault"),
     [

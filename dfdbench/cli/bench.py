@@ -72,7 +72,8 @@ def train(
         str | None, typer.Option(help="teacher, fake_score or none; else as the recipe says.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Clips at a time, one round; else the recipe's.")
+        int | None,
+        typer.Option(min=1, help="Clips at a time, in two rounds; else the recipe's rounds."),
     ] = None,
     frames: Frames = None,
     height: Side = None,
@@ -95,8 +96,8 @@ def train(
 
     check_output(out)
     values = shaped(frames, height, width, changes)
-    if batch:
-        values += [f"optim.batch={batch}", "optim.accumulate=1"]
+    if batch:  # a second round meets the gradients of the first, as in training
+        values += [f"optim.batch={2 * batch}", "optim.accumulate=2"]
     if gan not in (None, "teacher", "fake_score", "none"):
         raise unknown_name("--gan", str(gan), ("teacher", "fake_score", "none"))
     if gan == "none":

@@ -87,7 +87,7 @@ def save(
     try:
         with _shared_folder(target, group) as temporary:
             writer = HuggingFaceStorageWriter(str(temporary), files, save_distributed=True)
-            _dcp("save", tensors, group, storage_writer=writer)
+            run_dcp("save", tensors, group, storage_writer=writer)
             if group.is_main:
                 shapes = {key: list(tensor.shape) for key, tensor in tensors.items()}
                 write_json(temporary / STATE, vars(position) | {"tensors": shapes})
@@ -162,7 +162,7 @@ def _load(
     there = {key: list(getattr(tensor, "size", ())) for key, tensor in stored.items()}
     moments = {key: value for key, value in _tensors(state).items() if key in there}
     _check_tensors(there, position.tensors, weights | _tensors(state))
-    _dcp("load", weights | moments, group, storage_reader=reader)  # in place
+    run_dcp("load", weights | moments, group, storage_reader=reader)  # in place
     own = {key: getattr(x, "_local_tensor", x) for key, x in (weights | moments).items()}
     if fault := fault_of(own.items()):
         raise ValueError(fault)
@@ -254,7 +254,7 @@ def _part(key: str) -> str:
     return ".".join(key.split(".")[: 2 if key.startswith("state.") else 1])
 
 
-def _dcp(action: str, tensors: dict[str, Tensor], group: Group, **storage: Any) -> None:
+def run_dcp(action: str, tensors: dict[str, Tensor], group: Group, **storage: Any) -> None:
     """dcp.save or dcp.load; what failed in any process is raised in all as itself."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.api import CheckpointException

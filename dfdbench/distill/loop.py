@@ -4,7 +4,7 @@ Behind `dfdbench distill`. Owns optimisers, cadence, precision, clipping, checkp
 knows neither methods nor models by name.
 """
 
-import copy
+import gc
 import shutil
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfdbench.distill import checkpoint, diagnostics, parallel, stages
+from dfdbench.distill import checkpoint, diagnostics, parallel, stages, start
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.checkpoint import Position
 from dfdbench.distill.data.clips import Clips, check_source, load_clips, negative_embedding
@@ -89,7 +89,7 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
         out,
         init,
         family,
-        train=lambda first, path: _distill(first, path, True, None, group),
+        train=lambda first, path: _first_stage(first, path, group),
         talk=group.is_main,
     )
     with ExitStack() as held:
@@ -124,6 +124,14 @@ def _distill(recipe: Recipe, out: Path, resume: bool, init: Path | None, group: 
         return Trainer(recipe, method, nets, clips, run, parent, group).train()
 
 
+def _first_stage(recipe: Recipe, out: Path, group: Group) -> Run:
+    """Train the run that another starts from, and free its networks before that one's are made."""
+    run = _distill(recipe, out, True, None, group)
+    gc.collect()  # networks, optimisers and their hooks refer to one another
+    torch.cuda.empty_cache()
+    return run
+
+
 def build_networks(
     recipe: Recipe,
     family: ModelFamily,
@@ -139,34 +147,19 @@ def build_networks(
     """
     device = group.device
     autocast = torch.bfloat16 if device.type == "cuda" else None
-    layout = recipe.student.layout
-    if parent:
-        student = family.load_student(parent.student)
-    else:
-        student = family.new_causal_module(layout) if layout else family.new_module()
-    fake_score = family.load_network(parent.fake_score) if parent else family.new_module()
+    student, fake_score, ema, skeletons = start.trained_networks(recipe, family, parent, group)
     heads, blocks = None, tuple[int, ...]()
     if method.uses_gan(recipe):
         blocks = tapped_blocks(recipe.gan, family.block_count(fake_score))
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeded("cpu", recipe.seed, "heads").initial_seed())
             heads = Heads(len(blocks), family.feature_width(fake_score)).to(device)
         if begun := stages.parent_heads(recipe, parent, blocks):
             load_heads(heads, begun)
+    if heads is not None and group.size > 1:
+        skeletons["heads"] = parallel.skeleton(heads)
+        parallel.shard(heads, (), group)
     gan_teacher = recipe.gan.features == "teacher"
-    ema = copy.deepcopy(student).requires_grad_(False) if recipe.optim.ema else None
-    skeletons = {}
-    if group.size > 1:
-        skeletons = {
-            "student": parallel.skeleton(student),
-            "fake_score": parallel.skeleton(fake_score),
-        }
-        parallel.shard(family.teacher, family.blocks(family.teacher), group, None)
-        for module in filter(None, (student, fake_score, ema)):
-            parallel.shard(module, family.blocks(module), group, autocast)
-        if heads is not None:
-            skeletons["heads"] = parallel.skeleton(heads)
-            parallel.shard(heads, (), group, None)
     o = recipe.optim
     for module in (student, fake_score, family.teacher):
         run_blocks(family.blocks(module), o.attention, o.checkpointing, o.compile)
@@ -300,7 +293,6 @@ class Trainer:
         rounds = self.group.rounds(o.accumulate, o.batch)
         parts: dict[str, Tensor] = {}
         for round_ in rounds:
-            parallel.reduce_gradients(trained, now=round_ == rounds[-1])
             batch = self.clips.batch(iteration * o.batch + round_ * size, size)
             rng = Stream(self.recipe.seed, iteration, round_, nets.device)
             report = loss_of(batch, nets, self.recipe, rng)

@@ -66,9 +66,12 @@ class Networks:
     skeletons: dict[str, nn.Module] = field(default_factory=dict)
 
     def precision(self) -> AbstractContextManager[None]:
-        """Autocast where it is on."""
+        """Autocast where it is on. It keeps no cast weights: a pass uses each of them once."""
         return torch.autocast(
-            self.device.type, dtype=self.autocast, enabled=self.autocast is not None
+            self.device.type,
+            dtype=self.autocast,
+            enabled=self.autocast is not None,
+            cache_enabled=False,
         )
 
     def free(self, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import datetime
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -200,31 +200,29 @@ def _let_one_report(store: dist.Store, rank: int) -> None:
     raise SystemExit(2)
 
 
-def shard(
-    module: nn.Module, blocks: Iterable[nn.Module], group: Group, compute: torch.dtype | None
-) -> None:
+def shard(module: nn.Module, blocks: Iterable[nn.Module], group: Group) -> None:
     """Cut a network among the processes, in place: each block is gathered only while it runs.
 
-    Autocast goes on to choose the dtype of every operation, as on one GPU; FSDP gathers trained
-    weights in `compute`, and reduces gradients and keeps the weights themselves in float32. It
-    must not cast inputs: bfloat16 cannot tell time 999 from 1000. Blocks are freed after a forward
-    pass and gathered again for the backward one; what lies outside of blocks stays gathered
-    between the two, as FSDP would not notice a backward pass that enters at a tapped block.
+    Weights are gathered, and gradients reduced, in the dtype they are held in, and autocast chooses
+    the dtype of every operation as on one GPU. FSDP could gather float32 weights in bfloat16, which
+    is half of what is sent; but it would round what networks use in float32 (norms, modulation),
+    and the loss would depend on the number of GPUs. Nor may it cast inputs: bfloat16 cannot tell
+    time 999 from 1000. Gradients are averaged in every accumulation round: kept until the last,
+    they would be whole in each process, 4 bytes a weight, to save what is sent while a backward
+    pass of seconds computes. Blocks are freed after a forward pass and gathered again for the
+    backward one; what lies outside of blocks stays gathered between the two, as FSDP would not
+    notice a backward pass that enters at a tapped block.
 
     Args:
+        module: may have weights without storage.
         blocks: the transformer blocks within `module`.
-        compute: dtype that weights are gathered in; None as they are (the frozen teacher).
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     # Nothing here changes a network's output in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
-    policy = MixedPrecisionPolicy(
-        param_dtype=compute,
-        reduce_dtype=torch.float32 if compute else None,
-        cast_forward_inputs=False,
-    )
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
     mesh = init_device_mesh(group.device.type, (group.size,))
     # Blocks before the whole: the root then holds only what lies outside of them.
     for part in (*blocks, module):
@@ -237,16 +235,6 @@ def reshard(module: nn.Module) -> None:
 
     if isinstance(module, FSDPModule):
         module.reshard()
-
-
-def reduce_gradients(modules: Sequence[nn.Module | None], now: bool) -> None:
-    """Whether the coming backward pass averages gradients over processes or only keeps them."""
-    from torch.distributed.fsdp import FSDPModule
-
-    for module in modules:
-        if isinstance(module, FSDPModule):
-            # Between accumulation rounds gradients stay whole in each process.
-            module.set_requires_gradient_sync(now)
 
 
 def local(x: Tensor) -> Tensor:

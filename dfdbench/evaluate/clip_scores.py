@@ -18,7 +18,7 @@ import numpy as np
 
 from dfdbench.evaluate.match import asks
 from dfdbench.evaluate.metrics import Compute, Metric, MetricFamily, Setting
-from dfdbench.evaluate.metrics.base import Values
+from dfdbench.evaluate.metrics.base import Values, is_shared
 from dfdbench.evaluate.schema import Key, Row, Shape, condition_of, damage_key
 from dfdbench.evaluate.store import Store
 from dfdbench.evaluate.summary import Summary
@@ -31,6 +31,7 @@ from dfdbench.utils.progress import Bar
 from dfdbench.utils.video import Clip, damaged_line, read_image, read_video, select
 
 MOST_WORKERS = 8  # each holds one decoded clip
+LEAST_BESIDE_GPU = 4  # so that it computes while clips are decoded, also on a machine of few cores
 Scores = dict[Key, float | np.ndarray | None]
 Outcome = tuple[Scores, Shape, str | None]  # the last: what the decoder reported of damage
 
@@ -156,11 +157,14 @@ class ClipScorer:
         return all(self.models.key(family, m, row, decoder) in stored for m in family.at("video"))
 
     def _ahead(self, jobs: Iterator[_Job]) -> Iterator[tuple[_Job, Future[Outcome]]]:
-        """Jobs in order, `workers` of them under way: as many decoded clips are in memory."""
-        workers = self.workers or min(os.cpu_count() or 1, MOST_WORKERS)
+        """Jobs in order, `workers` of them under way: as many decoded clips are in memory.
+
+        As many again are ready, so that no thread waits for a clip that takes longer.
+        """
+        workers = self.workers or usual_workers(self.models.setting.device)
         pool = ThreadPoolExecutor(workers)
         try:
-            waiting = [(job, self._submit(pool, job)) for job in islice(jobs, workers)]
+            waiting = [(job, self._submit(pool, job)) for job in islice(jobs, 2 * workers)]
             while waiting:
                 yield waiting.pop(0)
                 waiting += [(j, self._submit(pool, j)) for j in islice(jobs, 1)]
@@ -177,6 +181,12 @@ class ClipScorer:
         self.store.add_failure(self.suite.name, name, reason)
         self.summary.failures.append((name, reason))
         self.bar.step()
+
+
+def usual_workers(device: str) -> int:
+    """Clips worked on at once where no number is asked for."""
+    workers = min(os.cpu_count() or 1, MOST_WORKERS)
+    return max(workers, LEAST_BESIDE_GPU) if is_shared(device) else workers
 
 
 def _one_thread() -> None:

@@ -83,8 +83,9 @@ def score(
         reference: what methods are compared with, pooled over prompts: the name of a method among
             the inputs, or one more input, which is scored too under its own name. The store's meta
             `reference SUITE` says which method it is.
-        workers: clips worked on at once, each on one thread; None: one a core, at most 8. They
-            change no score.
+        workers: clips worked on at once, each on one thread; None: one a core, at most 8, and at
+            least 4 beside a GPU. They change no score, but for rounding on a GPU, where clips share
+            the passes of a network.
         shard: score only this part, into a store of its own; `dfdbench merge` joins them.
         setting: device of models, which may be "auto", and folder of pose files.
         afterwards: called with each store once its clips are scored, to add scores that come from

@@ -106,7 +106,7 @@ class ModelFamily(ABC):
     def teacher(self) -> nn.Module:
         """The frozen network of the checkpoint, in the family's dtype."""
         folder = self.path / "transformer"
-        module = self._load_part(self._network_in(folder), folder, self.dtype)
+        module = self._load_part(self.network_in(folder), folder, self.dtype)
         return self.adapt(module).to(self.device).eval().requires_grad_(False)
 
     @cached_property
@@ -171,7 +171,11 @@ class ModelFamily(ABC):
         return self.load_network(self.path / "transformer")
 
     def new_causal_module(self, layout: Layout) -> nn.Module:
-        """A trainable float32 copy of the teacher as its causal variant.
+        """A trainable float32 copy of the teacher as its causal variant; raises as `as_causal`."""
+        return self.as_causal(self.new_module(), layout)
+
+    def as_causal(self, module: nn.Module, layout: Layout) -> nn.Module:
+        """The causal variant of a bidirectional float32 denoiser, which is used up.
 
         Raises:
             UserError: the family has none.
@@ -181,9 +185,11 @@ class ModelFamily(ABC):
                 f"a model of the family {self.name} has no causal variant; leave out "
                 "student.block_frames, or give another --model"
             )
-        return self.causal.variant_of(self.new_module(), layout)
+        causal = self.causal.variant_of(module, layout)
+        self.keep_precise(self.adapt(causal))
+        return causal
 
-    def _network_in(self, folder: Path) -> Any:
+    def network_in(self, folder: Path) -> Any:
         """The class of the denoiser in its own folder: the causal one where its config says so."""
         config = read_json(folder / "config.json", dict[str, Any], MEND)
         if self.causal and config.get("_class_name") == self.causal.network.__name__:
@@ -195,7 +201,7 @@ class ModelFamily(ABC):
         or without."""
         if not (folder / "config.json").is_file():
             raise UserError(f"no network in {folder}; give a finished run or a diffusers folder")
-        module = self._load_part(self._network_in(folder), folder, torch.float32)
+        module = self._load_part(self.network_in(folder), folder, torch.float32)
         self.keep_precise(self.adapt(module))
         return module.to(self.device).train()
 
@@ -250,14 +256,14 @@ class ModelFamily(ABC):
     def text_shape(self) -> tuple[int, int]:
         """(L, D) of a prompt's embedding, by the configs alone."""
         folder = self.path / "transformer"
-        config = read_config(folder, self._network_in(folder))
+        config = read_config(folder, self.network_in(folder))
         return self.defaults.max_sequence_length, int(config[self.text_width_key])
 
     @property
     def head_dim(self) -> int:
         """Channels of an attention head, by the config alone; 128 where it does not say."""
         folder = self.path / "transformer"
-        return int(read_config(folder, self._network_in(folder)).get("attention_head_dim", 128))
+        return int(read_config(folder, self.network_in(folder)).get("attention_head_dim", 128))
 
     def weight_dtype(self, module: nn.Module) -> torch.dtype:
         """Of the module's weights."""

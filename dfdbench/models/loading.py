@@ -63,6 +63,11 @@ def draw_part(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device) 
     config = read_config(folder, cls)
     with device:
         module = cls.from_config(config)
+    return cast_part(cls, module, dtype)
+
+
+def cast_part(cls: Any, module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Put a network into the dtypes that loading its weights in `dtype` would give, in place."""
     float32 = set(cls._keep_in_fp32_modules or ()) if dtype is not torch.float32 else set()
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.is_floating_point() and not float32 & set(name.split(".")):

@@ -24,9 +24,10 @@ def published_config(name: str) -> dict[str, Any]:
 
     Returns:
         repository: hub id. pipeline: `_class_name` of model_index.json. transformer, vae,
-        scheduler: keys and values of their config files, with `_class_name`. text: tokens and
-        width of the prompt embedding (L, D). clip: frames, height, width (pixels) and fps that it
-        is trained for here. latents: channels, frames, height and width of such a clip.
+        scheduler: keys and values of their config files, with `_class_name`; the 14B has no
+        scheduler. text: tokens and width of the prompt embedding (L, D). clip: frames, height,
+        width (pixels) and fps that it is trained for here. latents: channels, frames, height and
+        width of such a clip.
 
     Raises:
         UserError: no such name; near ones are offered.

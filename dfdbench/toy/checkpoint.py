@@ -150,7 +150,7 @@ def write_checkpoint(
 
     The text encoder always comes from `seed`, so one seed gives one text embedding for good.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = build_tokenizer()
         text_encoder = build_text_encoder(spec, len(tokenizer))

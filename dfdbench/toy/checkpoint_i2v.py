@@ -182,7 +182,7 @@ def write_checkpoint_i2v(
     The text encoder always comes from `seed`, so one seed gives one text embedding for good. The
     safety checker is none, as far as the folder goes: diffusers wants one at load time.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = build_tokenizer()
         text_encoder = build_text_encoder(spec, len(tokenizer))

@@ -14,7 +14,7 @@ class CaptionEmbeddings:
 
     def __init__(self, spec: ToySpec, seed: int) -> None:
         tokenizer = build_tokenizer()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = build_text_encoder(spec, len(tokenizer))
         texts = [

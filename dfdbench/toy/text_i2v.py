@@ -13,7 +13,7 @@ class I2VCaptionEmbeddings(CaptionEmbeddings):
 
     def __init__(self, spec: ToyI2VSpec, seed: int) -> None:
         tokenizer = build_tokenizer()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = build_text_encoder(spec, len(tokenizer))
         texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]

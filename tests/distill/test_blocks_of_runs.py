@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_parallel import on_two
+from two_processes import on_two
 
 from dfdbench.distill import parallel
 from dfdbench.distill.loop import Trainer, distill
@@ -69,7 +69,7 @@ def compare_cut_and_compiled(rank, model):
             torch._dynamo.reset()
             graphs.clear()
             module = family.new_module()
-            parallel.shard(module, family.blocks(module), group, None)
+            parallel.shard(module, family.blocks(module), group)
             run_blocks(family.blocks(module), checkpointing=policy, compiled=True)
             ours = gradients(family, module)
             for a, b in zip(ours, expected, strict=True):

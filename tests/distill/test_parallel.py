@@ -2,19 +2,17 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from two_processes import LIMIT_SECONDS, on_two
 
 from dfdbench.distill import checkpoint, loop, parallel
 from dfdbench.distill.data.clips import ClipsInMemory
@@ -28,7 +26,6 @@ from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run
 
 CPU = torch.device("cpu")
-LIMIT_SECONDS = 150
 
 
 @pytest.fixture(autouse=True)
@@ -74,41 +71,6 @@ def fill_the_disk(rank):
         return write(self, plan, planner)
 
     Writer.write_data = failing
-
-
-def _process(rank, port, log, work, arguments):
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
-                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
-    file = os.open(log, os.O_CREAT | os.O_WRONLY)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    work(rank, *arguments)
-
-
-def on_two(folder, work, *arguments):
-    """Run `work(rank, …)` in two processes; their exit codes and what they printed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dfdbench.distill.loop", "dfdbench.models.wan", __name__])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder.mkdir(parents=True, exist_ok=True)
-    logs = [folder / f"log-{rank}.txt" for rank in range(2)]
-    processes = [
-        context.Process(target=_process, args=(rank, port, logs[rank], work, arguments))
-        for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(LIMIT_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
-    texts = [log.read_text() for log in logs]
-    codes = [process.exitcode for process in processes]
-    return SimpleNamespace(codes=codes, logs=texts, text="".join(texts))
 
 
 def download(rank, folder, how):
@@ -360,8 +322,8 @@ def test_processes_share_coin_and_exit_but_not_noise():
         assert not torch.equal(a.normal("score_eps", like), b.normal("score_eps", like))
 
 
-def gradients_in_bfloat16(family, student, group=None):
-    """Gradients of a student pass under autocast, a guided teacher pass, times its network saw."""
+def gradients_in_bfloat16(family, student):
+    """Loss and gradients of a student pass under autocast, v̂ of the teacher, times it was told."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(2, *family.latent_shape(17, 64, 64), generator=g)
     cond = Conditioning(torch.randn(2, 16, 64, generator=g))
@@ -374,36 +336,60 @@ def gradients_in_bfloat16(family, student, group=None):
         with torch.no_grad():
             scored = family.predict(family.teacher, x, torch.tensor([0.999, 0.998]), cond)
     hook.remove()
-    (v**2).mean().backward()
-    return [parallel.local(p.grad) for p in student.parameters()], scored, seen
+    loss = (v**2).mean()
+    loss.backward()
+    gradients = torch.cat([parallel.local(p.grad).flatten() for p in student.parameters()])
+    return loss.item(), gradients, scored, seen
 
 
 def compare_bfloat16(rank, model):
-    def fresh():
-        family = load_family(model, torch.bfloat16)
-        return family, family.new_module()
-
-    family, student = fresh()
-    expected, scored, _ = gradients_in_bfloat16(family, student)
-    family, student = fresh()
+    family = load_family(model, torch.bfloat16)
+    expected, gradients, scored, _ = gradients_in_bfloat16(family, family.new_module())
+    family = load_family(model, torch.bfloat16)
+    student = family.new_module()
     with parallel.joined("cpu") as group:
-        parallel.shard(family.teacher, family.blocks(family.teacher), group, None)
-        parallel.shard(student, family.blocks(student), group, torch.bfloat16)
-        found, cut, seen = gradients_in_bfloat16(family, student)
-        assert torch.equal(cut, scored), "the frozen teacher gives the same, bit for bit"
-        assert all(g.dtype == p.dtype == torch.float32
-                   for g, p in zip(found, student.parameters(), strict=True))  # fmt: skip
-        assert abs(seen[0][0] - 999) < 1e-3 and abs(seen[0][1] - 998) < 1e-3
-        a, b = (torch.cat([g.flatten() for g in gradients]) for gradients in (expected, found))
-        cosine = torch.nn.functional.cosine_similarity(a, b, dim=0)
-        assert cosine > 0.999 and abs(b.norm() / a.norm() - 1) < 0.01, (cosine, a.norm(), b.norm())
+        parallel.shard(family.teacher, family.blocks(family.teacher), group)
+        parallel.shard(student, family.blocks(student), group)
+        loss, found, cut, seen = gradients_in_bfloat16(family, student)
+        assert all(p.grad.dtype == p.dtype == torch.float32 for p in student.parameters())
+    assert torch.equal(cut, scored), "the frozen teacher gives the same, bit for bit"
+    assert abs(seen[0][0] - 999) < 1e-3 and abs(seen[0][1] - 998) < 1e-3
+    assert abs(loss / expected - 1) < 1e-5, (loss, expected)
+    # What blocks share gets its gradients in another order, and those are in bfloat16.
+    assert (found - gradients).norm() < 1e-3 * gradients.norm()
 
 
-def test_bfloat16_gathering_keeps_float32_masters_exact_times_and_the_teacher(
-    tiny_checkpoint, tmp_path
-):
+def test_under_bfloat16_autocast_two_processes_have_the_loss_of_one(tiny_checkpoint, tmp_path):
     done = on_two(tmp_path, compare_bfloat16, tiny_checkpoint)
     assert done.codes == [0, 0], done.text
+
+
+def watch_gradients(rank):
+    """Print what each process has of the student's gradients when a second round begins."""
+    step, batch, now = Trainer.step, ClipsInMemory.batch, {}
+
+    def noted(self, role, iteration):
+        now.update(trained=self.student_params if role == "student" else (), rounds=0)
+        return step(self, role, iteration)
+
+    def watched(self, start, count):
+        now["rounds"] += 1
+        if now["trained"] and now["rounds"] == 2:
+            whole = sum(4 * p.numel() for p in now["trained"])
+            own = sum(0 if p.grad is None else p.grad.to_local().nbytes for p in now["trained"])
+            print(f"share {own / whole:.3f}", flush=True)
+        return batch(self, start, count)
+
+    Trainer.step, ClipsInMemory.batch = noted, watched
+
+
+def test_between_rounds_each_process_keeps_its_part_of_the_gradients(tiny_checkpoint, tmp_path):
+    values = settings(tiny_checkpoint, "schedule.student_updates=1", "log.probe_every=0",
+                      "log.decode_every=0")  # fmt: skip
+    done = on_two_distill(tmp_path / "run", "dmd2", values, fault=watch_gradients)
+    assert done.codes == [0, 0], done.text
+    shares = [float(log.split("share ")[1].split()[0]) for log in done.logs]
+    assert all(0.4 < share < 0.6 for share in shares) and sum(shares) == pytest.approx(1, abs=2e-3)
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """What a second stage goes on with: the saved, averaged student, the fake score, a GAN's heads."""
 
+import gc
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -261,3 +263,22 @@ def test_discriminator_weight_scales_its_gradient_on_fake_score_and_heads(tools)
         assert (still[name] == 0).all()
     assert parts["critic_gan_critic"] == pytest.approx(0.01 * float(all_parts["critic_gan_critic"]))
     assert parts["critic_fake_score"] == all_parts["critic_fake_score"]
+
+
+def test_the_first_stages_networks_are_gone_before_the_seconds_are_made(recipe, runs, monkeypatch):
+    alive, build = [], loop.build_networks
+
+    def noted(recipe, family, *rest):
+        before = [network() for network in alive]
+        assert before == [None] * len(alive), "a network of the first stage is still there"
+        nets = build(recipe, family, *rest)
+        alive.extend(map(weakref.ref, (nets.student, nets.fake_score, family.teacher)))
+        return nets
+
+    monkeypatch.setattr(loop, "build_networks", noted)
+    gc.disable()  # it would come by chance
+    try:
+        distill(recipe("dfd", "init.updates=1"), runs / "freed" / "dfd", device="cpu")
+    finally:
+        gc.enable()
+    assert len(alive) == 6

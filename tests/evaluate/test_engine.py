@@ -6,8 +6,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +95,39 @@ def test_order_and_workers_change_no_score(tmp_path: Path) -> None:
     manifest.write_text("\n".join(reversed(lines)), encoding="utf-8")
     score(manifest, tmp_path / "two", workers=3)
     pd.testing.assert_frame_equal(table(tmp_path / "one"), table(tmp_path / "two"), atol=1e-12)
+
+
+def test_a_clip_that_takes_long_keeps_no_other_thread_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, third = write_manifest(tmp_path, count=6), threading.Event()
+    work, at_work, most = clip_scores._work, list[str](), list[int]()
+
+    def slow(job: Any, *rest: Any) -> Any:
+        name = job.sample.path.name
+        at_work.append(name)
+        most.append(len(at_work))
+        if name == "dmd2-0.mp4":
+            assert third.wait(20), "the third clip waits for the first"
+        if name == "dmd2-2.mp4":
+            third.set()
+        try:
+            return work(job, *rest)
+        finally:
+            at_work.remove(name)
+
+    monkeypatch.setattr(clip_scores, "_work", slow)
+    summary = score(manifest, tmp_path / "out", workers=2)
+    assert summary.scored == 6 and max(most) == 2, "as many clips in memory as workers"
+
+
+def test_beside_a_gpu_more_clips_are_decoded_than_a_machine_of_few_cores_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for cores, cpu, cuda in [(1, 1, 4), (6, 6, 6), (64, 8, 8)]:
+        monkeypatch.setattr(clip_scores.os, "cpu_count", lambda cores=cores: cores)
+        assert clip_scores.usual_workers("cpu") == cpu
+        assert clip_scores.usual_workers("cuda:1") == cuda
 
 
 def test_scoring_families_together_equals_each_alone(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def write_tokenizer(folder: Path) -> None:
 def write_real_layout(folder: Path, seed: int = 0) -> Path:
     """Write the checkpoint; the transformer lies in several files, as the real one does."""
     folder.mkdir(parents=True)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         transformer = WanTransformer3DModel(**config("transformer"))
         for name, parameter in transformer.named_parameters():

@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from dfdbench.distill.plan import fake_cuda
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -107,8 +109,6 @@ def _attention_backward(_: Any, q: Any, k: Any, v: Any, *__: Any, **___: Any) ->
 
 
 ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
     torch.ops.aten._scaled_dot_product_flash_attention_backward: _attention_backward,
     torch.ops.aten._scaled_dot_product_efficient_attention_backward: _attention_backward,
     torch.ops.aten._scaled_dot_product_cudnn_attention_backward: _attention_backward,
@@ -138,7 +138,7 @@ def measure(module: nn.Module, run: Callable[[], Tensor]) -> Cost:
     backward = 0
     if out.requires_grad:
         with counter() as back:
-            out.float().sum().backward()
+            fake_cuda.backward(out.float().sum())
         backward = back.get_total_flops()
     size = {key: tensor.untyped_storage().nbytes() for key, tensor in saved.items()}
     copies = sum(n for key, n in size.items() if key in casts.copies)

@@ -10,8 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dfdbench.distill.plan.measure import Cost
-from dfdbench.distill.plan.recording import Passes, Step, record
-from dfdbench.distill.plan.trace import NetworkCost, Shape, trace, trace_heads
+from dfdbench.distill.plan.recording import Look, Passes, Step, record
+from dfdbench.distill.plan.trace import (
+    HeadsCost,
+    Held,
+    NetworkCost,
+    Shape,
+    trace,
+    trace_heads,
+    trace_held,
+)
 from dfdbench.distill.sections import Recipe
 
 FLOAT32 = 4
@@ -67,16 +75,20 @@ class Setup:
     @property
     def head_parameters(self) -> int:
         """Of the discriminator."""
-        return self._look(True, True)[0] if self.taps else 0
+        return self._heads(Look(True, True), 1).parameters if self.taps else 0
 
     def looks(self, student: bool) -> list[tuple[float, Cost]]:
         """How often the discriminator looks at a clip in a step, and what one such look costs."""
         looks = self.steps[student].looks
-        return [(count, self._look(*grads)[1]) for grads, count in looks.items()]
+        return [(count, self._heads(look, 1).cost) for look, count in looks.items()]
 
-    def _look(self, weights: bool, features: bool) -> tuple[int, Cost]:
+    def look(self, one: Look) -> Held:
+        """Bytes of a look at the micro-batch."""
+        return self._heads(one, self.micro).held
+
+    def _heads(self, look: Look, size: int) -> HeadsCost:
         n = self.trained
-        return trace_heads(len(self.taps), n.tokens, n.width, weights, features)
+        return trace_heads(len(self.taps), size, n.tokens, n.width, *look)
 
     def passes(self, student: bool) -> list[Passes]:
         """Of one step."""
@@ -98,56 +110,67 @@ class Setup:
         blocks = max(self.taps) + 1 if one.gradient.startswith("features") else network.blocks
         block = network.block.forward
         if self.recipe.optim.checkpointing == "save_attention":
-            tokens = network.boundary // (2 * network.width)  # of bfloat16
-            block -= 4 * tokens**2 * network.width
+            block -= 4 * network.hidden**2 // network.width  # of self-attention, 4 L² D
         return blocks * block
 
-    def kept(self, one: Passes) -> int:
-        """Bytes that one pass over the micro-batch keeps until its backward pass."""
-        if one.gradient == "none":
+    def held(self, one: Passes) -> Held:
+        """Bytes of a pass over the micro-batch, beside weights and their gradients."""
+        tapped = one.gradient.startswith("features")
+        return trace_held(
+            self.model,
+            self.shape,
+            self.micro * one.together,
+            max(self.taps) + 1 if tapped else self.blocks,
+            one.gradient,
+            one.network != "teacher",
+            self.recipe.optim.checkpointing,
+        )
+
+    def peak(self, one: Passes) -> int:
+        """The most bytes of a pass over the micro-batch, forward and backward."""
+        attention = self.attention if one.gradient != "none" else 0
+        return self.held(one).peak + attention + self._gathered(one)
+
+    def _gathered(self, one: Passes) -> int:
+        """Weights of two blocks that FSDP gathers at a time, beside all that lies outside of
+        blocks, and a block's gradients before and while they are cut."""
+        if self.gpus == 1:
             return 0
-        cost = self.cost(one)
         network = self.network(one)
-        if self.recipe.optim.checkpointing != "none":
-            # Inputs of blocks, and outputs of self-attention, which are as large.
-            each = 2 if self.recipe.optim.checkpointing == "save_attention" else 1
-            clip = network.outside.kept + network.blocks * each * network.boundary
-            copies = network.outside.copies
-        else:
-            clip, copies = cost.kept, cost.copies
-        return self.micro * clip + (copies if self.gpus == 1 else 0)
-
-    def working(self, one: Passes) -> int:
-        """Bytes that a pass over the micro-batch needs for a moment."""
-        network = self.network(one)
-        forward = self.micro * one.together * network.working + self._casts(network)
-        if one.gradient == "none":
-            return forward
-        backward = network.working_backward
-        if self.recipe.optim.checkpointing == "none":
-            backward -= network.outside.kept + network.block.kept
-        return max(forward, self.micro * backward + self.attention)
-
-    def _casts(self, network: NetworkCost) -> int:
-        """Weights cast to bfloat16: of all blocks, or of two that FSDP gathers at a time."""
-        if self.gpus > 1:
-            gathered = 2 * 2 * network.block_parameters
-            return gathered + FLOAT32 * network.block_parameters  # and a gradient to be cut
-        return network.whole.copies
+        gathered = network.parameter_bytes - (network.blocks - 2) * network.block_bytes
+        if one.gradient in ("weights", "features"):
+            gathered += 2 * FLOAT32 * network.block_parameters
+        return gathered
 
     @property
     def attention(self) -> int:
         """Queries' gradients in float32, which fused attention adds up in a buffer of its own."""
         n = self.trained
-        return self.micro * n.boundary * 2
+        return self.micro * n.hidden * FLOAT32
+
+
+def sequence_bytes(setup: Setup, sequence: Sequence[Passes | Look]) -> tuple[int, int]:
+    """Bytes that passes keep for their backward passes at the peak of a step, and those it needs
+    for a moment on top. Backward passes run in the reverse order, each after the later ones were
+    freed, so that every pass meets what those before it keep.
+    """
+    kept = 0
+    peaks = [(0, 0)]  # most, and kept by then
+    for one in sequence:
+        if isinstance(one, Look):
+            own, most = setup.look(one)
+        else:
+            own, most = setup.held(one).kept, setup.peak(one)
+            own = own if one.gradient != "none" else 0
+        peaks.append((kept + most, kept + own))
+        kept += own
+    most, then = max(peaks)
+    return then, most - then
 
 
 def step_bytes(setup: Setup, student: bool) -> tuple[int, int]:
-    """Bytes kept for the backward pass of a step, and the most needed for a moment."""
-    passes = setup.passes(student)
-    kept = sum(round(p.count) * setup.kept(p) for p in passes)
-    kept += sum(round(count) * setup.micro * look.kept for count, look in setup.looks(student))
-    return kept, max(setup.working(p) for p in passes)
+    """`sequence_bytes` of the outcome of a step's choices that needs the most."""
+    return max((sequence_bytes(setup, s) for s in setup.steps[student].sequences), key=sum)
 
 
 def lines(setup: Setup) -> dict[str, int]:

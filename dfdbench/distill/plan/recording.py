@@ -46,16 +46,24 @@ class Passes:
     together: int = 1
 
 
+class Look(NamedTuple):
+    """A look of the discriminator: whether gradients go to its heads, and to what they look at."""
+
+    weights: bool
+    features: bool
+
+
 class Step(NamedTuple):
     """What one step runs for each clip of its batch.
 
-    looks: (whether gradients go to the discriminator's heads, and to the features they look at) ->
-    how often. taps: blocks that they look at, () without a GAN.
+    looks: how often each kind is taken. taps: blocks that they look at, () without a GAN.
+    sequences: passes, each once, and looks in their order, one list for each outcome of choices.
     """
 
     passes: list[Passes]
-    looks: dict[tuple[bool, bool], float]
+    looks: dict[Look, float]
     taps: tuple[int, ...]
+    sequences: list[list[Passes | Look]]
 
 
 class _StandIn(nn.Module):
@@ -71,7 +79,8 @@ class _Pass:
     """One call of a network; its backward pass says where gradients went."""
 
     def __init__(self, network: str, rows: int) -> None:
-        self.network, self.rows = network, rows
+        self.network: Any = network
+        self.rows = rows
         self.gradient: Gradient = "none"
 
 
@@ -103,7 +112,7 @@ class _Family:
         self.conditioning_frames = conditioning_frames
         self.teacher = _StandIn("teacher").requires_grad_(False)
         self.block_count = lambda module: block_count
-        self.noted: list[_Pass] = []
+        self.noted: list[_Pass | Look] = []
 
     def new_module(self) -> _StandIn:
         return _StandIn()
@@ -128,8 +137,9 @@ class _Family:
         conditioning: Conditioning,
         blocks: Sequence[int],
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        self.noted.append(_Pass(module.name, len(x_t)))
-        v, *hidden = _Run.apply(self.noted[-1], module.weight, x_t, len(blocks))
+        noted = _Pass(module.name, len(x_t))
+        self.noted.append(noted)
+        v, *hidden = _Run.apply(noted, module.weight, x_t, len(blocks))
         return v, hidden
 
 
@@ -194,35 +204,42 @@ def record(recipe: Recipe, shape: Shape, block_count: int, student: bool) -> Ste
     method = get_method(recipe.method)
     nets: Any = build_networks(recipe, family, method, None, Group(), batch.conditioning)
     nets.student.name, nets.fake_score.name = "student", "fake_score"
-    looks: list[tuple[bool, bool]] = []
     if nets.heads is not None:
         nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
         nets.heads.to(META).register_forward_hook(
-            lambda heads, inputs, _: looks.append(_look(heads, *inputs))
+            lambda heads, inputs, _: family.noted.append(_look(heads, *inputs))
         )
     loss = method.student_loss if student else method.fake_score_loss
 
     @torch.enable_grad()
-    def run(rng: Stream) -> tuple[list[_Pass], list[tuple[bool, bool]]]:
-        family.noted, looks[:] = [], []
+    def run(rng: Stream) -> list[_Pass | Look]:
+        family.noted = []
         loss(batch, nets, recipe, rng).loss.backward()
-        return family.noted, [*looks]
+        noted: list[_Pass | Look] = family.noted
+        return noted
 
     passes: dict[tuple[Any, ...], Fraction] = defaultdict(Fraction)
-    looked: dict[tuple[bool, bool], Fraction] = defaultdict(Fraction)
-    for probability, (noted, looks_taken) in every_outcome(run):
+    looks: dict[Look, Fraction] = defaultdict(Fraction)
+    sequences: list[list[Passes | Look]] = []
+    for probability, noted in every_outcome(run):
+        sequences.append([])
         for one in noted:
-            passes[one.network, one.gradient, one.rows] += probability * one.rows
-        for look in looks_taken:
-            looked[look] += probability
+            if isinstance(one, Look):
+                looks[one] += probability
+                sequences[-1].append(one)
+            else:
+                kind = one.network, one.gradient, one.rows
+                passes[kind] += probability * one.rows
+                sequences[-1].append(Passes(one.network, one.gradient, 1, one.rows))
     return Step(
         [Passes(name, kept, float(count), rows) for (name, kept, rows), count in passes.items()],
-        {look: float(count) for look, count in looked.items()},
+        {look: float(count) for look, count in looks.items()},
         nets.blocks,
+        sequences,
     )
 
 
-def _look(heads: nn.Module, features: Sequence[Tensor]) -> tuple[bool, bool]:
-    """Whether gradients go to the weights and to the features of a look that was taken."""
+def _look(heads: nn.Module, features: Sequence[Tensor]) -> Look:
+    """The look that is taken."""
     trained = any(weight.requires_grad for weight in heads.parameters())
-    return torch.is_grad_enabled() and trained, features[0].requires_grad
+    return Look(torch.is_grad_enabled() and trained, features[0].requires_grad)

@@ -1,8 +1,8 @@
 """What one pass of a network costs: parameters, FLOPs and bytes kept for the backward pass.
 
-Used by the training plan. The family's own code runs on tensors without storage (FakeTensorMode),
-at the true shapes and in the dtypes of a GPU, so nothing is estimated. Two networks of one and two
-blocks are traced; the others cost what the second did.
+Used by the training plan. The family's own code runs on tensors without storage, at the true shapes
+and under CUDA's rules (fake_cuda.py), so nothing is estimated. Two networks of one and two blocks
+are traced; the others cost what the second did.
 """
 
 from collections.abc import Sequence
@@ -12,36 +12,36 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dfdbench.distill.batch import Batch, make_batch
 from dfdbench.distill.discriminator import Heads
+from dfdbench.distill.plan import fake_cuda
 from dfdbench.distill.plan.measure import Cost, Live, measure
+from dfdbench.models.blocks import Checkpointing, run_blocks
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.random_init import random_init_family
 
+FEW_BLOCKS = (2, 3)  # networks whose memory is traced, and drawn on as a line
+
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """A transformer cut into its equal blocks and what is around them.
+    """A transformer cut into its equal blocks and what is around them, for one clip.
 
-    parameters: in all; block_parameters: of one block. parameter_bytes: of all, in the dtypes they
-    are held in. boundary: bytes of the hidden states between two blocks, of one clip. working,
-    working_backward: the most bytes that a pass of a network of one block holds beside its
-    weights, without gradients, and forward and backward. tokens, width: (L, D) of the features
-    that a GAN looks at.
+    parameters: in all; block_parameters: of one block. parameter_bytes, block_bytes: of these, in
+    the dtypes they are held in. hidden: numbers in the hidden states between two blocks, those of
+    given frames among them. tokens, width: (L, D) of the features that a GAN looks at.
     """
 
     parameters: int
     parameter_bytes: int
     block_parameters: int
+    block_bytes: int
     blocks: int
     outside: Cost
     block: Cost
-    boundary: int
-    working: int
-    working_backward: int
+    hidden: int
     tokens: int
     width: int
 
@@ -80,61 +80,106 @@ class Shape:
         return 4 * (torch.Size(self.latents).numel() + self.text[0] * self.text[1])
 
 
+def _features(
+    family: ModelFamily, module: nn.Module, batch: Batch, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """v̂ of a pass in bfloat16, and the hidden states after the last block."""
+    t = torch.full((len(x),), 0.5, device=x.device)
+    last = family.block_count(module) - 1
+    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+        v, (hidden,) = family.predict_with_features(module, x, t, batch.conditioning, (last,))
+    return v, hidden
+
+
 class Passed(NamedTuple):
-    """What `run_network` measures of a pass: see NetworkCost."""
+    """A pass of a small network: its cost, shape of the features, numbers between two blocks."""
 
     cost: Cost
     features: tuple[int, ...]
-    boundary: int
-    working: int
-    working_backward: int
+    hidden: int
 
 
-def run_network(
-    family: ModelFamily,
-    module: nn.Module,
-    batch: Batch,
-    frozen: bool,
-    tapped: bool,
-    precision: torch.dtype | None,
+def _pass(
+    family: ModelFamily, module: nn.Module, batch: Batch, frozen: bool, tapped: bool
 ) -> Passed:
-    """Measure passes of `module` over `batch`, with and without gradients.
-
-    frozen: gradients go to the clip instead of the weights. tapped: they come from the features
-    of the last block instead of v̂.
-    """
     module.requires_grad_(not frozen)
     x = batch.latents.clone().requires_grad_(frozen)
-    t = torch.full((len(x),), 0.5, device=x.device)
-    last = family.block_count(module) - 1
     features: list[tuple[int, ...]] = []
     sizes: list[int] = []
 
     def run() -> Tensor:
-        with torch.autocast(x.device.type, dtype=precision, enabled=precision is not None):
-            v, (hidden,) = family.predict_with_features(module, x, t, batch.conditioning, (last,))
+        v, hidden = _features(family, module, batch, x)
         features.append(tuple(hidden.shape))
         return hidden.float() if tapped else v
 
-    note = lambda _module, _inputs, output: sizes.append(output.nbytes)  # noqa: E731
+    note = lambda _module, _inputs, output: sizes.append(output.numel())  # noqa: E731
     handle = family.blocks(module)[0].register_forward_hook(note)
-    with Live() as live, torch.no_grad():
-        run()
-    with Live() as both:
-        run().sum().backward()
+    cost = measure(module, run)
     handle.remove()
-    return Passed(measure(module, run), features[0], sizes[0], live.peak, both.peak)
+    return Passed(cost, features[0], sizes[0])
+
+
+class Held(NamedTuple):
+    """Bytes of a pass over several clips, beside weights and their gradients.
+
+    kept: until its backward pass. peak: the most, forward and backward; without gradients, of the
+    forward pass.
+    """
+
+    kept: int
+    peak: int
+
+    def __add__(self, other: tuple[int, ...]) -> "Held":
+        return Held(self.kept + other[0], self.peak + other[1])
+
+
+def _held(
+    family: ModelFamily,
+    module: nn.Module,
+    batch: Batch,
+    gradient: str,
+    checkpointing: Checkpointing,
+) -> Held:
+    module.requires_grad_(gradient in ("weights", "features"))
+    x = batch.latents.clone().requires_grad_(gradient.endswith("input"))
+    run_blocks(family.blocks(module), checkpointing=checkpointing)
+    for parameter in module.parameters():  # as from the second accumulation round on
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    with Live() as live, torch.set_grad_enabled(gradient != "none"):
+        v, hidden = _features(family, module, batch, x)
+        out = hidden if gradient.startswith("features") else v
+        del v, hidden
+        kept = live.bytes
+        if gradient != "none":
+            loss = out.float().sum()
+            del out
+            fake_cuda.backward(loss)
+    return Held(kept, live.peak)
 
 
 def _leave_meta(module: nn.Module) -> None:
-    """Say that weights without storage are on the CPU, where attention is a fused kernel."""
+    """Say that weights without storage are on a GPU."""
     for part in module.modules():
         for name, weight in part._parameters.items():
             if weight is not None:
-                part._parameters[name] = nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype))
+                part._parameters[name] = nn.Parameter(
+                    torch.empty(weight.shape, dtype=weight.dtype, device=fake_cuda.DEVICE)
+                )
         for name, value in part._buffers.items():
             if value is not None:
-                part._buffers[name] = torch.empty(value.shape, dtype=value.dtype)
+                part._buffers[name] = torch.empty(
+                    value.shape, dtype=value.dtype, device=fake_cuda.DEVICE
+                )
+
+
+def _network(
+    model: str, layers: int | None, trained: bool
+) -> tuple[ModelFamily, nn.Module, list[int]]:
+    """A network without storage, its family, and its parameters and their bytes."""
+    with random_init_family(model, torch.bfloat16, "meta", layers) as family:
+        module = family.new_module() if trained else family.teacher
+    held = [*module.parameters()]
+    return family, module, [sum(p.numel() for p in held), sum(p.nbytes for p in held)]
 
 
 @cache
@@ -147,33 +192,28 @@ def trace(
     Args:
         model: as `random_init_family` takes it.
         trained: held in float32 and computing in bfloat16, else held in bfloat16 as the teacher.
-        frozen, tapped: see `run_network`.
+        frozen: gradients go to the clip instead of the weights.
+        tapped: they come from the features of the last block instead of v̂.
     """
+    family, module, whole = _network(model, None, trained)
     parts = []
-    for layers in (None, 1, 2):
-        with random_init_family(model, torch.bfloat16, "meta", layers) as family:
-            module = family.new_module() if trained else family.teacher
-        held = [*module.parameters()]
-        counts = [sum(p.numel() for p in held), sum(p.nbytes for p in held)]
-        if layers is None:
-            whole, blocks = counts, family.block_count(module)
-        else:
-            with FakeTensorMode():
-                _leave_meta(module)
-                ran = run_network(family, module, shape.batch(1), frozen, tapped, torch.bfloat16)
-            parts.append((counts, ran))
+    for layers in (1, 2):
+        family, small, counts = _network(model, layers, trained)
+        with fake_cuda.fake_gpu():
+            _leave_meta(small)
+            batch = shape.batch(1, fake_cuda.DEVICE)
+            parts.append((counts, _pass(family, small, batch, frozen, tapped)))
     (few, one), (more, two) = parts
     block = two.cost - one.cost
     return NetworkCost(
         parameters=whole[0],
         parameter_bytes=whole[1],
         block_parameters=more[0] - few[0],
-        blocks=blocks,
+        block_bytes=more[1] - few[1],
+        blocks=family.block_count(module),
         outside=one.cost - block,
         block=block,
-        boundary=one.boundary,
-        working=one.working,
-        working_backward=one.working_backward,
+        hidden=one.hidden,
         tokens=one.features[1],
         width=one.features[2],
     )
@@ -181,18 +221,66 @@ def trace(
 
 @cache
 @torch.enable_grad()
+def trace_held(
+    model: str,
+    shape: Shape,
+    size: int,
+    blocks: int,
+    gradient: str,
+    trained: bool,
+    checkpointing: Checkpointing,
+) -> Held:
+    """What a pass of a network over `size` clips holds on a GPU.
+
+    Args:
+        blocks: of the network, or up to the one whose features gradients come from.
+        gradient: as `Passes` states it.
+        trained: see `trace`.
+        checkpointing: see `run_blocks`; it matters where there are gradients.
+    """
+    few, more = FEW_BLOCKS
+    found = []
+    for layers in FEW_BLOCKS:
+        family, module, _ = _network(model, layers, trained)
+        with fake_cuda.fake_gpu():
+            _leave_meta(module)
+            batch = shape.batch(size, fake_cuda.DEVICE)
+            found.append(_held(family, module, batch, gradient, checkpointing))
+    slopes = [(b - a) // (more - few) for a, b in zip(*found, strict=True)]
+    return found[0] + tuple((blocks - few) * slope for slope in slopes)
+
+
+class HeadsCost(NamedTuple):
+    """The discriminator's heads: parameters, cost of a look, and what it holds."""
+
+    parameters: int
+    cost: Cost
+    held: Held
+
+
+@cache
+@torch.enable_grad()
 def trace_heads(
-    taps: int, tokens: int, width: int, weights: bool, features: bool
-) -> tuple[int, Cost]:
-    """Parameters of the discriminator's heads, and their cost on the features of one clip.
+    taps: int, size: int, tokens: int, width: int, weights: bool, features: bool
+) -> HeadsCost:
+    """The discriminator's heads looking at the features of `size` clips.
 
     weights, features: where gradients go.
     """
-    with FakeTensorMode():
-        heads = Heads(taps, width).requires_grad_(weights)
+    here = fake_cuda.DEVICE
+    with fake_cuda.fake_gpu():
+        with here:
+            heads = Heads(taps, width).requires_grad_(weights)
         hidden: Sequence[Tensor] = [
-            torch.empty(1, tokens, width, dtype=torch.bfloat16, requires_grad=features)
+            torch.empty(
+                size, tokens, width, dtype=torch.bfloat16, device=here, requires_grad=features
+            )
             for _ in range(taps)
         ]
         cost = measure(heads, lambda: heads(hidden))
-    return sum(p.numel() for p in heads.parameters()), cost
+        with Live() as live:
+            loss = heads(hidden).sum()
+            kept = live.bytes
+            if loss.requires_grad:
+                fake_cuda.backward(loss)
+    return HeadsCost(sum(p.numel() for p in heads.parameters()), cost, Held(kept, live.peak))

@@ -104,6 +104,11 @@ class MetricFamily:
         return tuple(metric for metric in self.metrics if metric.level == level)
 
 
+def is_shared(device: str) -> bool:
+    """Whether the clips of several threads share the passes of a network there (joint.py)."""
+    return device.startswith("cuda")
+
+
 def plain(compute: Compute) -> Callable[[Setting], Compute]:
     """`load` of a family that needs no model: it gives `compute` itself."""
     return lambda setting: compute

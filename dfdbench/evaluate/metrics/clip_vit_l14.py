@@ -75,10 +75,11 @@ def load(setting: Setting, projected: bool = True) -> Embed:
         tower.ln_post, tower.proj = torch.nn.Identity(), None
     tower.to(setting.device)
 
-    def forward(frames: np.ndarray) -> "Tensor":
-        return tower(preprocess(frames, tower.image_size).to(setting.device))
-
-    return batched(forward, setting.device)
+    return batched(
+        lambda frames: preprocess(frames, tower.image_size).to(setting.device),
+        tower,
+        setting.device,
+    )
 
 
 FAMILY = embedding_family(

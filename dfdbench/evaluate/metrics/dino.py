@@ -57,11 +57,11 @@ def load(asset: str, architecture: Mapping[str, Any], setting: Setting) -> Embed
             raise ValueError(f"missing: {report['missing_keys']}")
     model.eval().requires_grad_(False).to(setting.device)
 
-    def forward(frames: np.ndarray) -> torch.Tensor:
+    def prepare(frames: np.ndarray) -> torch.Tensor:
         inputs = processor([Image.fromarray(frame) for frame in frames], return_tensors="pt")
-        return model(inputs["pixel_values"].to(setting.device)).pooler_output
+        return inputs["pixel_values"].to(setting.device)
 
-    return batched(forward, setting.device)
+    return batched(prepare, lambda pixels: model(pixels).pooler_output, setting.device)
 
 
 @contextlib.contextmanager

@@ -49,10 +49,11 @@ def load(setting: Setting) -> Embed:
         raise unusable(file, "effnet_lite2", "the weights of EfficientNet-Lite2") from error
     network.eval().requires_grad_(False).to(setting.device)
 
-    def forward(frames: np.ndarray) -> "Tensor":
-        return network.extract_features(preprocess(frames).to(setting.device)).mean((2, 3))
-
-    return batched(forward, setting.device)
+    return batched(
+        lambda frames: preprocess(frames).to(setting.device),
+        lambda pixels: network.extract_features(pixels).mean((2, 3)),
+        setting.device,
+    )
 
 
 FAMILY = embedding_family(

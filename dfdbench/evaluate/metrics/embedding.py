@@ -28,24 +28,36 @@ EQ_26 = "2606.18478 Eq. 26: 1 − mean cosine over pairs of a prompt's seeds"
 Embed = Callable[[np.ndarray], np.ndarray]  # uint8 (T H W 3) -> float32 (T, D)
 
 
-BATCH = {"cpu": 1, "cuda": 16}  # frames at once; a CPU's caches hold the activations of one
+BATCH = {"cpu": 1, "cuda": 64}  # frames at once; a CPU's caches hold the activations of one
+PIXELS = 2**23  # of the frames that are prepared at once
 
 
-def batched(forward: Callable[[np.ndarray], "Tensor"], device: str) -> Embed:
-    """An embedding function that gives `forward` a few frames at once, without gradients.
+def batched(
+    prepare: Callable[[np.ndarray], "Tensor"], network: Callable[["Tensor"], "Tensor"], device: str
+) -> Embed:
+    """An embedding function that gives `network` a few frames at once, without gradients.
+
+    On a GPU the frames of clips in several threads share its batches.
 
     Args:
-        forward: uint8 (B H W 3) -> float (B, D), on any device.
+        prepare: uint8 (B H W 3) -> what the network takes, on the device.
+        network: to float (B, D).
         device: where it runs, which says how many frames are best.
     """
     import torch
 
+    from dfdbench.evaluate.metrics.joint import Joint
+
     size = BATCH[device.split(":")[0]]
+    joint = Joint(lambda x: network(x).float().cpu(), lambda _: size, shared=size > 1)
 
     @torch.inference_mode()
     def embed(frames: np.ndarray) -> np.ndarray:
-        parts = [forward(frames[i : i + size]).float().cpu() for i in range(0, len(frames), size)]
-        return torch.cat(parts).numpy()
+        if size == 1:
+            return torch.cat([joint(prepare(frame[None])) for frame in frames]).numpy()
+        few = max(1, min(size, PIXELS // (frames.shape[1] * frames.shape[2])))
+        parts = [prepare(frames[i : i + few]) for i in range(0, len(frames), few)]
+        return joint(torch.cat(parts)).numpy()
 
     return embed
 

@@ -9,7 +9,7 @@ import torch
 from clips import random_clip
 
 from dfdbench.evaluate import engine as scoring
-from dfdbench.evaluate.metrics import Setting, diversity, effnet_lite2, get_family
+from dfdbench.evaluate.metrics import Setting, diversity, effnet_lite2, embedding, get_family
 from dfdbench.evaluate.metrics.embedding import group_values, pooled_values
 from dfdbench.evaluate.store import Store
 from dfdbench.toy import world
@@ -129,3 +129,24 @@ def test_missing_weights_are_named_and_the_rest_is_scored(tmp_path: Path, monkey
     )
     assert summary.scored == 1 and summary.exit_code == 0
     assert "skipped: effnet_lite2: no weights.pth; get it with pip" in summary.lines()
+
+
+def test_large_frames_are_prepared_few_at_once_and_the_network_gets_full_batches(monkeypatch):
+    prepared, passes = [], []
+
+    def prepare(frames):
+        prepared.append(len(frames))
+        return torch.from_numpy(frames[:, 0, 0].astype(np.float32))
+
+    def network(pixels):
+        passes.append(len(pixels))
+        return pixels + 1
+
+    frames = np.random.default_rng(0).integers(0, 256, (9, 10, 20, 3), np.uint8)
+    monkeypatch.setitem(embedding.BATCH, "cpu", 6)
+    for pixels, sizes in ((4 * 200, [4, 4, 1]), (10, [1] * 9), (10**9, [6, 3])):
+        monkeypatch.setattr(embedding, "PIXELS", pixels)
+        found = embedding.batched(prepare, network, "cpu")(frames)
+        np.testing.assert_array_equal(found, frames[:, 0, 0].astype(np.float32) + 1)
+        assert prepared == sizes and passes == [6, 3]
+        prepared.clear(), passes.clear()

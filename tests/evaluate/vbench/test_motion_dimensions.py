@@ -10,6 +10,7 @@ import pytest
 import torch
 from clips import as_clip, moving_texture
 from hub_tracker import write_hub
+from joint_passes import all_at_once
 from torchvision.models.optical_flow import raft_large
 
 from dfdbench.evaluate.metrics import Setting, get_family
@@ -104,7 +105,7 @@ def network():
 
 def test_magnitudes_are_those_of_the_networks_own_forward_pass(network):
     frames, chosen = moving_texture(3, 5, 128, 136), [(0, 2), (2, 0)]
-    found = list(raft.magnitudes(network, frames, chosen, 0.05))
+    found = list(raft.Magnitudes(network, 0.05)(frames, chosen))
     x = torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1
     for (i, j), value in zip(chosen, found, strict=True):
         u, v = network(x[i, None], x[j, None], num_flow_updates=20)[-1][0].numpy()
@@ -116,10 +117,50 @@ def test_magnitudes_are_those_of_the_networks_own_forward_pass(network):
 def test_one_pair_at_once_gives_the_same_magnitudes(network, monkeypatch):
     monkeypatch.setattr(raft, "UPDATES", 3)
     frames, chosen = moving_texture(3, 5, 125, 130), [(0, 1), (1, 2), (2, 0)]
-    together = list(raft.magnitudes(network, frames, chosen, 0.02))
+    together = list(raft.Magnitudes(network, 0.02)(frames, chosen))
     monkeypatch.setattr(pairs, "MOST", 1)
-    alone = list(raft.magnitudes(network, frames, chosen, 0.02))
+    alone = list(raft.Magnitudes(network, 0.02)(frames, chosen))
     assert alone == pytest.approx(together, abs=1e-5)
+
+
+def test_magnitudes_of_clips_that_share_passes_are_those_of_each_alone(network, monkeypatch):
+    monkeypatch.setattr(raft, "UPDATES", 2)
+    sizes, chosen = [(128, 136), (136, 128), (128, 136)], [(0, 1), (1, 2)]
+    clips = [moving_texture(3, 3 + k, *size) for k, size in enumerate(sizes)]
+    alone = [list(raft.Magnitudes(network, 0.05)(frames, chosen)) for frames in clips]
+    together = raft.Magnitudes(network, 0.05, shared=True)
+    futures, widths = all_at_once(monkeypatch, lambda c: list(together(c, chosen)), clips)
+    for values, future in zip(alone, futures, strict=True):
+        assert future.result() == pytest.approx(values, abs=1e-5)
+    assert max(widths) == 2 and len({round(values[0], 3) for values in alone}) == 3
+
+
+def test_a_clip_at_fault_fails_alone_among_those_that_share_passes(monkeypatch):
+    def network(first, second, middle, eval):
+        if (first == 1).flatten(1).all(1).any():
+            raise RuntimeError("white")
+        return means_network(first, second, middle, eval)
+
+    clips = [as_clip(levels(values)) for values in ([10, 25, 50], [255, 9, 9], [90, 73, 80])]
+    expected = [smoothness(monkeypatch, clip.frames) for clip in (clips[0], clips[2])]
+    monkeypatch.setattr(motion_smoothness, "load_network", lambda device: network)
+    monkeypatch.setattr(motion_smoothness, "is_shared", lambda device: True)
+    monkeypatch.setattr(pairs, "fit_together", lambda *_: 9)
+    compute = motion_smoothness.load(Setting())
+    futures, widths = all_at_once(monkeypatch, compute, clips)
+    assert max(widths) == 3
+    with pytest.raises(RuntimeError, match="white"):
+        futures.pop(1).result()
+    assert [f.result()["motion_smoothness"] for f in futures] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_gpu_s_passes_take_a_share_of_what_is_free(monkeypatch):
+    volume = pairs.VOLUMES * 4 * (480 * 832 / 64) ** 2
+    for free, size in [(None, 2**32 / volume), (2**30, 2**32 / volume), (2**36, 2**34 / volume)]:
+        monkeypatch.setattr(pairs, "free_memory", lambda _, free=free: free)
+        assert pairs.fit_together(480, 832, torch.device("cuda")) == int(size)
+    monkeypatch.setattr(pairs, "free_memory", lambda _: None)
+    assert pairs.fit_together(480, 832, torch.device("cpu")) == 1
 
 
 def test_every_tensor_of_the_authors_checkpoint_has_its_place(network):
@@ -211,6 +252,22 @@ def test_quality_is_the_mean_over_frames_in_parts_of_a_hundred(monkeypatch):
     monkeypatch.setattr(imaging_quality, "load_network", lambda device: brightness)
     found = imaging_quality.load(Setting())(as_clip(levels([0, 51, 255, 255, 0], 32, 40)))
     assert found["imaging_quality"] == pytest.approx(0.8 * (0.2 + 2) / 5, abs=1e-6)
+
+
+def test_quality_of_clips_that_share_passes_is_that_of_each_alone(monkeypatch):
+    clips = [as_clip(levels(values, 32, 40)) for values in ([0, 51, 255], [9, 9], [255, 0, 0, 7])]
+
+    def brightness(images: torch.Tensor) -> torch.Tensor:
+        return 80 * images.mean((1, 2, 3))[:, None]
+
+    monkeypatch.setattr(imaging_quality, "load_network", lambda device: brightness)
+    alone = [imaging_quality.load(Setting())(clip) for clip in clips]
+    monkeypatch.setattr(imaging_quality, "is_shared", lambda device: True)
+    monkeypatch.setitem(imaging_quality.BATCH, "cpu", 4)
+    futures, widths = all_at_once(monkeypatch, imaging_quality.load(Setting()), clips)
+    assert max(widths) > 1
+    for values, future in zip(alone, futures, strict=True):
+        assert future.result() == pytest.approx(values, abs=1e-6)
 
 
 # camera_motion

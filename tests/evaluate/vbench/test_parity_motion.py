@@ -147,7 +147,7 @@ def test_magnitudes_of_flow_equal_the_official_ones(sides):
                 chosen = list(pairwise(vbench_dynamic_degree.sampled(total, clip.fps)))
             else:
                 chosen = [*pairwise(range(total)), (0, total - 1), (total - 1, 0)]
-            ours = list(raft.magnitudes(network, clip.frames, chosen, share))
+            ours = list(raft.Magnitudes(network, share)(clip.frames, chosen))
             found[f"{dimension} {Path(file).stem}"] = float(np.abs(np.subtract(ours, theirs)).max())
     record_parity("magnitudes", found)
     assert max(found.values()) <= TOLERANCE, json.dumps(found)

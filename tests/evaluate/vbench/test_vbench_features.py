@@ -17,6 +17,7 @@ import random_features
 import timm
 import torch
 from clips import as_clip, random_clip
+from joint_passes import all_at_once
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -205,6 +206,24 @@ def test_batches_change_no_score(cache: Path, monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setitem(dino.batched.__globals__["BATCH"], "cpu", 3)
     together = get_family(f"vbench_{name}").load(Setting())(clip)[name]
     assert together == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clips_that_share_passes_get_the_scores_that_each_has_alone(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    sizes = [(3, 40, 64), (3, 64, 40), (5, 40, 64), (1, 40, 64)]
+    clips = [clip_of(random_clip(seed, *size)) for seed, size in enumerate(sizes)]
+    if name.endswith("consistency") or name.startswith("i2v"):
+        clips = clips[:3]
+    compute = get_family(f"vbench_{name}").load(Setting())
+    alone = [compute(clip) for clip in clips]
+    monkeypatch.setitem(dino.batched.__globals__["BATCH"], "cpu", 4)
+    compute = get_family(f"vbench_{name}").load(Setting())
+    futures, widths = all_at_once(monkeypatch, compute, clips)
+    assert max(widths) > 1, "no pass was for several clips"
+    for clip, future in zip(alone, futures, strict=True):
+        assert future.result() == pytest.approx(clip, abs=1e-5)
 
 
 def test_appearance_style_is_open_clips_own_cosine(cache: Path) -> None:

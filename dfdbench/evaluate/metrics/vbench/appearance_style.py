@@ -48,9 +48,8 @@ def load(setting: Setting) -> Compute:
         factor = float(model.logit_scale.exp()) / 100
     units = torch.nn.functional.normalize(texts, dim=-1).cpu().numpy()
     embed = batched(
-        lambda frames: model.visual(
-            normalised(resized_by_pillow(frames, SIDE, crop=SIDE), CLIP).to(setting.device)
-        ),
+        lambda frames: normalised(resized_by_pillow(frames, SIDE, SIDE, setting.device), CLIP),
+        model.visual,
         setting.device,
     )
 

@@ -9,7 +9,7 @@ or 0, VBench's total their mean. Flow is computed only until that is settled.
 from collections.abc import Iterator
 from itertools import pairwise
 
-from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting, is_shared
 from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
 from dfdbench.evaluate.metrics.vbench.nets.weights import RAFT_THINGS
 from dfdbench.evaluate.metrics.vbench.verdict import exceed
@@ -42,15 +42,16 @@ def load(setting: Setting) -> Compute:
     """The family's function, with the network on the setting's device."""
     from dfdbench.evaluate.metrics.vbench.nets import pairs, raft
 
-    network = raft.load_raft(setting.device)
+    device = setting.device
+    magnitudes = raft.Magnitudes(raft.load_raft(device), SHARE, is_shared(device))
 
     def compute(clip: Clip) -> dict[str, float]:
         height, width = clip.frames.shape[1:3]
         chosen = sampled(len(clip.frames), clip.fps)
         if not pairs.is_large_enough(height, width, raft.MULTIPLE):
             return {}  # VBench's flow is NaN there, which it takes for a clip that does not move
-        magnitudes = raft.magnitudes(network, clip.frames, list(pairwise(chosen)), SHARE)
-        return {"dynamic_degree": float(moves(magnitudes, len(chosen), min(height, width)))}
+        moved = magnitudes(clip.frames, list(pairwise(chosen)))
+        return {"dynamic_degree": float(moves(moved, len(chosen), min(height, width)))}
 
     return compute
 

@@ -17,9 +17,10 @@ SIZE = (224, 224)
 
 def load(setting: Setting) -> Compute:
     """The family's function, with DreamSim's ensemble on the setting's device."""
-    embedding = dreamsim.load_embed(setting.device)
-    embed_frames = embedding(lambda frames: resized(frames, SIZE, "bicubic", antialias=True))
-    embed_images = embedding(lambda images: resized_by_pillow(images, SIZE))
+    device = setting.device
+    embedding = dreamsim.load_embed(device)
+    embed_frames = embedding(lambda frames: resized(frames, SIZE, "bicubic", True, device=device))
+    embed_images = embedding(lambda images: resized_by_pillow(images, SIZE, device=device))
     return conformity_of(NAME, embed_images, embed_frames)
 
 

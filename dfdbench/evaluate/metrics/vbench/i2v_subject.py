@@ -22,11 +22,13 @@ def load(setting: Setting) -> Compute:
     network = dino.load_network(setting.device)
     embed_frames = dino.embedding(
         network,
-        lambda frames: resized(frames, SIDE, "bicubic", antialias=True, crop=CROP),
+        lambda frames: resized(frames, SIDE, "bicubic", True, CROP, setting.device),
         setting.device,
     )
     embed_images = dino.embedding(
-        network, lambda images: resized_by_pillow(images, SIDE, crop=CROP), setting.device
+        network,
+        lambda images: resized_by_pillow(images, SIDE, CROP, setting.device),
+        setting.device,
     )
     return conformity_of(NAME, embed_images, embed_frames)
 

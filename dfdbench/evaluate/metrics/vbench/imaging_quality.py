@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting, is_shared
 from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
 from dfdbench.evaluate.metrics.vbench.nets.weights import MUSIQ, frozen
 from dfdbench.utils.assets import digest
@@ -39,11 +39,11 @@ def load_network(device: str) -> Any:
     return frozen(network, device)
 
 
-def preprocess(frames: np.ndarray) -> "Tensor":
+def preprocess(frames: np.ndarray, device: str = "cpu") -> "Tensor":
     """uint8 (T H W 3) to float32 (T 3 h w) in [0, 1], the longer side at most 512."""
     import torch
 
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float()
     height, width = pixels.shape[-2:]
     scale = SIDE / max(height, width)
     if scale < 1:
@@ -56,15 +56,17 @@ def load(setting: Setting) -> Compute:
     """The family's function, with the network on the setting's device."""
     import torch
 
+    from dfdbench.evaluate.metrics.joint import Joint
+
     network, device = load_network(setting.device), setting.device
     size = BATCH[device.split(":")[0]]
+    joint = Joint(lambda x: network(x).flatten().cpu(), lambda _: size, is_shared(device))
 
     @torch.inference_mode()
     def compute(clip: Clip) -> dict[str, float]:
         scores = list[float]()
         for start in range(0, len(clip.frames), size):
-            images = preprocess(clip.frames[start : start + size]).to(device)
-            scores += network(images).flatten().tolist()
+            scores += joint(preprocess(clip.frames[start : start + size], device)).tolist()
         return {"imaging_quality": float(np.mean(scores) / 100)}
 
     return compute

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfdbench.evaluate.metrics.base import Compute, Setting
+from dfdbench.evaluate.metrics.base import Compute, Setting, is_shared
 from dfdbench.evaluate.metrics.vbench.family import dimension, dimension_family
 from dfdbench.evaluate.metrics.vbench.nets.weights import AMT, frozen
 from dfdbench.utils.assets import digest
@@ -76,27 +76,44 @@ def interpolated(network: Any, before: "Tensor", after: "Tensor") -> "Tensor":
     return (cropped(images, height, width, MULTIPLE) * 255).clamp(0, 255).byte()
 
 
+def errors_of(network: Any, before: "Tensor", between: "Tensor", after: "Tensor") -> "Tensor":
+    """Mean |prediction − frame| of each frame between two others: (B,) float64, on the CPU.
+
+    Args:
+        before, between, after: uint8 (B H W 3).
+    """
+    from dfdbench.evaluate.metrics.vbench.nets.pairs import floats
+
+    predicted = interpolated(network, floats(before), floats(after))
+    return (predicted - floats(between)).abs().double().mean((1, 2, 3)).cpu()
+
+
 def load(setting: Setting) -> Compute:
     """The family's function, with the network on the setting's device."""
     import torch
 
-    from dfdbench.evaluate.metrics.vbench.nets.pairs import batches, is_large_enough, pixels
+    from dfdbench.evaluate.metrics.joint import Joint
+    from dfdbench.evaluate.metrics.vbench.nets import pairs as frames_of
 
     network, device = load_network(setting.device), setting.device
+    joint = Joint(
+        lambda before, between, after: errors_of(network, before, between, after),
+        lambda frames, *_: frames_of.fit_together(*frames.shape[1:3], frames.device),
+        shared=is_shared(device),
+    )
 
     @torch.inference_mode()
     def compute(clip: Clip) -> dict[str, float]:
         total, height, width = clip.frames.shape[:3]
-        if not is_large_enough(height, width, MULTIPLE):
+        if not frames_of.is_large_enough(height, width, MULTIPLE):
             return {}  # AMT's prediction is NaN there, which VBench takes for a black frame
         errors = list[float]()
         pairs = [(i, i + 2) for i in range(0, total - 2, 2)]
-        for batch in batches(pairs, height, width, device):
+        for batch in frames_of.batches(pairs, height, width, device):
             first, last = batch[0][0], batch[-1][1]
-            even = pixels(clip.frames[first : last + 1 : 2], device)
-            odd = pixels(clip.frames[first + 1 : last : 2], device)
-            predicted = interpolated(network, even[:-1], even[1:])
-            errors += (predicted - odd).abs().double().mean((1, 2, 3)).tolist()
+            even = frames_of.on_device(clip.frames[first : last + 1 : 2], device)
+            odd = frames_of.on_device(clip.frames[first + 1 : last : 2], device)
+            errors += joint(even[:-1], odd, even[1:]).tolist()
         return {"motion_smoothness": float((255 - np.mean(errors)) / 255)}
 
     return compute

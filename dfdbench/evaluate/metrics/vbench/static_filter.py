@@ -10,7 +10,7 @@ static clips a prompt, this judges every clip; the suite chooses.
 from collections.abc import Iterator
 from itertools import pairwise
 
-from dfdbench.evaluate.metrics.base import Compute, Metric, Setting
+from dfdbench.evaluate.metrics.base import Compute, Metric, Setting, is_shared
 from dfdbench.evaluate.metrics.vbench.family import dimension_family
 from dfdbench.evaluate.metrics.vbench.nets.weights import RAFT_THINGS
 from dfdbench.evaluate.metrics.vbench.verdict import exceed
@@ -40,14 +40,15 @@ def load(setting: Setting) -> Compute:
     """The family's function, with the network on the setting's device."""
     from dfdbench.evaluate.metrics.vbench.nets import pairs, raft
 
-    network = raft.load_raft(setting.device)
+    device = setting.device
+    magnitudes = raft.Magnitudes(raft.load_raft(device), SHARE, is_shared(device))
 
     def compute(clip: Clip) -> dict[str, float]:
         total, height, width = clip.frames.shape[:3]
         if not pairs.is_large_enough(height, width, raft.MULTIPLE):
             return {}  # VBench's flow is NaN there, which it takes for a static clip
         ends, steps = (
-            raft.magnitudes(network, clip.frames, chosen, SHARE)
+            magnitudes(clip.frames, chosen)
             for chosen in ([(0, total - 1), (total - 1, 0)], list(pairwise(range(total))))
         )
         return {"static": float(is_static(ends, steps, total, min(height, width)))}

@@ -19,7 +19,7 @@ def load(setting: Setting) -> Compute:
     """The family's function, with DINO on the setting's device."""
     embed = dino.embedding(
         dino.load_network(setting.device),
-        lambda frames: resized(frames, 224, "bilinear", antialias=False),
+        lambda frames: resized(frames, 224, "bilinear", False, device=setting.device),
         setting.device,
     )
     return consistency_of(NAME, embed)

@@ -49,12 +49,12 @@ def load_clip(checkpoint: Checkpoint, device: str, text: bool = False) -> Any:
     return frozen(network, device)
 
 
-def preprocess(frames: np.ndarray) -> "Tensor":
+def preprocess(frames: np.ndarray, device: str = "cpu") -> "Tensor":
     """uint8 (T H W 3) to float32 (T 3 224 224): bicubic without antialiasing, centre crop."""
-    return normalised(resized(frames, SIDE, "bicubic", antialias=False, crop=SIDE), CLIP)
+    return normalised(resized(frames, SIDE, "bicubic", False, SIDE, device), CLIP)
 
 
 def load_embed(checkpoint: Checkpoint, device: str) -> Embed:
     """The projected image embedding of each frame: uint8 (T H W 3) -> float32 (T, D)."""
     tower = load_clip(checkpoint, device)
-    return batched(lambda frames: tower(preprocess(frames).to(device)), device)
+    return batched(lambda frames: preprocess(frames, device), tower, device)

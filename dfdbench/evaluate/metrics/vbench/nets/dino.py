@@ -80,11 +80,10 @@ def embedding(network: Any, resize: Resize, device: str) -> Embed:
 
     Args:
         network: on `device`.
-        resize: uint8 (B H W 3) -> float32 (B 3 h w), 0 to 255.
+        resize: uint8 (B H W 3) -> float32 (B 3 h w), 0 to 255, there.
     """
-
-    def forward(frames: np.ndarray) -> "Tensor":
-        pixels = normalised(resize(frames), IMAGENET).to(device)
-        return network.norm(tokens(network, pixels))[:, 0]
-
-    return batched(forward, device)
+    return batched(
+        lambda frames: normalised(resize(frames), IMAGENET),
+        lambda pixels: network.norm(tokens(network, pixels))[:, 0],
+        device,
+    )

@@ -83,7 +83,7 @@ def add_lora(networks: Sequence[Any], adapter: "Mapping[str, Tensor]", scale: fl
 def load_embed(device: str) -> Callable[[dino.Resize], Embed]:
     """Gives, for a resize function, the embedding: uint8 (T H W 3) -> float32 (T, 1792), length 1.
 
-    The resize function: uint8 (B H W 3) -> float32 (B 3 224 224), 0 to 255.
+    The resize function: uint8 (B H W 3) -> float32 (B 3 224 224), 0 to 255, on the device.
 
     Raises:
         MissingWeights: a file is not here.
@@ -105,11 +105,11 @@ def load_embed(device: str) -> Callable[[dino.Resize], Embed]:
         network.to(device)
 
     def embed(pixels: "Tensor") -> "Tensor":
-        for_dino, for_clip = (normalised(pixels, s).to(device) for s in (IMAGENET, CLIP))
+        for_dino, for_clip = (normalised(pixels, s) for s in (IMAGENET, CLIP))
         parts = [dino.tokens(networks[0], for_dino)[:, 0]]
         for network, projection in zip(networks[1:], projections, strict=True):
             parts.append(network.norm(dino.tokens(network, for_clip))[:, 0] @ projection)
         joined = torch.cat(parts, -1)
         return torch.nn.functional.normalize(joined - joined.mean(-1, keepdim=True), dim=-1)
 
-    return lambda resize: batched(lambda frames: embed(resize(frames)), device)
+    return lambda resize: batched(resize, embed, device)

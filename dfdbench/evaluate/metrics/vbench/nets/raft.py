@@ -17,8 +17,9 @@ from torch.nn.functional import conv2d
 from torchvision.models.optical_flow import RAFT, raft_large
 from torchvision.models.optical_flow.raft import upsample_flow
 
+from dfdbench.evaluate.metrics.joint import Joint
 from dfdbench.evaluate.metrics.vbench.nets.correlation import Correlation, grid
-from dfdbench.evaluate.metrics.vbench.nets.pairs import batches, padded, pixels
+from dfdbench.evaluate.metrics.vbench.nets.pairs import batches, fit_together, padded, pixels
 from dfdbench.evaluate.metrics.vbench.nets.weights import RAFT_THINGS, frozen
 
 UPDATES = 20
@@ -120,33 +121,46 @@ def flow(network: RAFT, before: Tensor, first: Tensor, second: Tensor) -> Tensor
     return upsample_flow(moved, network.mask_predictor(state))
 
 
-def magnitudes(
-    network: RAFT, frames: np.ndarray, pairs: Sequence[tuple[int, int]], share: float
-) -> Iterator[float]:
-    """For each pair of frames the mean length of its longest flow vectors, in pixels, in order.
+class Magnitudes:
+    """Mean length of the longest flow vectors between frames, by one network for all threads."""
 
-    Only what is asked for is computed, a batch of pairs at once. As in VBench the padded border
-    counts.
-
-    Args:
-        frames: uint8 (T H W 3), sides of at least 121.
-        pairs: numbers of the earlier and the later frame.
+    def __init__(self, network: RAFT, share: float, shared: bool = False) -> None:
+        """Args:
         share: part of the pixels that counts, the fastest.
-    """
-    device = str(next(network.parameters()).device)
-    height, width = frames.shape[1:3]
-    encoded = dict[int, tuple[Tensor, Tensor]]()
-    for batch in batches(pairs, height, width, device):
-        wanted = dict.fromkeys(i for pair in batch for i in pair)
-        encoded = {i: encoded[i] for i in wanted if i in encoded}
-        with torch.inference_mode():
-            if new := [i for i in wanted if i not in encoded]:
-                images = padded(pixels(frames[new], device), MULTIPLE) / 255 * 2 - 1
-                features = network.feature_encoder(images)
-                encoded |= {i: (images[k], features[k]) for k, i in enumerate(new)}
-            before, first = (torch.stack([encoded[i][k] for i, _ in batch]) for k in (0, 1))
-            second = torch.stack([encoded[j][1] for _, j in batch])
-            length = flow(network, before, first, second).norm(dim=1).flatten(1)
-            longest = length.topk(int(share * length.shape[1]), sorted=False).values
-            values = longest.double().mean(1).tolist()
-        yield from values
+        shared: join the pairs of clips in several threads.
+        """
+        self.device = str(next(network.parameters()).device)
+        self._share, self._network = share, network
+        fit = lambda images, *_: fit_together(*images.shape[2:], images.device)  # noqa: E731
+        self._encode = Joint(network.feature_encoder, lambda images: 2 * fit(images), shared)
+        self._longest = Joint(self._lengths, fit, shared)
+
+    def __call__(self, frames: np.ndarray, pairs: Sequence[tuple[int, int]]) -> Iterator[float]:
+        """For each pair of frames that length in pixels, in order.
+
+        Only what is asked for is computed, a batch of pairs at once. As in VBench the padded border
+        counts.
+
+        Args:
+            frames: uint8 (T H W 3), sides of at least 121.
+            pairs: numbers of the earlier and the later frame.
+        """
+        height, width = frames.shape[1:3]
+        encoded = dict[int, tuple[Tensor, Tensor]]()
+        for batch in batches(pairs, height, width, self.device):
+            wanted = dict.fromkeys(i for pair in batch for i in pair)
+            encoded = {i: encoded[i] for i in wanted if i in encoded}
+            with torch.inference_mode():
+                if new := [i for i in wanted if i not in encoded]:
+                    images = padded(pixels(frames[new], self.device), MULTIPLE) / 255 * 2 - 1
+                    features = self._encode(images)
+                    encoded |= {i: (images[k], features[k]) for k, i in enumerate(new)}
+                before, first = (torch.stack([encoded[i][k] for i, _ in batch]) for k in (0, 1))
+                second = torch.stack([encoded[j][1] for _, j in batch])
+                values = self._longest(before, first, second).tolist()
+            yield from values
+
+    def _lengths(self, before: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        length = flow(self._network, before, first, second).norm(dim=1).flatten(1)
+        longest = length.topk(int(self._share * length.shape[1]), sorted=False).values
+        return longest.double().mean(1).cpu()

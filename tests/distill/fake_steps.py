@@ -1,0 +1,95 @@
+"""The real training step on a GPU that is not there: networks, optimisers, rounds and losses."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from pytest import MonkeyPatch
+
+from dfdbench.distill import streams
+from dfdbench.distill.bench.train import RandomClips
+from dfdbench.distill.discriminator import Heads
+from dfdbench.distill.loop import Trainer, build_networks
+from dfdbench.distill.methods import get_method
+from dfdbench.distill.parallel import Group
+from dfdbench.distill.plan import fake_cuda, setup_for
+from dfdbench.distill.plan.measure import Live
+from dfdbench.distill.sections import Recipe
+from dfdbench.models.random_init import random_init_family
+from dfdbench.utils.run import Run
+
+
+class Loss:
+    """A scalar that the loop divides and differentiates, and that keeps no graph after that."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __truediv__(self, rounds):
+        self.value = self.value / rounds
+        return self
+
+    def backward(self):
+        value, self.value = self.value, None
+        fake_cuda.backward(value)
+
+
+def with_own_backward(loss):
+    def wrapped(*arguments):
+        report = loss(*arguments)
+        return report._replace(loss=Loss(report.loss))
+
+    return wrapped
+
+
+def moved(heads, device):
+    """`heads` on a device; their `to` would swap tensors, which fake ones refuse."""
+    for part in heads.modules():
+        for name, value in part._parameters.items():
+            part._parameters[name] = torch.nn.Parameter(torch.empty(value.shape, device=device))
+    return heads
+
+
+def most_held(recipe: Recipe, folder, coin: bool) -> int:
+    """The most bytes on the GPU in a student step and one of the fake score, after the first.
+
+    coin: how random choices fall.
+    """
+    recipe, setup = setup_for(recipe)
+    method, gpu = get_method(recipe.method), fake_cuda.DEVICE
+    seeded = streams.seeded
+    with MonkeyPatch.context() as patch, fake_cuda.fake_gpu(), Live() as live:
+        patch.setattr(
+            streams, "seeded", lambda where, *key: None if where == gpu else seeded(where, *key)
+        )
+        patch.setattr(Heads, "to", moved)
+        nothing = SimpleNamespace(add_bins=lambda report: None)  # the log looks at numbers
+        patch.setattr("dfdbench.distill.diagnostics.Recorder", lambda *_: nothing)
+        patch.setattr(
+            streams.Stream,
+            "score_draw",
+            lambda self, like, _: streams.Draw(
+                torch.full((len(like),), 0.5, device=like.device), torch.randn_like(like)
+            ),
+        )
+        patch.setattr(streams.Stream, "bernoulli", lambda *_: coin)
+        patch.setattr(streams.Stream, "integer", lambda self, name, high: coin * (high - 1))
+        with random_init_family(recipe.model, torch.bfloat16, gpu) as family:
+            draw = family._load_part(family.network, family.path / "transformer", torch.bfloat16)
+            family.teacher = family.adapt(draw).eval().requires_grad_(False)  # `to` as well
+            clips, group = RandomClips(setup.shape, setup.micro, gpu), Group(device=gpu)
+            negative = clips.negative("").map(lambda value: value.clone())
+            nets = build_networks(recipe, family, method, None, group, negative)
+            losses: Any = SimpleNamespace(
+                student_loss=with_own_backward(method.student_loss),
+                fake_score_loss=with_own_backward(method.fake_score_loss),
+            )
+            trainer = Trainer(recipe, losses, nets, clips, Run(folder, {}), None, group)
+            for optimiser in trainer.optimisers.values():  # moments are there from the second on
+                for parameter in (p for group in optimiser.param_groups for p in group["params"]):
+                    parameter.grad = torch.zeros_like(parameter)
+                optimiser.step()
+                optimiser.zero_grad()
+            for role in ("student", "fake_score"):
+                trainer.step(role, 0)
+    return live.peak
