@@ -16,6 +16,7 @@ from dfdbench.cli.evaluate import evaluate, merge
 from dfdbench.cli.experiments import check_app, quickstart, study
 from dfdbench.cli.generate import generate
 from dfdbench.cli.group import Commands
+from dfdbench.cli.import_student import import_student
 from dfdbench.cli.options import NamesMethods
 from dfdbench.cli.report import report
 
@@ -24,6 +25,7 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
     "One step at a time": {
         "data": data.app,
         "distill": distill,
+        "import-student": import_student,
         "generate": generate,
         "eval": evaluate,
         "merge": merge,

@@ -21,6 +21,7 @@ from dfdbench.cli.options import (
 )
 
 UNTRAINED = "Teacher or real clips"  # panel of the help
+CAUSAL = "Streams of causal students"  # one clip at a time, written as its frames come
 
 
 def generate(
@@ -49,6 +50,31 @@ def generate(
         Path | None,
         typer.Option(help="Its run folder; else runs/ARM.", rich_help_panel=UNTRAINED),
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of a clip; else as trained. Longer needs a window.", rich_help_panel=CAUSAL
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Latent frames that a block sees; 0: all; else as trained.",
+            rich_help_panel=CAUSAL,
+        ),
+    ] = None,
+    sinks: Annotated[
+        int | None,
+        typer.Option(min=0, help="First latent frames that stay in sight.", rich_help_panel=CAUSAL),
+    ] = None,
+    prompt_schedule: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prompts of one clip, SECONDS | PROMPT a line, or JSON; instead of a suite.",
+            rich_help_panel=CAUSAL,
+        ),
+    ] = None,
     batch: Batch = None,
     shard: ShardPart = None,
     compiled: Annotated[
@@ -63,6 +89,8 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make the clips of a suite that a run lacks. With --shard, several processes share the work.
+
+    Clips of a causal student may be of any length, and change their prompt on the way.
 
     Example: dfdbench generate runs/dfd-seed1 --suite toy-t2v --seeds 1-8
     """
@@ -85,7 +113,13 @@ def generate(
         shard=shard,
         compiled=compiled,
         device=device,
+        frames=frames,
+        window=window,
+        sinks=sinks,
+        schedule=prompt_schedule,
     )
     speed = rates(samples.parent, parse_shard(shard) if shard else WHOLE)
     line = f"\n{speed['fps']:.3g} frames/s, {speed['fps_with_vae']:.3g} with VAE" if speed else ""
+    if speed and speed["latency_seconds"]:
+        line += f", first frame after {speed['latency_seconds']:.3g} s"
     show({"samples": str(samples), "speed": speed}, as_json, f"clips: {samples}{line}")

@@ -199,6 +199,11 @@ def _whole(run: Run) -> Run:
         UserError: something is lacking, or a network was changed since.
     """
     file, remedy = run.path / RUN_FILE, "restore the run from a copy, or train it again"
+    if "imported" in run.info:
+        raise UserError(
+            f"--init {run.path} was imported and has no fake score to go on with; give a run of "
+            "dfdbench distill"
+        )
     said = validate(Finished, run.info, file, remedy)
     parts = [
         (run.student / "transformer", said.student_sha256),

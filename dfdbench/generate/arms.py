@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfdbench.distill.stages import grid, recipe_of
 from dfdbench.generate.real import real_clip, real_continuation
@@ -35,7 +35,7 @@ from dfdbench.models.sampling import (
 )
 from dfdbench.utils.device import uses_tf32
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.run import Run, weights_sha256
+from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 from dfdbench.utils.video import fit, read_image
 
 HELD_BYTES = 2**31  # of prompt embeddings, at a time
@@ -143,17 +143,42 @@ def _first_latents(
     return family.encode_video(pixels.float() / 127.5 - 1)
 
 
-def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler:
-    """The student of a finished run, sampled as its recipe says."""
+def student_settings(run: Run, family: ModelFamily) -> dict[str, Any]:
+    """What every clip of a run's student depends on."""
     if not (run.student / "transformer").is_dir():
         raise UserError(f"{run.path}: no student in it; finish it: dfdbench distill --resume")
     recipe = recipe_of(run)
-    times = grid(recipe)
-    settings = {
+    return {
         "student_sha256": weights_sha256(run.student / "transformer"),
-        "times": times.tolist(),
+        "times": grid(recipe).tolist(),
         "sampler": recipe.student.sampler,
+        **_precision(family),
     }
+
+
+def load_student(run: Run, family: ModelFamily, compiled: bool) -> nn.Module:
+    """The student of a run, ready to sample.
+
+    Raises:
+        UserError: it is not causal as its recipe says.
+    """
+    module = family.load_student(run.student).eval().requires_grad_(False)
+    layout = recipe_of(run).student.layout
+    if layout and family.causal and family.causal.layout(module) != layout:
+        raise UserError(
+            f"{run.student}: its network has {family.causal.layout(module)}, the run's recipe "
+            f"{layout}; restore the folder or {RUN_FILE} from a copy"
+        )
+    if compiled:
+        compile_blocks(family, module)
+    return module
+
+
+def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler:
+    """The student of a finished run, sampled as its recipe says."""
+    settings = student_settings(run, family)
+    recipe = recipe_of(run)
+    times = grid(recipe)
     clip = clip_shape(run, family)
     shape = family.latent_shape(*clip)
 
@@ -161,9 +186,7 @@ def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
         texts = [item.prompt.text for item in wanted]
         encode = Conditions(family, clip, texts)
         encode.fill(texts[:1])  # before the network is there
-        module = family.load_student(run.student).eval().requires_grad_(False)
-        if compiled:
-            compile_blocks(family, module)
+        module = load_student(run, family, compiled)
 
         def sample(items: Sequence[Item]) -> Tensor:
             ids, seeds = [item.prompt.id for item in items], [item.seed for item in items]
@@ -184,7 +207,7 @@ def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
 
         return sample
 
-    return ArmSampler(settings | _precision(family), prepare)
+    return ArmSampler(settings, prepare)
 
 
 def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 MOST = 16
 # Matrix products of so many rows keep any GPU busy: more clips take memory and save no time.
 ENOUGH_TOKENS = 2**16
+USELESS = "the weights are of no use; train or copy them again"
 ROOM = 0.8  # of the free memory: what is free in pieces does not all count
 
 
@@ -59,18 +60,17 @@ def make_clips(
     latents = sample(batch)
     middle = now(family.device)
     # map, not a loop, whose variable would keep a clip while the next is decoded
-    frames = list(map(_finite_frames, decode_clips(family, latents)))
+    frames = list(map(finite_frames, decode_clips(family, latents)))
     broken = [item.path for item, own in zip(batch, frames, strict=True) if own is None]
     if broken:
         raise UserError(
-            f"{len(broken)} of {len(batch)} clips, such as {broken[0]}, hold NaN: the weights are "
-            "of no use; train or copy them again"
+            f"{len(broken)} of {len(batch)} clips, such as {broken[0]}, hold NaN: {USELESS}"
         )
     whole = [own for own in frames if own is not None]
     speed.add(len(batch), sum(map(len, whole)), middle - start, now(family.device) - middle)
     return whole
 
 
-def _finite_frames(clip: Tensor) -> np.ndarray | None:
+def finite_frames(clip: Tensor) -> np.ndarray | None:
     """A clip (3 T H W) in [-1, 1] as uint8 (T H W 3); None if a value is not finite."""
     return to_uint8(clip) if torch.isfinite(clip).all() else None

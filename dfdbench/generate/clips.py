@@ -175,7 +175,7 @@ def complete(
                 families = {model: open_family(model, device)}  # one model in memory
             if shard is None:
                 generate(run, suite, seeds, batch_size, family=families[model])
-            elif todo := _clips_of(run, suite, seeds, families[model]).todo:
+            elif todo := _todo(run, suite, seeds, families[model]):
                 raise UserError(
                     f"{path} lacks {len(todo)} clips of suite {suite.name}; make them first: "
                     f"dfdbench generate {path} --suite {suite.name} "
@@ -215,7 +215,8 @@ def generate(
         family = open_family(model_of(run), device)
     if compiled and run.arm == "real":
         raise UserError("--compile: real clips come from no network; leave it out")
-    asked = _clips_of(run, suite, seeds, family, shard, compiled)
+    sampler = _sampler_of(run, suite, family, compiled)
+    asked = clips_of(run, suite, seeds, family, sampler.settings, shard)
     todo, folder, speed = asked.todo, asked.sample_index.folder, Speed()
     count, largest = len(asked.items), 0
     with (
@@ -224,7 +225,7 @@ def generate(
         torch.no_grad(),
         _Writer(asked, run, family) as writer,
     ):
-        sample = asked.sampler.prepare(todo) if todo else None
+        sample = sampler.prepare(todo) if todo else None
         shape = family.latent_shape(*clip_shape(run, family))
         for batch in batches(todo, batch_size, shape, family.device):
             assert sample is not None
@@ -237,7 +238,7 @@ def generate(
     return folder / "samples.jsonl"
 
 
-class _Clips(NamedTuple):
+class Clips(NamedTuple):
     """A suite's clips of a run: order of all paths, the items of a shard, those still to make.
 
     first_frames: columns of each item's path that name its first frame, if it has one.
@@ -247,35 +248,44 @@ class _Clips(NamedTuple):
     items: list[Item]
     todo: list[Item]
     first_frames: dict[str, Row]
-    sampler: ArmSampler
     sample_index: SampleIndex
 
 
-def _clips_of(
+def _sampler_of(run: Run, suite: Suite, family: ModelFamily, compiled: bool = False) -> ArmSampler:
+    if run.arm == "real":
+        return real_sampler(family, suite)
+    choose = teacher_sampler if run.arm == "teacher" else student_sampler
+    return choose(run, family, compiled)
+
+
+def _todo(
+    run: Run, suite: Suite, seeds: Sequence[int] | None, family: ModelFamily
+) -> Sequence[Item]:
+    settings = _sampler_of(run, suite, family).settings
+    return clips_of(run, suite, seeds, family, settings).todo
+
+
+def clips_of(
     run: Run,
     suite: Suite,
     seeds: Sequence[int] | None,
     family: ModelFamily,
+    settings: Mapping[str, Any],
     shard: Shard = WHOLE,
-    compiled: bool = False,
-) -> _Clips:
+) -> Clips:
+    """The clips of a suite, and which of them are still to make with these settings."""
     if not suite.prompts:
         raise UserError(f"suite {suite.name} brings no prompts; its videos come from a manifest")
-    if run.arm == "real":
-        sampler = real_sampler(family, suite)
-    else:
-        choose = teacher_sampler if run.arm == "teacher" else student_sampler
-        sampler = choose(run, family, compiled)
-    sampler.settings["vae_sha256"] = weights_sha256(family.path / "vae")  # it decoded every clip
+    decoded = {"vae_sha256": weights_sha256(family.path / "vae")}  # it decodes every clip
     folder = run.path / "videos" / suite.name
     everything = _items(suite, seeds, folder, clip_shape(run, family))
     items = shard.of(everything)
-    index = SampleIndex(folder, shard, sampler.settings)
+    index = SampleIndex(folder, shard, {**settings, **decoded})
     hashes = {image: sha256_file(image) for image in {item.image for item in items} if image}
     first_frames = {item.path: _first_frame_columns(folder, item.image, hashes) for item in items}
     intact = index.intact(first_frames)
     todo = [item for item in items if item.path not in intact]
-    return _Clips([item.path for item in everything], items, todo, first_frames, sampler, index)
+    return Clips([item.path for item in everything], items, todo, first_frames, index)
 
 
 def _first_frame_columns(folder: Path, image: Path | None, hashes: Mapping[Path, str]) -> Row:
@@ -288,10 +298,8 @@ def _first_frame_columns(folder: Path, image: Path | None, hashes: Mapping[Path,
 class _Writer:
     """Encodes the clips of one batch in threads while the next is made, then notes them."""
 
-    def __init__(self, asked: _Clips, run: Run, family: ModelFamily) -> None:
-        self.sample_index, self.first_frames = asked.sample_index, asked.first_frames
-        self.run, self.family = run, family
-        self.settings = asked.sampler.settings
+    def __init__(self, asked: Clips, run: Run, family: ModelFamily) -> None:
+        self.asked, self.run, self.family = asked, run, family
         self.pool = ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1))
         self.pending: list[Future[Row]] = []
 
@@ -315,29 +323,31 @@ class _Writer:
         """Wait for the batch and note it."""
         rows, self.pending = [future.result() for future in self.pending], []
         if rows:
-            self.sample_index.append(rows)
+            self.asked.sample_index.append(rows)
 
     def write(self, item: Item, frames: np.ndarray, tiled: Row) -> Row:
         """One clip's file and its row of samples.jsonl."""
-        path, fps = self.sample_index.folder / item.path, self.family.defaults.fps
-        write_video(path, frames, fps)
-        return (
-            tiled
-            | {
-                "path": item.path,
-                "prompt_id": item.prompt.id,
-                "prompt": item.prompt.text,
-                "seed": item.seed,
-                "method": self.run.arm,
-                "sha256": sha256_file(path),
-                "frames": len(frames),
-                "fps": fps,
-                "model": model_of(self.run),
-                "student_sha256": self.settings.get("student_sha256"),
-                "settings": self.settings,
-            }
-            | self.first_frames[item.path]
-        )
+        path = self.asked.sample_index.folder / item.path
+        write_video(path, frames, self.family.defaults.fps)
+        return tiled | clip_row(self.asked, self.run, self.family, item, len(frames))
+
+
+def clip_row(asked: Clips, run: Run, family: ModelFamily, item: Item, frames: int) -> Row:
+    """The row of samples.jsonl of a clip whose file is whole."""
+    settings = asked.sample_index.settings
+    return {
+        "path": item.path,
+        "prompt_id": item.prompt.id,
+        "prompt": item.prompt.text,
+        "seed": item.seed,
+        "method": run.arm,
+        "sha256": sha256_file(asked.sample_index.folder / item.path),
+        "frames": frames,
+        "fps": family.defaults.fps,
+        "model": model_of(run),
+        "student_sha256": settings.get("student_sha256"),
+        "settings": settings,
+    } | asked.first_frames[item.path]
 
 
 def open_family(model: str, device: str = "auto") -> ModelFamily:

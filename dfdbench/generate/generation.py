@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfdbench.generate import clips
+from dfdbench.generate.schedule import read_schedule
+from dfdbench.generate.stream import Rollout, generate_stream
 from dfdbench.generate.suites import choose_suite
 from dfdbench.utils.device import choose_device, local_device
-from dfdbench.utils.errors import memory_remedy
+from dfdbench.utils.errors import UserError, memory_remedy
 from dfdbench.utils.run import Run
 from dfdbench.utils.shards import WHOLE, parse_shard
 
@@ -32,6 +34,10 @@ def generate(
     shard: str | None = None,
     compiled: bool = False,
     device: str = "auto",
+    frames: int | None = None,
+    window: int | None = None,
+    sinks: int | None = None,
+    schedule: str | Path | None = None,
 ) -> Path:
     """Make the clips of a suite that a run lacks; returns the path of their samples.jsonl.
 
@@ -47,25 +53,40 @@ def generate(
         shard: the part of the clips that is made here, such as "1/8", or "auto" under a launcher.
         compiled: torch.compile the network's blocks.
         device: "cpu", "cuda" or "auto".
+        frames, window, sinks, schedule: of a causal student, which then makes each clip as a stream
+            (stream.py): frames of the clip, in place of those it was trained on; latent frames that
+            a block sees, and that always stay in sight; a file of prompts with the seconds at which
+            they begin, in place of a suite.
+
+    Returns:
+        The path of the clips' samples.jsonl. That of a stream lies in a folder of its own.
 
     Raises:
         UserError: neither run nor arm, or both; an option of `arm` with a run; a name or file that
-            is not there; no student.
+            is not there; no student; a stream of what is no causal student, or that does not fit.
     """
     part = WHOLE if shard is None else parse_shard(shard)
     place = local_device(device) if shard == "auto" else choose_device(device)
     folder = run.path if isinstance(run, Run) else _path(run)
     chosen = clips.open_run(folder, arm, _path(out), model, cfg)
-    wanted = choose_suite(suite, _path(prompts), _path(images), [clips.model_of(chosen)])
-    return clips.generate(
-        chosen,
-        wanted,
-        seeds,
-        batch,
-        place,
-        shard=part,
-        compiled=compiled,
-    )
+    prompt_file, image_folder = _path(prompts), _path(images)
+    if schedule is not None and (prompt_file or image_folder):
+        raise UserError(
+            f"--prompt-schedule {schedule}: stands in place of a suite; leave out "
+            f"{'--prompts' if prompt_file else '--images'}"
+        )
+    rollout = Rollout(frames, window, sinks, read_schedule(Path(schedule)) if schedule else None)
+    if rollout.schedule:
+        wanted = rollout.schedule.suite()
+    else:
+        wanted = choose_suite(suite, prompt_file, image_folder, [clips.model_of(chosen)])
+    if not rollout.options:
+        return clips.generate(chosen, wanted, seeds, batch, place, shard=part, compiled=compiled)
+    if batch is not None:
+        raise UserError(
+            f"--batch {batch}: {rollout.options} makes one clip at a time; leave --batch out"
+        )
+    return generate_stream(chosen, wanted, rollout, seeds, place, shard=part, compiled=compiled)
 
 
 def _path(value: str | Path | None) -> Path | None:

@@ -3,6 +3,7 @@
 Written by clips.py, shown by `dfdbench generate`.
 """
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,48 @@ class Speed:
         }
 
 
+class StreamSpeed:
+    """Seconds of clips that are sampled and decoded block after block; encoding is not counted."""
+
+    def __init__(self) -> None:
+        self.clips: list[tuple[float, list[tuple[int, float, float]]]] = []
+
+    def add(self, latency: float, blocks: list[tuple[int, float, float]]) -> None:
+        """Count a clip.
+
+        Args:
+            latency: seconds from the start of sampling to the first decoded frame.
+            blocks: frames of each block, seconds of sampling and of decoding it.
+        """
+        self.clips.append((latency, blocks))
+
+    def record(self) -> dict[str, Any]:
+        """Latency (median), and frames of video a second in steady state.
+
+        The first clip, which compiles and allocates, counts only where it is the only one, and of
+        each clip the first block only where it has no other.
+        """
+        counted = self.clips[1:] or self.clips
+        steady = [block for _, blocks in counted for block in blocks[1:] or blocks]
+        frames, sampling, decoding = (sum(column) for column in zip(*steady, strict=True))
+        return {
+            "clips": len(self.clips),
+            "timed_clips": len(counted),
+            "timed_frames": frames,
+            "latency_seconds": statistics.median(latency for latency, _ in counted),
+            "sampling_seconds": sampling,
+            "decoding_seconds": decoding,
+            "fps": frames / sampling,
+            "fps_with_vae": frames / (sampling + decoding),
+        }
+
+
 class Rates(Open):
     """What is shown of speed.json."""
 
     fps: PositiveFloat
     fps_with_vae: PositiveFloat
+    latency_seconds: PositiveFloat | None = None
 
 
 def speed_file(folder: Path, shard: Shard) -> Path:

@@ -5,7 +5,7 @@ Used by the causal networks of the families and by whatever rolls them out. Know
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -175,6 +175,24 @@ class CausalVariant(ABC):
             )
         layout: Layout = module.layout
         return layout
+
+    @abstractmethod
+    def reach(self, module: nn.Module) -> int:
+        """Latent frames of the longest rollout that its positions allow, whatever the window.
+
+        Raises:
+            UserError: the denoiser is bidirectional.
+        """
+
+    def give_window(self, module: nn.Module, window_frames: int, sink_frames: int = 0) -> None:
+        """Let a causal denoiser see no more than a window from here on; its blocks stay.
+
+        Raises:
+            UserError: it is bidirectional, or the window cannot hold the sinks and a block.
+        """
+        module.layout = replace(  # type: ignore[assignment]
+            self.layout(module), window_frames=window_frames, sink_frames=sink_frames
+        )
 
     def variant_of(self, plain: nn.Module, layout: Layout) -> nn.Module:
         """A causal denoiser with the weights of a bidirectional one, which is used up."""

@@ -9,7 +9,7 @@ float32, t is (B,) in (0, 1].
 import shutil
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from dfdbench.models.loading import (
 )
 from dfdbench.models.precision import norm_as_given
 from dfdbench.models.scheduler import Sampling, write_scheduler
+from dfdbench.models.stream_decoder import StreamDecoder
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import write_json
 from dfdbench.utils.folders import atomic_folder, link_tree
@@ -342,6 +343,14 @@ class ModelFamily(ABC):
         mean, std = self._latent_scale()
         video = self.vae.decode(latents.to(self.device, torch.float32) * std + mean).sample
         return video.clamp(-1, 1)
+
+    def stream_decoder(self) -> Callable[[Tensor], Tensor]:
+        """Decodes the latents (B C T H W) of one clip piece by piece, in their order.
+
+        Together the pieces' frames (B 3 T H W) are those of `decode_latents` of the whole.
+        """
+        (mean, std), decoder = self._latent_scale(), StreamDecoder(self.vae)
+        return lambda latents: decoder(latents.to(self.device, torch.float32) * std + mean)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latents of such a clip; UserError for one that does not fit."""

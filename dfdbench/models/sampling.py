@@ -28,13 +28,17 @@ NoiseFn = Callable[[int], Tensor]  # step number (1, 2, …) -> fresh noise (B C
 SAMPLERS = ("ode", "sde")
 
 
-def sample_noise(prompt_id: str, seed: int, shape: Sequence[int], step: int = 0) -> Tensor:
+def sample_noise(
+    prompt_id: str, seed: int, shape: Sequence[int], step: int = 0, part: int = 0
+) -> Tensor:
     """Standard normal noise of `shape`, float32 on the CPU, from (prompt id, seed, step) alone.
 
     Step 0 is the start of a sample, later ones the fresh noise of an sde sampler. Batch size and
-    order of a generation therefore change nothing.
+    order of a generation therefore change nothing. Parts beyond 0 are of a clip that is longer than
+    `shape`, see `LongNoise`.
     """
-    digest = hashlib.sha256(f"{prompt_id}\n{seed}\n{step}".encode()).digest()
+    names = [prompt_id, seed, step, *([part] if part else [])]
+    digest = hashlib.sha256("\n".join(map(str, names)).encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     return torch.randn(tuple(shape), generator=generator)
 
@@ -45,6 +49,30 @@ def batch_noise(
     """`sample_noise` of B samples: (B C T H W)."""
     pairs = zip(prompt_ids, seeds, strict=True)
     return torch.stack([sample_noise(name, seed, shape, step) for name, seed in pairs])
+
+
+class LongNoise:
+    """Noise of one sample of any length, of which no more than one part a step is held.
+
+    It begins as `sample_noise` of a clip of `shape`, (C T H W), whatever the length; further parts
+    of T latent frames follow.
+    """
+
+    def __init__(self, prompt_id: str, seed: int, shape: Sequence[int]) -> None:
+        self.prompt_id, self.seed, self.shape = prompt_id, seed, shape
+        self.held: dict[int, tuple[int, Tensor]] = {}  # step -> part and its noise
+
+    def __call__(self, step: int, frames: range) -> Tensor:
+        """Noise (1 C T' H W) of the latent frames `frames`."""
+        length, pieces = self.shape[1], []
+        for part in range(frames.start // length, (frames.stop - 1) // length + 1):
+            if self.held.get(step, (-1,))[0] != part:
+                new = sample_noise(self.prompt_id, self.seed, self.shape, step, part)
+                self.held[step] = (part, new)
+            begin = part * length
+            own = slice(max(frames.start - begin, 0), frames.stop - begin)
+            pieces.append(self.held[step][1][:, own])
+        return torch.cat(pieces, 1)[None]
 
 
 def guided_v(
@@ -167,6 +195,40 @@ def sample_student(
     return x0
 
 
+def stream_blocks(
+    family: ModelFamily,
+    module: nn.Module,
+    conditioning: Callable[[range], Conditioning],
+    noise: Callable[[int, range], Tensor],
+    frames: int,
+    times: Tensor,
+    sampler: str = "ode",
+) -> Iterator[Tensor]:
+    """x̂0 (B C T' H W) of a causal student, block after block (Self Forcing, 2506.08009).
+
+    Each block is sampled after the cache of those before it, and then remembered by a pass at
+    t = 0. Under a window nothing that is held grows with the number of blocks.
+
+    Args:
+        conditioning: of the latent frames of a block; another prompt finds the same cache.
+        noise: of a step and the latent frames of a block: (B C T' H W), step 0 is the start.
+        frames: latent frames of the clip.
+
+    Raises:
+        UserError: the student is bidirectional, or the clip does not fill a block.
+    """
+    if family.causal is None:
+        raise UserError(f"a model of the family {family.name} has no causal variant")
+    causal, past = family.causal, None
+    for block in causal.layout(module).blocks(frames):
+        text = conditioning(block)
+        predict_v = _causal_predictor(causal, module, text, past)
+        x0 = sample_student(predict_v, noise(0, block), times, sampler, _of_block(noise, block))
+        yield x0
+        if block.stop < frames:
+            past = causal.remember(module, x0, text, past)
+
+
 def sample_blocks(
     family: ModelFamily,
     module: nn.Module,
@@ -176,25 +238,18 @@ def sample_blocks(
     sampler: str = "ode",
     noise_fn: NoiseFn | None = None,
 ) -> Iterator[Tensor]:
-    """x̂0 (B C T' H W) of a causal student, block after block (Self Forcing, 2506.08009).
+    """`stream_blocks` under one prompt. Arguments as of `sample_student`; noise (B C T H W) is of
+    the whole clip."""
 
-    Each block is sampled after the cache of those before it, and then remembered by a pass at
-    t = 0. Arguments as of `sample_student`; noise (B C T H W) is of the whole clip.
+    def cut(step: int, block: range) -> Tensor:
+        if step and noise_fn is None:
+            raise ValueError("the sde sampler needs noise_fn")
+        whole = noise_fn(step) if step and noise_fn else noise
+        return whole[:, :, block.start : block.stop]
 
-    Raises:
-        UserError: the student is bidirectional, or the clip does not fill a block.
-    """
-    if family.causal is None:
-        raise UserError(f"a model of the family {family.name} has no causal variant")
-    causal, past = family.causal, None
-    for block in causal.layout(module).blocks(noise.shape[2]):
-        cut = (slice(None), slice(None), slice(block.start, block.stop))
-        predict_v = _causal_predictor(causal, module, conditioning, past)
-        fresh = None if noise_fn is None else _cut(noise_fn, cut)
-        x0 = sample_student(predict_v, noise[cut], times, sampler, fresh)
-        yield x0
-        if block.stop < noise.shape[2]:
-            past = causal.remember(module, x0, conditioning, past)
+    return stream_blocks(
+        family, module, lambda _: conditioning, cut, noise.shape[2], times, sampler
+    )
 
 
 def _causal_predictor(
@@ -203,8 +258,8 @@ def _causal_predictor(
     return lambda x_t, t: causal.predict(module, x_t, t, conditioning, past)
 
 
-def _cut(noise_fn: NoiseFn, cut: tuple[slice, ...]) -> NoiseFn:
-    return lambda step: noise_fn(step)[cut]
+def _of_block(noise: Callable[[int, range], Tensor], block: range) -> NoiseFn:
+    return lambda step: noise(step, block)
 
 
 def sample_teacher(

@@ -337,6 +337,11 @@ class CausalWan(CausalVariant):
         )
         return cache
 
+    def reach(self, module: nn.Module) -> int:
+        self.layout(module)  # refuses a bidirectional network
+        config: Any = module.config
+        return int(config.rope_max_seq_len)
+
 
 def _nothing(module: nn.Module) -> Cache:
     return Cache.empty(len(module.get_submodule("blocks")))  # type: ignore[arg-type]

@@ -243,20 +243,19 @@ def _one_line(error: Exception) -> str:
     return " ".join(text.split())[:120]
 
 
-def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
-    """Write uint8 RGB `frames` (T, H, W, 3) as H.264 to `path` (.mp4), atomic, same bytes always.
+@contextmanager
+def video_writer(path: str | Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write H.264 to `path` (.mp4) frame by frame: gives what takes uint8 RGB frames (T, H, W, 3).
+
+    The file takes its name when the body has ended, and none when it raises. Its bytes depend on
+    the frames alone, not on how many come at a time. What is held does not grow with the clip.
 
     Raises:
-        UserError: frames of another type or shape.
+        UserError: frames of another type or shape, or none at all.
     """
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not len(frames):
-        raise UserError(
-            f"{path}: frames must be uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}"
-        )
     options = {"fflags": "+bitexact"}
     with atomic_path(path) as temporary, av.open(str(temporary), "w", "mp4", options) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = PIXEL_FORMAT
         # One thread: x264's rate control, and with it the bytes, depend on the number of threads.
         # cpu-independent: else x264's fast look-ahead rounds by where buffers happen to lie, and
@@ -267,10 +266,37 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
             "threads": "1",
             "x264-params": "cpu-independent=1",
         }
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            container.mux(stream.encode(picture))
+        size: tuple[int, ...] = ()
+
+        def write(frames: np.ndarray) -> None:
+            nonlocal size
+            shape = frames.shape
+            if frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not len(frames):
+                raise UserError(
+                    f"{path}: frames must be uint8 (T, H, W, 3), got {frames.dtype} {shape}"
+                )
+            if not size:
+                size = stream.height, stream.width = shape[1:3]
+            if shape[1:3] != size:
+                raise UserError(f"{path}: frames of {shape[1:3]} after frames of {size}")
+            for frame in frames:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                container.mux(stream.encode(picture))
+
+        yield write
+        if not size:
+            raise UserError(f"{path}: no frames to write")
         container.mux(stream.encode())
+
+
+def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
+    """Write uint8 RGB `frames` (T, H, W, 3) as H.264 to `path` (.mp4), atomic, same bytes always.
+
+    Raises:
+        UserError: frames of another type or shape.
+    """
+    with video_writer(path, fps) as write:
+        write(frames)
 
 
 def fit(frames: np.ndarray, height: int, width: int) -> np.ndarray:

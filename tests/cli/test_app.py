@@ -18,6 +18,7 @@ COMMANDS = [
     "merge", "report", "leaderboard add", "leaderboard render", "leaderboard verify",
     "vbench export", "plan", "bench train", "bench sample", "toy train", "toy quality", "list",
     "explain", "doctor", "assets", "assets list", "assets get",
+    "import-student",
 ]  # fmt: skip
 OLD_SPELLINGS = [
     ("export --help", "vbench export --help", "dfdbench export is now dfdbench vbench export"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor, WanRotaryPosEmbed
+from self_forcing_files import original
 
 from dfdbench.models.causal import Cache, Layout
 from dfdbench.models.conditioning import Conditioning
@@ -357,48 +358,6 @@ def test_a_bidirectional_student_is_still_saved_as_one(tiny_family, tmp_path):
 
 
 # --- Self Forcing's checkpoints
-
-ORIGINAL = {  # diffusers' names of a Wan -> the original ones, both without the block
-    "attn1.to_q": "self_attn.q",
-    "attn1.to_k": "self_attn.k",
-    "attn1.to_v": "self_attn.v",
-    "attn1.to_out.0": "self_attn.o",
-    "attn1.norm_q": "self_attn.norm_q",
-    "attn1.norm_k": "self_attn.norm_k",
-    "attn2.to_q": "cross_attn.q",
-    "attn2.to_k": "cross_attn.k",
-    "attn2.to_v": "cross_attn.v",
-    "attn2.to_out.0": "cross_attn.o",
-    "attn2.norm_q": "cross_attn.norm_q",
-    "attn2.norm_k": "cross_attn.norm_k",
-    "norm2": "norm3",
-    "ffn.net.0.proj": "ffn.0",
-    "ffn.net.2": "ffn.2",
-    "patch_embedding": "patch_embedding",
-    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
-    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
-    "condition_embedder.time_proj": "time_projection.1",
-    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
-    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
-    "proj_out": "head.head",
-}
-
-
-def original_name(name: str) -> str:
-    if name == "scale_shift_table":
-        return "model.head.modulation"
-    block = ""
-    if name.startswith("blocks."):
-        _, number, name = name.split(".", 2)
-        block = f"blocks.{number}."
-    if name == "scale_shift_table":
-        return f"model.{block}modulation"
-    part, _, leaf = name.rpartition(".")
-    return f"model.{block}{ORIGINAL[part]}.{leaf}"
-
-
-def original(module) -> dict[str, torch.Tensor]:
-    return {original_name(name): value for name, value in module.state_dict().items()}
 
 
 def other(module):

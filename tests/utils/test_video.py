@@ -133,3 +133,31 @@ def test_middle_of_each_part_padded_with_the_last(
     total: int, policy: str, expected: list[int]
 ) -> None:
     assert frame_indices(total, policy).tolist() == expected
+
+
+@pytest.mark.parametrize("cuts", [[8], [1] * 8, [3, 5]])
+def test_a_stream_of_frames_gives_the_bytes_of_the_whole(tmp_path: Path, cuts: list[int]) -> None:
+    clip = random_clip()[:8]
+    write_video(tmp_path / "whole.mp4", clip, fps=8)
+    with video.video_writer(tmp_path / "parts.mp4", 8) as write:
+        for part in np.split(clip, np.cumsum(cuts)[:-1]):
+            write(part)
+            assert not (tmp_path / "parts.mp4").exists(), "it takes its name at the end"
+    assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("spoil", [np.float32, lambda frames: frames[:, :-2]])
+def test_a_stream_that_goes_wrong_leaves_no_file(tmp_path: Path, spoil) -> None:
+    def go_wrong() -> None:
+        with video.video_writer(tmp_path / "clip.mp4", 8) as write:
+            write(random_clip())
+            write(spoil(random_clip()))
+
+    with pytest.raises(UserError, match=r"clip\.mp4: frames"):
+        go_wrong()
+    with (
+        pytest.raises(UserError, match="no frames to write"),
+        video.video_writer(tmp_path / "clip.mp4", 8),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []

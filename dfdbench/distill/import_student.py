@@ -1,0 +1,66 @@
+"""A causal student that Self Forcing's public code trained, as a run that generates and is scored.
+
+Used by cli. The file holds a student alone: it says neither how it was trained nor its fake score,
+so the run has the published recipe as far as sampling needs it, and no second stage starts from it.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from dfdbench.distill.recipe import load_recipe
+from dfdbench.distill.stages import resolve
+from dfdbench.models.causal import Layout
+from dfdbench.models.registry import load_family
+from dfdbench.models.wan_causal_import import read_self_forcing
+from dfdbench.utils.errors import UserError, memory_remedy
+from dfdbench.utils.files import sha256_file
+from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
+
+RECIPE = "wan-self-forcing/dmd"
+
+
+@memory_remedy("a network and its file must fit the memory; take a machine with more")
+def import_student(
+    file: str | Path, model: str, out: str | Path, layout: Layout | None = None
+) -> Run:
+    """Make the run folder of a student in a Self Forcing checkpoint (.pt).
+
+    Args:
+        file: see `read_self_forcing`.
+        model: the bidirectional checkpoint that it was made from.
+        out: run folder to make; it takes its run.json when the student in it is whole.
+        layout: the student's blocks and window, which the file does not say; by default blocks of 3
+            latent frames without a window, as released.
+
+    Raises:
+        UserError: `out` holds a run, or the file is no student of that model.
+    """
+    file, out, layout = Path(file), Path(out), layout or Layout()
+    if (out / RUN_FILE).exists():
+        raise UserError(f"{out} already holds a run; choose another --out")
+    family = load_family(model)
+    d, given = family.defaults, vars(layout)
+    recipe = load_recipe(
+        RECIPE,
+        [
+            *(f"student.{name}={value}" for name, value in given.items()),
+            *(f"data.{name}={getattr(d, name)}" for name in ("frames", "height", "width")),
+            "init.recipe=''",
+        ],
+    )
+    recipe = resolve(dataclasses.replace(recipe, model=model), d)
+    module = read_self_forcing(file, family, layout)
+    family.save_student(module, out / "student")
+    return Run.create(
+        out,
+        {
+            "arm": recipe.arm,
+            "method": recipe.method,
+            "model": model,
+            "recipe": recipe.as_dict(),
+            "imported": {"file": file.name, "sha256": sha256_file(file)},
+            "teacher_sha256": weights_sha256(family.path / "transformer"),
+            "student_sha256": weights_sha256(out / "student" / "transformer"),
+            "status": "finished",
+        },
+    )
