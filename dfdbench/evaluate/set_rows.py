@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,7 +19,7 @@ from pydantic import Field
 
 from dfdbench.distill.data.curate.features import Embedder, save_array, unit_mean
 from dfdbench.distill.data.curate.measures import look
-from dfdbench.distill.data.curate.readers import find_videos
+from dfdbench.distill.data.curate.readers import Video, find_videos
 from dfdbench.distill.data.curate.shots import HASHED_AT
 from dfdbench.distill.data.curate.work import Done, Gathered, Outcome, Stage, fill
 from dfdbench.distill.data.format import INDEX
@@ -68,12 +69,13 @@ class Described(Open):
 class Item(NamedTuple):
     """A video of a set before it is opened.
 
-    file: gives the video for as long as the context lasts. size: bytes. captions: by level; may
-    raise UserError. fault: why it cannot be used.
+    file: gives the video for as long as the context lasts. size: bytes. told: what is known of
+    its caption. captions: by level; may raise UserError. fault: why it cannot be used.
     """
 
     file: Callable[[], AbstractContextManager[Path]]
     size: int | None
+    told: object
     captions: Callable[[], dict[str, str]]
     fault: str = ""
 
@@ -154,7 +156,7 @@ def read_set(out: Path, name: str) -> tuple[list[Described], np.ndarray]:
 
 
 def _stage(items: dict[str, Item], out: Path, name: str, embedder: Embedder | None) -> Stage:
-    listed = "\n".join(f"{key} {item.size} {item.fault}" for key, item in items.items())
+    listed = "\n".join(f"{key} {item.size} {item.told} {item.fault}" for key, item in items.items())
     settings = {
         "embedder": embedder.name if embedder else None,
         "weights": embedder.weights if embedder else None,
@@ -174,19 +176,18 @@ def _items(inputs: Sequence[Path], out: Path) -> dict[str, Item]:
         if listed or path.suffix.lower() == ".tar":
             new = {clean(source.name): _of_source(source) for source in find_sources(path)}
         else:
-            new = {
-                clean(name): Item(
-                    lambda video=video: nullcontext(video.path),
-                    _size(video.path),
-                    lambda video=video: {"caption": video.caption} if video.caption else {},
-                    video.fault,
-                )
-                for name, video in find_videos([path], out).items()
-            }
+            found = find_videos([path], out)
+            new = {clean(name): _of_video(video) for name, video in found.items()}
         if both := items.keys() & new.keys():
             raise UserError(f"{path}: {min(both)} is in the set twice; leave one out")
         items |= new
     return items
+
+
+def _of_video(video: Video) -> Item:
+    captions = {"caption": video.caption} if video.caption else {}
+    file = partial(nullcontext, video.path)
+    return Item(file, _size(video.path), video.caption, lambda: captions, video.fault)
 
 
 def _of_source(source: Source) -> Item:
@@ -200,7 +201,9 @@ def _of_source(source: Source) -> Item:
         return {"caption": source.read_prompt()} if has_text else {}
 
     size = source.video.size if source.video else _size(source.file)
-    return Item(source.video_file, size, captions, source.fault)
+    given = source.prompt, source.caption, source.levels
+    told = [_size(place) if isinstance(place, Path) else place for place in given]
+    return Item(source.video_file, size, told, captions, source.fault)
 
 
 def _size(path: Path) -> int | None:

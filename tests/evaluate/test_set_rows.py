@@ -102,6 +102,15 @@ def test_another_set_or_network_is_not_mixed_in(videos, tmp_path):
         described([tmp_path / "videos"], tmp_path / "out")
 
 
+def test_another_caption_is_not_overlooked(tmp_path):
+    videos = write_footage(tmp_path / "videos", count=1)
+    (videos / "clip-0.txt").write_text("one two")
+    assert described([videos], tmp_path / "out", None)[0][0].words == {"caption": 2}
+    (videos / "clip-0.txt").write_text("one two three")
+    with pytest.raises(UserError, match=r"set\.json: made with another clips"):
+        described([videos], tmp_path / "out", None)
+
+
 def test_captions_come_from_tables_manifests_and_tars(videos, tmp_path):
     video = videos / "clip-0.mp4"
     table = tmp_path / "clips.csv"
