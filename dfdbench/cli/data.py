@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from dfdbench.cli import curate
+from dfdbench.cli import curate, describe
 from dfdbench.cli.options import MACHINE, Device, Json, Model, ShardPart, finite, show
 
 app = typer.Typer(help="Latent sets to train on.")
 app.add_typer(curate.app, name="curate")
+app.command("describe")(describe.describe)
 
 
 @app.callback()

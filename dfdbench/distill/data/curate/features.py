@@ -59,12 +59,12 @@ def features(
             if isinstance(frames, UserError):
                 yield Done(shot.id, {"left_out": str(frames)})
                 continue
-            mean = embedder.embed(frames).astype(np.float64).mean(axis=0)
-            length = float(np.linalg.norm(mean))
-            if not np.isfinite(length) or length == 0:
-                yield Done(shot.id, {"left_out": "its features are not finite, or zero"})
+            try:
+                vector = unit_mean(embedder, frames)
+            except UserError as error:
+                yield Done(shot.id, {"left_out": str(error)})
                 continue
-            yield Done(shot.id, {}, (mean / length).astype(np.float32))
+            yield Done(shot.id, {}, vector)
 
     def join(gathered: Gathered) -> Outcome:
         there = [shot.id for shot in wanted if gathered.has_vector(shot.id)]
@@ -77,6 +77,19 @@ def features(
         return stage.write(rows, [folder / ARRAY])
 
     return fill(stage, [*by_id], lambda part: ids_of(wanted, part), work, join, shard)
+
+
+def unit_mean(embedder: Embedder, frames: np.ndarray) -> np.ndarray:
+    """The mean of the embeddings of uint8 (T H W 3), of length one, float32 (D,).
+
+    Raises:
+        UserError: it has no direction.
+    """
+    mean = embedder.embed(frames).astype(np.float64).mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    if not np.isfinite(length) or length == 0:
+        raise UserError("its features are not finite, or zero")
+    return (mean / length).astype(np.float32)
 
 
 def save_array(path: Path, count: int, rows: Iterator[np.ndarray]) -> None:
