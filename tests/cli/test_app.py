@@ -18,7 +18,9 @@ COMMANDS = [
     "merge", "report", "leaderboard add", "leaderboard render", "leaderboard verify",
     "vbench export", "plan", "bench train", "bench sample", "toy train", "toy quality", "list",
     "explain", "doctor", "assets", "assets list", "assets get",
-    "import-student",
+    "import-student", "data describe", "data curate shots", "data curate caption",
+    "data curate features", "data curate cluster", "data curate grid", "data curate pick",
+    "data curate pack",
 ]  # fmt: skip
 OLD_SPELLINGS = [
     ("export --help", "vbench export --help", "dfdbench export is now dfdbench vbench export"),
@@ -102,8 +104,8 @@ def test_methods_in_help_and_errors_are_those_of_the_registry(monkeypatch):
     monkeypatch.setitem(methods._registered, "mine", methods.get_method("dmd2"))
     for command in ("distill", "plan", "bench train"):
         page = run(*command.split(), "--help").stdout.replace("│", " ")
-        assert "dmd2, dp_dmd, dfd, regression, mine" in " ".join(page.split())
-    assert "dmd2, dp_dmd, dfd, regression, mine" in run("distill").stderr
+        assert "dmd2, dp_dmd, dfd, regression, teacher_forcing, ode_init, mine" in " ".join(page.split())
+    assert "dmd2, dp_dmd, dfd, regression, teacher_forcing, ode_init, mine" in run("distill").stderr
     assert "did you mean mine" in run("distill", "--method", "mime").stderr
     assert "mine" in [row["method"] for row in json.loads(run("list", "methods", "--json").stdout)]
 
@@ -195,7 +197,7 @@ def test_a_fault_of_the_user_is_one_line_on_stderr_and_code_2(tmp_path):
     [
         ("--nonsense", "No such option: --nonsense"),
         ("destill", "No such command 'destill'"),
-        ("distill", "--method, one of dmd2, dp_dmd, dfd, regression, or --recipe"),
+        ("distill", "--method, one of dmd2, dp_dmd, dfd, regression, teacher_forcing, ode_init, or --recipe"),
         ("distill --method dmd3", "unknown --method 'dmd3'; did you mean dmd2"),
         ("distill --recipe toy/dmd", "unknown recipe 'toy/dmd'; did you mean"),
         ("distill --recipe none.toml", "recipe none.toml does not exist"),

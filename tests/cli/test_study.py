@@ -115,7 +115,7 @@ def test_a_study_runs_one_process_a_gpu_unless_told(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     monkeypatch.setattr(study_module, "_prepare", lambda *_: None)
-    monkeypatch.setattr(study_module, "_compare_with_teacher", lambda *_: None)
+    monkeypatch.setattr(study_module, "_compare_with_teacher", lambda *_: None, raising=False)
     monkeypatch.setattr("dfdbench.report.page.report", lambda *_, **__: tmp_path)
     monkeypatch.setattr(study_module, "one_by_one", lambda jobs: aside(jobs, 1, []))
     monkeypatch.setattr(study_module, "side_by_side", aside)

@@ -218,13 +218,21 @@ def test_prompts_are_encoded_before_the_first_batch_and_the_encoder_is_let_go(
 
 
 def test_compile_is_of_each_block_and_only_on_request(run, tiny_family, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    ran = []
+
+    def compiled(function, mode=None):
+        def wrapped(own, block, *rest, **named):
+            ran.append(type(block).__name__)
+            return function(own, block, *rest, **named)
+
+        return wrapped
+
+    monkeypatch.setattr(torch, "compile", compiled)
     generate(run, SUITE, seeds=[1], family=tiny_family)
-    assert compiled == []
+    assert ran == []
     generate(run, SUITE, seeds=[2], family=tiny_family, compiled=True)
     count = tiny_family.block_count(tiny_family.teacher)
-    assert compiled == ["WanTransformerBlock"] * count
+    assert set(ran) == {"WanTransformerBlock"} and ran and len(ran) % count == 0
 
 
 def test_each_local_process_gets_its_own_gpu(monkeypatch):
