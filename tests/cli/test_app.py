@@ -22,6 +22,7 @@ COMMANDS = [
     "data curate features", "data curate cluster", "data curate grid", "data curate pick",
     "data curate pack",
 ]  # fmt: skip
+METHODS = "dmd2, dp_dmd, dfd, regression, teacher_forcing, ode_init"
 OLD_SPELLINGS = [
     ("export --help", "vbench export --help", "dfdbench export is now dfdbench vbench export"),
     ("distill --method dfd --plan --gpus 2", "plan --method dfd --gpus 2", "is now dfdbench plan"),
@@ -104,8 +105,8 @@ def test_methods_in_help_and_errors_are_those_of_the_registry(monkeypatch):
     monkeypatch.setitem(methods._registered, "mine", methods.get_method("dmd2"))
     for command in ("distill", "plan", "bench train"):
         page = run(*command.split(), "--help").stdout.replace("│", " ")
-        assert "dmd2, dp_dmd, dfd, regression, teacher_forcing, ode_init, mine" in " ".join(page.split())
-    assert "dmd2, dp_dmd, dfd, regression, teacher_forcing, ode_init, mine" in run("distill").stderr
+        assert f"{METHODS}, mine" in " ".join(page.split())
+    assert f"{METHODS}, mine" in run("distill").stderr
     assert "did you mean mine" in run("distill", "--method", "mime").stderr
     assert "mine" in [row["method"] for row in json.loads(run("list", "methods", "--json").stdout)]
 
@@ -197,7 +198,7 @@ def test_a_fault_of_the_user_is_one_line_on_stderr_and_code_2(tmp_path):
     [
         ("--nonsense", "No such option: --nonsense"),
         ("destill", "No such command 'destill'"),
-        ("distill", "--method, one of dmd2, dp_dmd, dfd, regression, teacher_forcing, ode_init, or --recipe"),
+        ("distill", f"--method, one of {METHODS}, or --recipe"),
         ("distill --method dmd3", "unknown --method 'dmd3'; did you mean dmd2"),
         ("distill --recipe toy/dmd", "unknown recipe 'toy/dmd'; did you mean"),
         ("distill --recipe none.toml", "recipe none.toml does not exist"),
