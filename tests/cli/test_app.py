@@ -14,7 +14,9 @@ from dfdbench.cli.old import SPELLINGS, modern
 from dfdbench.utils.video import write_video
 
 COMMANDS = [
-    "quickstart", "study", "check", "check update", "data encode", "distill", "generate", "eval",
+    "quickstart", "study", "check", "check update", "data encode", "data describe",
+    "data curate shots", "data curate caption", "data curate features", "data curate cluster",
+    "data curate grid", "data curate pick", "data curate pack", "distill", "generate", "eval",
     "merge", "report", "leaderboard add", "leaderboard render", "leaderboard verify",
     "vbench export", "plan", "bench train", "bench sample", "toy train", "toy quality", "list",
     "explain", "doctor", "assets", "assets list", "assets get",
