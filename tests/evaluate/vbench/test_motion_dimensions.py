@@ -158,9 +158,9 @@ def test_a_gpu_s_passes_take_a_share_of_what_is_free(monkeypatch):
     volume = pairs.VOLUMES * 4 * (480 * 832 / 64) ** 2
     for free, size in [(None, 2**32 / volume), (2**30, 2**32 / volume), (2**36, 2**34 / volume)]:
         monkeypatch.setattr(pairs, "free_memory", lambda _, free=free: free)
-        assert pairs.fit_together(480, 832, torch.device("cuda")) == int(size)
+        assert pairs.fit_together((480, 832), torch.device("cuda")) == int(size)
     monkeypatch.setattr(pairs, "free_memory", lambda _: None)
-    assert pairs.fit_together(480, 832, torch.device("cpu")) == 1
+    assert pairs.fit_together((480, 832), torch.device("cpu")) == 1
 
 
 def test_every_tensor_of_the_authors_checkpoint_has_its_place(network):

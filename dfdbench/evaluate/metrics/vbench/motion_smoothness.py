@@ -98,7 +98,7 @@ def load(setting: Setting) -> Compute:
     network, device = load_network(setting.device), setting.device
     joint = Joint(
         lambda before, between, after: errors_of(network, before, between, after),
-        lambda frames, *_: frames_of.fit_together(*frames.shape[1:3], frames.device),
+        lambda frames, *_: frames_of.fit_together(frames.shape[1:3], frames.device),
         shared=is_shared(device),
     )
 

@@ -75,8 +75,8 @@ def fitting(height: int, width: int, budget: float) -> int:
     return max(1, int(budget / (VOLUMES * 4 * (height * width / 64) ** 2)))
 
 
-def fit_together(height: int, width: int, device: torch.device) -> int:
-    """How many pairs of all clips a pass may hold."""
-    free = free_memory(device)
+def fit_together(sides: Sequence[int], device: torch.device) -> int:
+    """How many pairs of all clips, of frames of this height and width, a pass may hold."""
+    (height, width), free = sides, free_memory(device)
     budget = BUDGET[device.type]
     return fitting(height, width, budget if free is None else max(budget, SHARE * free))

@@ -131,7 +131,7 @@ class Magnitudes:
         """
         self.device = str(next(network.parameters()).device)
         self._share, self._network = share, network
-        fit = lambda images, *_: fit_together(*images.shape[2:], images.device)  # noqa: E731
+        fit = lambda images, *_: fit_together(images.shape[2:], images.device)  # noqa: E731
         self._encode = Joint(network.feature_encoder, lambda images: 2 * fit(images), shared)
         self._longest = Joint(self._lengths, fit, shared)
 
