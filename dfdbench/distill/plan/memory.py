@@ -142,6 +142,14 @@ class Setup:
             gathered += 2 * FLOAT32 * network.block_parameters
         return gathered
 
+    def gradients(self, one: Passes) -> int:
+        """Bytes of the gradients of weights (float32) that a pass makes."""
+        if one.gradient not in ("weights", "features"):
+            return 0
+        n = self.trained
+        blocks = max(self.taps) + 1 if one.gradient == "features" else n.blocks
+        return FLOAT32 * (n.parameters - (n.blocks - blocks) * n.block_parameters)
+
     @property
     def attention(self) -> int:
         """Queries' gradients in float32, which fused attention adds up in a buffer of its own."""
@@ -153,15 +161,27 @@ def sequence_bytes(setup: Setup, sequence: Sequence[Passes | Look]) -> tuple[int
     """Bytes that passes keep for their backward passes at the peak of a step, and those it needs
     for a moment on top. Backward passes run in the reverse order, each after the later ones were
     freed, so that every pass meets what those before it keep.
+
+    Where one backward goes through a network twice, autograd sums up a weight's gradients before it
+    hands them on: those of the later pass wait, whole, until the earlier one has made its own.
     """
     kept = 0
     peaks = [(0, 0)]  # most, and kept by then
-    for one in sequence:
+    for i, one in enumerate(sequence):
         if isinstance(one, Look):
             own, most = setup.look(one)
         else:
             own, most = setup.held(one).kept, setup.peak(one)
             own = own if one.gradient != "none" else 0
+            others = [
+                (j, setup.gradients(other))
+                for j, other in enumerate(sequence)
+                if isinstance(other, Passes) and j != i and other.network == one.network
+            ]
+            if later := [size for j, size in others if j > i]:
+                most += max(later) if setup.gradients(one) else 0
+            elif any(size for _, size in others):
+                most = max(most, most - own + setup.gradients(one))  # instead of what it kept
         peaks.append((kept + most, kept + own))
         kept += own
     most, then = max(peaks)
