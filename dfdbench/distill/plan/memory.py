@@ -161,9 +161,6 @@ def sequence_bytes(setup: Setup, sequence: Sequence[Passes | Look]) -> tuple[int
     """Bytes that passes keep for their backward passes at the peak of a step, and those it needs
     for a moment on top. Backward passes run in the reverse order, each after the later ones were
     freed, so that every pass meets what those before it keep.
-
-    Where one backward goes through a network twice, autograd sums up a weight's gradients before it
-    hands them on: those of the later pass wait, whole, until the earlier one has made its own.
     """
     kept = 0
     peaks = [(0, 0)]  # most, and kept by then
@@ -171,21 +168,33 @@ def sequence_bytes(setup: Setup, sequence: Sequence[Passes | Look]) -> tuple[int
         if isinstance(one, Look):
             own, most = setup.look(one)
         else:
-            own, most = setup.held(one).kept, setup.peak(one)
+            own, most = setup.held(one).kept, setup.peak(one) + _waiting(setup, sequence, i)
             own = own if one.gradient != "none" else 0
-            others = [
-                (j, setup.gradients(other))
-                for j, other in enumerate(sequence)
-                if isinstance(other, Passes) and j != i and other.network == one.network
-            ]
-            if later := [size for j, size in others if j > i]:
-                most += max(later) if setup.gradients(one) else 0
-            elif any(size for _, size in others):
-                most = max(most, most - own + setup.gradients(one))  # instead of what it kept
         peaks.append((kept + most, kept + own))
         kept += own
     most, then = max(peaks)
     return then, most - then
+
+
+def _waiting(setup: Setup, sequence: Sequence[Passes | Look], i: int) -> int:
+    """Bytes of gradients that wait on top of the peak of pass number `i`.
+
+    Where one backward goes through a network several times, autograd sums up the gradients of a
+    weight before it hands them on: those of later passes wait, whole, for the earliest.
+    """
+    one = sequence[i]
+    assert isinstance(one, Passes)
+    others = [
+        (j, setup.gradients(other))
+        for j, other in enumerate(sequence)
+        if isinstance(other, Passes) and j != i and other.network == one.network
+    ]
+    made = setup.gradients(one)
+    if not made or not any(size for _, size in others):
+        return 0
+    if later := max((size for j, size in others if j > i), default=0):
+        return later
+    return max(0, made - setup.held(one).kept)  # they come as what it kept goes
 
 
 def step_bytes(setup: Setup, student: bool) -> tuple[int, int]:
