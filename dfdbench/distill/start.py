@@ -77,7 +77,7 @@ def trained_networks(
 
 
 def empty_network(family: ModelFamily, folder: Path, dtype: torch.dtype) -> nn.Module:
-    """The denoiser in `folder` by its config, without storage, in a loaded one's dtypes.
+    """The denoiser in `folder` by its config, without storage, adapted, in a loaded one's dtypes.
 
     Raises:
         UserError: there is no config, or one of another class.

@@ -223,8 +223,8 @@ COUNTS = {  # (network, gradient, clips together): count, of a student step and 
         {
             ("student", "weights", 1): 1,
             ("fake_score", "none", 1): 1,
-            ("teacher", "features_input", 1): 1,
-            ("teacher", "none", 2): 2,
+            ("teacher", "features_input", 1): 1,  # gives the branch with the prompt as well
+            ("teacher", "none", 1): 1,
         },
         {("student", "none", 1): 1, ("fake_score", "weights", 1): 1, ("teacher", "none", 1): 2},
     ),
@@ -242,15 +242,17 @@ def test_a_shipped_recipe_s_passes_are_those_that_its_method_runs(name):
 
 
 def test_the_numbers_of_a_shipped_recipe_stay_as_they_were_when_passes_were_a_table():
+    """But for one pass of the teacher, which the pass for the GAN's features makes needless."""
     plan = make_plan(load_recipe("wan2.1-t2v-1.3b/dmd2"), 1, H100, 0.4)
+    forward = 283001787777024
     assert plan["flops"] == {
-        "forward_pass_of_one_clip": 283001787777024,
-        "student_step": 3.943720896410419e16,
+        "forward_pass_of_one_clip": forward,
+        "student_step": 3.943720896410419e16 - 16 * forward,
         "fake_score_step": 2.717167784185037e16,
-        "student_update": 1.4812392033150566e17,
+        "student_update": 1.4812392033150566e17 - 16 * forward,
         "recomputed_in_student_update": 2.716608132808704e16,
     }
-    assert plan["memory_bytes"]["total"] == 53256144068 and plan["parameters"]["heads"] > 0
+    assert plan["memory_bytes"]["total"] == 52840828804 and plan["parameters"]["heads"] > 0
 
 
 def test_every_outcome_of_a_steps_choices_has_its_probability():

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from two_processes import on_two
 
 from dfdbench.distill import parallel, start
+from dfdbench.distill.plan.trace import Shape
+from dfdbench.distill.recipe import load_recipe
 from dfdbench.models.loading import load_part
 from dfdbench.models.registry import load_family
 from dfdbench.toy.checkpoint_i2v import TINY_I2V, write_checkpoint_i2v
@@ -66,6 +68,33 @@ def test_cut_networks_are_the_loaded_ones_bit_for_bit(tiny_checkpoint, tiny_i2v,
     index = [*(several / "transformer").glob("*.index.json")]
     assert len(files) > 2 and len(index) == 1
     done = on_two(tmp_path / "logs", compare_with_loaded, [tiny_checkpoint, several, tiny_i2v])
+    assert done.codes == [0, 0], done.text
+
+
+def velocity(family, module):
+    """v̂ under the autocast of training, at a time that bfloat16 takes for 1."""
+    shape = Shape(family.latent_shape(17, 64, 64), family.text_shape, family.conditioning_frames)
+    torch.manual_seed(0)
+    batch = shape.batch(2)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return family.predict(module, batch.latents, torch.tensor([0.999, 0.3]), batch.conditioning)
+
+
+def run_cut_and_loaded(rank, models):
+    with parallel.joined("cpu") as group:
+        for model in models:
+            family = load_family(model, torch.bfloat16)
+            expected = [velocity(family, m) for m in (family.new_module(), family.teacher)]
+            recipe = load_recipe("toy/dmd2", [f"model={model}", "optim.ema=0.5"])
+            cut = start.trained_networks(recipe, family, None, group)
+            ours = [(cut.student, 0), (cut.fake_score, 0), (cut.ema, 0), (family.teacher, 1)]
+            for module, which in ours:
+                assert torch.equal(velocity(family, module), expected[which])
+
+
+def test_cut_networks_compute_as_loaded_ones_under_autocast(tiny_checkpoint, tiny_i2v, tmp_path):
+    """Parts in float32, norms as given and by frame: not the weights alone."""
+    done = on_two(tmp_path / "logs", run_cut_and_loaded, [tiny_checkpoint, tiny_i2v])
     assert done.codes == [0, 0], done.text
 
 

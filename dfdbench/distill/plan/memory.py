@@ -142,6 +142,14 @@ class Setup:
             gathered += 2 * FLOAT32 * network.block_parameters
         return gathered
 
+    def gradients(self, one: Passes) -> int:
+        """Bytes of the gradients of weights (float32) that a pass makes."""
+        if one.gradient not in ("weights", "features"):
+            return 0
+        n = self.trained
+        blocks = max(self.taps) + 1 if one.gradient == "features" else n.blocks
+        return FLOAT32 * (n.parameters - (n.blocks - blocks) * n.block_parameters)
+
     @property
     def attention(self) -> int:
         """Queries' gradients in float32, which fused attention adds up in a buffer of its own."""
@@ -156,16 +164,37 @@ def sequence_bytes(setup: Setup, sequence: Sequence[Passes | Look]) -> tuple[int
     """
     kept = 0
     peaks = [(0, 0)]  # most, and kept by then
-    for one in sequence:
+    for i, one in enumerate(sequence):
         if isinstance(one, Look):
             own, most = setup.look(one)
         else:
-            own, most = setup.held(one).kept, setup.peak(one)
+            own, most = setup.held(one).kept, setup.peak(one) + _waiting(setup, sequence, i)
             own = own if one.gradient != "none" else 0
         peaks.append((kept + most, kept + own))
         kept += own
     most, then = max(peaks)
     return then, most - then
+
+
+def _waiting(setup: Setup, sequence: Sequence[Passes | Look], i: int) -> int:
+    """Bytes of gradients that wait on top of the peak of pass number `i`.
+
+    Where one backward goes through a network several times, autograd sums up the gradients of a
+    weight before it hands them on: those of later passes wait, whole, for the earliest.
+    """
+    one = sequence[i]
+    assert isinstance(one, Passes)
+    others = [
+        (j, setup.gradients(other))
+        for j, other in enumerate(sequence)
+        if isinstance(other, Passes) and j != i and other.network == one.network
+    ]
+    made = setup.gradients(one)
+    if not made or not any(size for _, size in others):
+        return 0
+    if later := max((size for j, size in others if j > i), default=0):
+        return later
+    return max(0, made - setup.held(one).kept)  # they come as what it kept goes
 
 
 def step_bytes(setup: Setup, student: bool) -> tuple[int, int]:
