@@ -273,9 +273,14 @@ def raw_entry(path: Path) -> dict[str, Any]:
     """The JSON object in an entry's file.
 
     Raises:
-        UserError: the file is no JSON object.
+        UserError: the file is no JSON object, or holds what is no JSON number.
     """
-    return read_json(path, dict[str, Any], REMEDY)
+    raw = read_json(path, dict[str, Any], REMEDY)
+    try:
+        json.dumps(raw, allow_nan=False)
+    except ValueError:
+        raise UserError(f"{path}: holds NaN or Infinity, which JSON has not; {REMEDY}") from None
+    return raw
 
 
 def as_entry(raw: dict[str, Any], where: object) -> Entry:
