@@ -9,7 +9,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -186,7 +185,10 @@ def _items(inputs: Sequence[Path], out: Path) -> dict[str, Item]:
 
 def _of_video(video: Video) -> Item:
     captions = {"caption": video.caption} if video.caption else {}
-    file = partial(nullcontext, video.path)
+
+    def file() -> AbstractContextManager[Path]:
+        return nullcontext(video.path)
+
     return Item(file, _size(video.path), video.caption, lambda: captions, video.fault)
 
 

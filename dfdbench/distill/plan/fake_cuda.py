@@ -108,8 +108,9 @@ def backward(loss: Tensor) -> None:
             for i, (child, position) in enumerate(following):
                 if child is None:
                     continue
-                if i < len(found) and found[i] is not None:
-                    new = _fitted(found[i], child._input_metadata[position])
+                if i < len(found) and (gradient := found[i]) is not None:
+                    new = _fitted(gradient, child._input_metadata[position])
+                    del gradient
                     theirs = gradients.setdefault(child, {})
                     theirs[position] = theirs[position] + new if position in theirs else new
                     del new

@@ -129,7 +129,7 @@ class Held(NamedTuple):
     kept: int
     peak: int
 
-    def __add__(self, other: tuple[int, ...]) -> "Held":
+    def __add__(self, other: tuple[int, ...]) -> "Held":  # type: ignore[override]
         return Held(self.kept + other[0], self.peak + other[1])
 
 
