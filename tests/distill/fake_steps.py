@@ -15,6 +15,7 @@ from dfdbench.distill.parallel import Group
 from dfdbench.distill.plan import fake_cuda, setup_for
 from dfdbench.distill.plan.measure import Live
 from dfdbench.distill.sections import Recipe
+from dfdbench.distill.stages import grid
 from dfdbench.models.random_init import random_init_family
 from dfdbench.utils.run import Run
 
@@ -57,6 +58,7 @@ def most_held(recipe: Recipe, folder, coin: bool) -> int:
     """
     recipe, setup = setup_for(recipe)
     method, gpu = get_method(recipe.method), fake_cuda.DEVICE
+    times = grid(recipe)  # with values
     seeded = streams.seeded
     with MonkeyPatch.context() as patch, fake_cuda.fake_gpu(), Live() as live:
         patch.setattr(
@@ -72,7 +74,7 @@ def most_held(recipe: Recipe, folder, coin: bool) -> int:
                 torch.full((len(like),), 0.5, device=like.device), torch.randn_like(like)
             ),
         )
-        patch.setattr(torch.Tensor, "__float__", lambda _: 0.5)  # times of a grid have no values
+        patch.setattr(torch.Tensor, "__float__", lambda _: 0.5)  # the teacher's times have none
         patch.setattr(streams.Stream, "bernoulli", lambda *_: coin)
         patch.setattr(streams.Stream, "integer", lambda self, name, high: coin * (high - 1))
         with random_init_family(recipe.model, torch.bfloat16, gpu) as family:
@@ -81,6 +83,7 @@ def most_held(recipe: Recipe, folder, coin: bool) -> int:
             clips, group = RandomClips(setup.shape, setup.micro, gpu), Group(device=gpu)
             negative = clips.negative("").map(lambda value: value.clone())
             nets = build_networks(recipe, family, method, None, group, negative)
+            nets.times = times
             losses: Any = SimpleNamespace(
                 student_loss=with_own_backward(method.student_loss),
                 fake_score_loss=with_own_backward(method.fake_score_loss),
