@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from dfdbench.toy import world
 from dfdbench.utils.video import to_uint8, write_video
@@ -21,8 +23,10 @@ WORDS = TEXT.split()
 
 
 def toy_frames(count: int, seed: int = 0) -> np.ndarray:
-    """Rendered clips of the toy world, uint8 (N T H W 3)."""
-    videos = world.render(world.sample_attributes(count, seed)) * 2 - 1
+    """Rendered clips of the toy world, uint8 (N T H W 3), no two neighbours of one scene."""
+    drawn = world.sample_attributes(count, seed)
+    scenes = torch.arange(count) % len(world.SCENES)
+    videos = world.render(replace(drawn, scene=scenes)) * 2 - 1
     return np.stack([to_uint8(video) for video in videos])
 
 
