@@ -1,6 +1,8 @@
-"""Weights of a causal student by the names that Self Forcing's checkpoints give them."""
+"""Checkpoints for tests of causal students: a tiny Wan, and a student by Self Forcing's names."""
 
 import torch
+
+from dfdbench.toy.checkpoint import TINY, build_transformer, write_checkpoint
 
 ORIGINAL = {  # diffusers' names of a Wan -> the original ones, both without the block
     "attn1.to_q": "self_attn.q",
@@ -43,3 +45,12 @@ def original_name(name: str) -> str:
 
 def original(module) -> dict[str, torch.Tensor]:
     return {original_name(name): value for name, value in module.state_dict().items()}
+
+
+def loud_checkpoint(folder):
+    """A tiny Wan folder whose output is far from zero."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        transformer = build_transformer(TINY)
+        torch.nn.init.normal_(transformer.proj_out.weight, std=0.3)
+    return write_checkpoint(folder, TINY, transformer=transformer)

@@ -261,9 +261,10 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
     all. Runs found below a named folder that have no scores are listed in `skipped`.
     """
     every, skipped, seen = list[Source](), list[str](), set[Path]()
-    earlier = tuple(read_report(Path(source)) for source in sources if is_report(Path(source)))
-    for source in sources:
-        for path in [] if is_report(Path(source)) else find_sources(Path(source)):
+    reports = [Path(source) for source in sources if is_report(Path(source))]
+    earlier = tuple(map(read_report, reports))
+    for source in (source for source in sources if Path(source) not in reports):
+        for path in find_sources(Path(source)):
             folder = path.parent if path.is_file() else path
             store_path = path if path.is_file() else folder / "scores.sqlite"
             if store_path.resolve() in seen:

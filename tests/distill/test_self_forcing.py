@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from self_forcing_files import loud_checkpoint
 
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.loop import Trainer, distill
@@ -21,7 +22,7 @@ from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.flow import add_noise, student_times, x0_from_v
 from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import batch_noise, sample_blocks, sample_teacher
-from dfdbench.toy.checkpoint import TINY, build_transformer, write_checkpoint
+from dfdbench.toy.checkpoint import TINY
 from dfdbench.utils.errors import UserError
 
 FRAMES, EXITS = 4, 4
@@ -30,12 +31,7 @@ FRAMES, EXITS = 4, 4
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A tiny Wan whose output is far from zero."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        transformer = build_transformer(TINY)
-        torch.nn.init.normal_(transformer.proj_out.weight, std=0.3)
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    return write_checkpoint(folder, TINY, transformer=transformer)
+    return loud_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")

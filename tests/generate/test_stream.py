@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from self_forcing_files import loud_checkpoint
 from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
@@ -25,7 +26,6 @@ from dfdbench.models.causal import Layout
 from dfdbench.models.flow import student_times
 from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import LongNoise, sample_noise, stream_blocks
-from dfdbench.toy.checkpoint import TINY, build_transformer, write_checkpoint
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run
 
@@ -38,12 +38,7 @@ FRAMES = 17  # of the toy's clips: 5 latent frames at 8 frames a second
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A tiny Wan whose output is far from zero."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        transformer = build_transformer(TINY)
-        torch.nn.init.normal_(transformer.proj_out.weight, std=0.3)
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    return write_checkpoint(folder, TINY, transformer=transformer)
+    return loud_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")
