@@ -15,12 +15,21 @@ from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from dfdbench.generate.clips import UNTRAINED
+from dfdbench.generate.clips import UNTRAINED, Steps
+from dfdbench.models.defaults import Guidance
 from dfdbench.utils.device import VISIBLE
 from dfdbench.utils.errors import UserError, as_user_error, memory_remedy
 from dfdbench.utils.progress import say
+from dfdbench.utils.reading import Outside
 from dfdbench.utils.run import Run
 from dfdbench.utils.stopping import Stopped, end_with, interruptible
+
+
+class TeacherTable(Outside):
+    """How the teacher of an arm is sampled; unset: as the model recommends."""
+
+    cfg: Guidance | None = None
+    steps: Steps | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Job:
     recipe: str = ""
     changes: tuple[str, ...] = ()
     parent: Path | None = field(default=None)
+    teacher: TeacherTable | None = None
 
 
 @memory_remedy(
@@ -60,6 +70,9 @@ def run_job(job: Job) -> float:
     torch.set_num_threads(job.threads)
     if job.arm in UNTRAINED:
         run = reference_run(job.arm, job.path, job.model)
+    elif job.teacher:
+        own = (job.teacher.cfg, job.teacher.steps)
+        run = reference_run("teacher", job.path, job.model, *own, name=job.arm)
     else:
         run = distill(load_recipe(job.recipe, job.changes), job.path, resume=True, init=job.parent)
     suite = get_suite(job.suite)

@@ -38,6 +38,16 @@ def aggregate(
     summary.missing += _missing_prompts(store, suite)
 
 
+def compare(store: Store, reference: Store, suite: Suite, families: Sequence[MetricFamily]) -> None:
+    """Store the values over each prompt's clips anew, with those against another store's clips.
+
+    reference: scored with the same suite, of one method, such as the teacher's run. Values pooled
+    over prompts are left as they are.
+    """
+    left_out = set(_mixed_sizes(store, suite)) | set(_mixed_sizes(reference, suite))
+    _aggregate_prompts(store, suite, families, None, left_out, reference)
+
+
 class _Readings:
     """What a family stored of the clips of a suite."""
 
@@ -66,16 +76,25 @@ def _aggregate_prompts(
     families: Sequence[MetricFamily],
     reference: str | None,
     left_out: set[tuple[str, str]],
+    elsewhere: Store | None = None,
 ) -> None:
-    """Compute and store the values of level "prompt"; left_out: (method, prompt id) without any."""
+    """Compute and store the values of level "prompt".
+
+    left_out: (method, prompt id) without any. elsewhere: the reference's store if it is another.
+    """
     aggregates: dict[tuple[str, str], dict[str, GroupValue]] = {}
     versions: dict[str, int] = {}
     for family in families:
-        if family.group is None and (family.versus is None or reference is None):
+        against = reference is not None or elsewhere is not None
+        if family.group is None and (family.versus is None or not against):
             continue
         versions |= {metric.name: metric.version for metric in family.at("prompt")}
         readings = _Readings(store, suite, family)
         clips = dict(_by_prompt(readings.table))
+        theirs, of_prompt = readings, {p: rows for (m, p), rows in clips.items() if m == reference}
+        if elsewhere is not None:
+            theirs = _Readings(elsewhere, suite, family)
+            of_prompt = {p: rows for (_, p), rows in _by_prompt(theirs.table)}
         for (method, prompt_id), rows in clips.items():
             if (method, prompt_id) in left_out:
                 continue
@@ -83,9 +102,8 @@ def _aggregate_prompts(
             if family.group:
                 attributes = suite.prompt(prompt_id).attributes if suite.prompts else {}
                 values.update(family.group(list(readings.of(rows)), attributes))
-            of_reference = clips.get((reference, prompt_id)) if reference else None
-            if family.versus and of_reference is not None and method != reference:
-                both = list(readings.of(rows)), list(readings.of(of_reference))
+            if family.versus and prompt_id in of_prompt and method != reference:
+                both = list(readings.of(rows)), list(theirs.of(of_prompt[prompt_id]))
                 values.update(family.versus(*both))
     if versions:
         store.set_groups(suite.name, versions, aggregates)

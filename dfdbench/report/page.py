@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Plot
 
 from dfdbench import __version__
-from dfdbench.report import curves, figures, paper, tables, vbench
+from dfdbench.report import curves, figures, lengths, paper, tables, vbench
 from dfdbench.report.absent import absent_lines
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.best import best_in
@@ -71,6 +71,7 @@ def draw(collected: Collected, summary: Summary, out: Path, prompt: str | None) 
             "diversity-saturation",
             lambda: figures.diversity_against_saturation(summary, references),
         ),
+        ("updates", lambda: lengths.against_updates(summary, runs, references)),
         ("saturation-histograms", lambda: figures.saturation_histograms(collected, summary)),
         ("training-curves", lambda: curves.training_curves(runs)),
         ("discrepancy", lambda: curves.discrepancy_against_t(runs)),

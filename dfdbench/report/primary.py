@@ -12,20 +12,20 @@ from dfdbench.evaluate.metrics import all_metrics
 PRIMARIES = {
     "diversity": (
         "open_gini",
+        "open_gini_given_image",
         "hue_entropy",
-        "direction_entropy_given_image",
         "clip_vit_l14_diversity",
         "dinov2_l_diversity",
         "dinov3_l_diversity",
         "effnet_lite2_diversity",
     ),
-    "saturation": ("sprite_saturation", "saturation_mean"),
+    "saturation": ("sprite_saturation", "sprite_saturation_given_image", "saturation_mean"),
     "yield": ("sprite_intact", "sprite_continues"),
 }
 """Primary → its metrics; the first that a report has is the one that is tested."""
-MODES = "modes"
+MODES = ("modes", "modes_given_image")
 RECALL = "_recall"
-"""End of the names of pooled metrics that say how much of the reference a method covers."""
+"""In the names of metrics that say how much of the reference a method covers."""
 
 
 def primaries(present: Collection[str]) -> dict[str, str]:
@@ -40,9 +40,9 @@ def primaries(present: Collection[str]) -> dict[str, str]:
 def headline(present: Collection[str]) -> list[str]:
     """The metrics that come first in tables: modes, yield, diversity, recall, saturation."""
     of_primary = {primary: metric for metric, primary in primaries(present).items()}
-    recalls = [m.name for m in all_metrics().values() if m.name.endswith(RECALL)]
     chosen = [of_primary.get(name) for name in ("yield", "diversity", "saturation")]
-    names = [MODES, *chosen[:2], *recalls, *chosen[2:]]
+    recalls = [m.name for m in all_metrics().values() if RECALL in m.name]
+    names = [*MODES, *chosen[:2], *recalls, *chosen[2:]]
     return [name for name in names if name and name in present]
 
 

@@ -68,7 +68,7 @@ TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), hea
 
 
 def build_vae(spec: ToySpec) -> Any:
-    """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B 6 5 8 8)."""
+    """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B C 5 8 8)."""
     return AutoencoderKLWan(
         base_dim=spec.vae_dim,
         z_dim=spec.latent_channels,
@@ -103,8 +103,7 @@ def build_transformer(spec: ToySpec) -> Any:
 
 def build_tokenizer() -> Any:
     """A word-level tokenizer over the world's captions; other words become <unk>."""
-    texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
-    words = sorted({word for text in texts for word in text.split()})
+    words = sorted({word for text in world.phrasings() for word in text.split()})
     special = ["<pad>", "</s>", "<unk>"]
     vocabulary = {word: i for i, word in enumerate(special + words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
