@@ -31,10 +31,15 @@ def aggregate(
     left out, its clips being of several sizes, and for each method without clips of some prompts.
     """
     mixed = _mixed_sizes(store, suite)
-    _aggregate_prompts(store, suite, families, reference, set(mixed))
+    outdated = _aggregate_prompts(store, suite, families, reference, set(mixed))
     if reference is not None:
         _aggregate_pooled(store, suite, families, reference)
     summary.mixed += [f"method {m}, prompt {p}: {why}" for (m, p), why in mixed.items()]
+    summary.notes += [
+        f"{family}: an older version of it read {count} clips, which are not in the values over "
+        "prompts; score them again: dfdbench eval"
+        for family, count in outdated.items()
+    ]
     summary.missing += _missing_prompts(store, suite)
 
 
@@ -49,14 +54,22 @@ def compare(store: Store, reference: Store, suite: Suite, families: Sequence[Met
 
 
 class _Readings:
-    """What a family stored of the clips of a suite."""
+    """What a family stored of the clips of a suite.
+
+    Clips that only an older version of the family read are left out: its classes and units may be
+    others. `outdated` is their number.
+    """
 
     def __init__(self, store: Store, suite: Suite, family: MetricFamily) -> None:
         self.store, self.needs = store, family.needs
         metrics = family.at("video")
         self.arrays = [m.name for m in metrics if m.kind == "array"]
-        self.floats = [m.name for m in metrics if m.kind != "array"]
-        self.table = store.values(suite.name, self.floats)
+        versions = {m.name: m.version for m in metrics if m.kind != "array"}
+        self.floats = list(versions)
+        ever = store.values(suite.name, self.floats)[self.floats].notna().any(axis=1)
+        table = store.values(suite.name, versions)
+        old = ever & table[self.floats].isna().all(axis=1)
+        self.table, self.outdated = table[~old], int(old.sum())
 
     def of(self, rows: pd.DataFrame) -> Iterator[Reading]:
         """One reading a row of `table`; arrays are read as they are asked for."""
@@ -77,11 +90,13 @@ def _aggregate_prompts(
     reference: str | None,
     left_out: set[tuple[str, str]],
     elsewhere: Store | None = None,
-) -> None:
+) -> dict[str, int]:
     """Compute and store the values of level "prompt".
 
     left_out: (method, prompt id) without any. elsewhere: the reference's store if it is another.
+    Returns the families of which some clips were read by an older version, with their number.
     """
+    outdated: dict[str, int] = {}
     aggregates: dict[tuple[str, str], dict[str, GroupValue]] = {}
     versions: dict[str, int] = {}
     for family in families:
@@ -90,6 +105,8 @@ def _aggregate_prompts(
             continue
         versions |= {metric.name: metric.version for metric in family.at("prompt")}
         readings = _Readings(store, suite, family)
+        if readings.outdated:
+            outdated[family.name] = readings.outdated
         clips = dict(_by_prompt(readings.table))
         theirs, of_prompt = readings, {p: rows for (m, p), rows in clips.items() if m == reference}
         if elsewhere is not None:
@@ -107,6 +124,7 @@ def _aggregate_prompts(
                 values.update(family.versus(*both))
     if versions:
         store.set_groups(suite.name, versions, aggregates)
+    return outdated
 
 
 def _by_prompt(samples: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
