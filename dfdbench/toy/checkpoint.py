@@ -28,11 +28,11 @@ from dfdbench.utils.folders import atomic_folder
 MAX_WORDS = 16  # text tokens; Wan2.1 pads to 512, which the toy has no use for
 
 
-def clip_defaults(steps: int, tokens: int) -> dict[str, Any]:
-    """`dfdbench.json` of a toy: its teacher's sampling grid and guidance, and the world's clips."""
+def clip_defaults(cfg: float, steps: int, tokens: int) -> dict[str, Any]:
+    """`dfdbench.json` of a toy: its teacher's guidance and sampling grid, and the world's clips."""
     return {
         "negative_prompt": "",
-        "cfg": 3.0,
+        "cfg": cfg,
         "steps": steps,
         "shift": 5.0,
         "frames": world.FRAMES,
@@ -50,6 +50,7 @@ class ToySpec:
     The VAE takes two options of AutoencoderKLWan that Wan2.2's checkpoint uses and Wan2.1's does
     not: 2×2 pixel patches (a quarter of the convolution cost at the same 8× spatial and 4× temporal
     compression) and residual up- and down-sampling (21 dB after 100 steps; without it, 1,000).
+    Its teacher is best without guidance, which costs diversity (results/toy/teacher).
     """
 
     heads: int
@@ -60,7 +61,7 @@ class ToySpec:
     head_dim: int = 32
     text_dim: int = 64
     latent_channels: int = 6
-    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(50, MAX_WORDS))
+    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(1.0, 50, MAX_WORDS))
 
 
 TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=24, vae_mult=(1, 2, 2))

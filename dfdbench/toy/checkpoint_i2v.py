@@ -55,7 +55,7 @@ class ToyI2VSpec:
     cross_dim: int = 64
     vae_dim: int = 8
     latent_channels: int = 6
-    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(36, MAX_TOKENS))
+    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(3.0, 36, MAX_TOKENS))
 
 
 TOY_I2V = ToyI2VSpec(heads=4, layers=5, adaln_lora_dim=32)
