@@ -13,7 +13,7 @@ import torch
 
 from dfdbench.evaluate.metrics import oracle_i2v
 from dfdbench.evaluate.metrics.first_frame import psnr
-from dfdbench.evaluate.toy_quality import to_frames
+from dfdbench.evaluate.toy_quality import GUIDED, PICTURED, to_frames, write_picture
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import batch_noise, predictor, sample_teacher
@@ -102,21 +102,35 @@ def real_samples(family: ModelFamily, given: world.Attributes, count: int) -> np
 def measure(
     folder: str | Path, out: str | Path, images: int = 32, samples: int = 32
 ) -> dict[str, Any]:
-    """Measure the model in `folder` and write `out` (JSON); returns what it wrote."""
+    """Measure the model in `folder` and write `out` (JSON), and a picture beside it.
+
+    The picture has two rows for each of four given frames, of real continuations and of the
+    teacher's at its own guidance: the given frame, then last frames. Returns what `out` holds.
+    """
     family, started = load_family(folder), time.monotonic()
     defaults, given = family.defaults, held_out(images, seed=1)
+    real = real_samples(family, given, samples)
+    shown = [real]
     result: dict[str, Any] = {
         "teacher_sha256": weights_sha256(family.path / "transformer"),
         "images": images,
         "samples_an_image": samples,
-        "real": quality_of(real_samples(family, given, samples), given),
+        "real": quality_of(real, given),
         "steps": defaults.steps,
         "shift": defaults.shift,
         "teacher": {},
     }
-    for cfg in dict.fromkeys((defaults.cfg, 1.0)):
+    for cfg in dict.fromkeys((defaults.cfg, 1.0, GUIDED)):
         frames = teacher_samples(family, given, samples, cfg, defaults.steps, defaults.shift)
         result["teacher"][f"cfg_{cfg:g}"] = quality_of(frames, given)
+        shown.append(frames)
     result["seconds"] = round(time.monotonic() - started, 1)
     write_json(out, result)
+    firsts = to_frames(world.render(given[:4], reveal=True) * 2 - 1)[:, :1]
+    rows = [
+        np.concatenate([first, clips[i, : PICTURED - 1, -1]])
+        for i, first in enumerate(firsts)
+        for clips in shown[:2]
+    ]
+    write_picture(Path(out).with_suffix(".png"), rows)
     return result

@@ -359,8 +359,8 @@ class ModelFamily(ABC):
         mean, std = self._latent_scale()
         scaled = latents.to(self.device, torch.float32) * std + mean
         at_once = self.clips_at_once(latents.shape)
-        parts = [self.vae.decode(part).sample for part in scaled.split(at_once)]
-        return torch.cat(parts).clamp(-1, 1)
+        parts = [self.vae.decode(part).sample.clamp_(-1, 1) for part in scaled.split(at_once)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def stream_decoder(self) -> Callable[[Tensor], Tensor]:
         """Decodes the latents (B C T H W) of one clip piece by piece, in their order.
