@@ -32,7 +32,7 @@ LARGER = 2  # pixels of the picture a pixel of a clip, each way
 
 
 def write_picture(path: Path, rows: Sequence[np.ndarray]) -> None:
-    """Write pictures, uint8 (N H W 3) a row, beneath each other as a PNG; a short row ends white."""
+    """Write rows of pictures, uint8 (N H W 3) each, as a PNG; a short row ends white."""
     from PIL import Image
 
     width = max(map(len, rows))

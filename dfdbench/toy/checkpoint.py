@@ -65,7 +65,15 @@ class ToySpec:
 
 
 TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=24, vae_mult=(1, 2, 2))
-TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), head_dim=16)
+TINY = ToySpec(
+    heads=2,
+    layers=2,
+    ffn_dim=64,
+    vae_dim=8,
+    vae_mult=(1, 1, 1),
+    head_dim=16,
+    defaults=clip_defaults(3.0, 50, MAX_WORDS),  # guided, so that tests of it see guidance
+)
 
 
 def build_vae(spec: ToySpec) -> Any:

@@ -147,9 +147,7 @@ def rendered(monkeypatch):
     asked = []
 
     def fake(family, count, seed=0, cache_dir=None, batch=16, level=1, mix="all", reveal=False):
-        asked.append(
-            {"count": count, "seed": seed, "level": level, "mix": mix, "reveal": reveal}
-        )
+        asked.append({"count": count, "seed": seed, "level": level, "mix": mix, "reveal": reveal})
         index = torch.arange(count) % 16
         return torch.zeros(count, 1, 1, 2, 2), index, [f"caption {i}" for i in range(16)]
 
