@@ -236,13 +236,19 @@ def test_every_shipped_study_names_shipped_recipes_and_earlier_arms(tmp_path):
 
 def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
     """The control answers what more training alone does, so it must be as long as DFD."""
+    pairs = {"dmd2_control": "dfd", "control_simulated": "dfd_unpaired"}
+    seen = set()
     for name in shipped_studies():
         updates = {
             job.arm: load_recipe(job.recipe, job.changes).schedule.student_updates
             for job in jobs_of(load_study(name), tmp_path, (0,), "toy-t2v", 1)
             if job.recipe
         }
-        assert updates["dfd"] == updates["dmd2_control"]
+        for control, treated in pairs.items():
+            if control in updates:
+                assert updates[treated] == updates[control], name
+                seen.add(control)
+    assert seen == {*pairs}
 
 
 @pytest.mark.parametrize(
@@ -252,7 +258,7 @@ def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
         ("[arms.a]\nrecipe='toy/dmd2'\ninit='teacher'\n", "no arm above it"),
         ("[arms.a]\nrecipe='toy/dmd2'\nagainst='b'\n", "against 'b' is no arm above it"),
         ("[arms.a]\nrecip='toy/dmd2'\n", "did you mean recipe"),
-        ("[arms.a]\n", "arm a: lacks 'recipe'"),
+        ("[arms.a]\n", "arm a: give either a recipe or how the teacher is sampled"),
         ("seeds=3\n", "lacks 'arms'"),
         ("[arms]\n", "arms: Dictionary should have at least 1 item"),
         ("sed=3\n[arms.a]\nrecipe='toy/dmd2'\n", "did you mean seeds or set"),
