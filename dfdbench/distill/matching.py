@@ -105,7 +105,19 @@ def student_report(
             "distance2": (draw.t, distance),  # ‖x − G‖² per element, Eq. 7's left side
             "distance2_by_input_time": (generated.time, distance),
         }
+        if layout := recipe.student.layout:
+            parts |= _by_block(step, layout.blocks(generated.x0.shape[2])[0].stop)
+            parts["exit_time"] = generated.time.mean()
     return LossReport(loss, parts, bins)
+
+
+def _by_block(step: Gap, first: int) -> dict[str, Tensor]:
+    """mean (f − r)² of a rollout's first block of so many frames, and of those after it."""
+    by_frame = step.raw.square().mean((0, 1, 3, 4))  # (T,)
+    parts = {"first_block_direction2": by_frame[:first].mean()}
+    return parts | (
+        {"later_blocks_direction2": by_frame[first:].mean()} if first < len(by_frame) else {}
+    )
 
 
 def fake_score_report(
