@@ -102,8 +102,9 @@ def _forward(
 
 
 def _keep(context: Any, op: Any, *inputs: Any, **named: Any) -> CheckpointPolicy:
-    """Outputs of self-attention; with the few keys of a prompt attention costs little."""
-    if op in ATTENTION_OPS and inputs[0].shape[-2] == inputs[1].shape[-2]:
+    """Outputs of self-attention, whose keys are its queries' and, in a rollout, those of the cache;
+    with the few keys of a prompt attention costs little."""
+    if op in ATTENTION_OPS and inputs[0].shape[-2] <= inputs[1].shape[-2]:
         return CheckpointPolicy.MUST_SAVE
     return CheckpointPolicy.PREFER_RECOMPUTE
 

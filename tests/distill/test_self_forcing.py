@@ -18,6 +18,8 @@ from dfdbench.distill.stages import grid
 from dfdbench.distill.streams import Stream
 from dfdbench.generate.arms import Item, student_sampler
 from dfdbench.generate.suites.base import Prompt
+from dfdbench.models import blocks
+from dfdbench.models.blocks import run_blocks
 from dfdbench.models.causal import Layout
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.flow import add_noise, student_times, x0_from_v
@@ -234,6 +236,25 @@ def test_the_log_tells_the_exit_and_the_first_block_from_those_after_it(
     plain = recipe("dmd2", student={"input": "backward_simulation"})
     logged = dmd2.student_loss(batch, networks(family), plain, stream(rng)).parts
     assert set(logged) == {"matching"}, "of a bidirectional student nothing changes"
+
+
+@pytest.mark.parametrize("mode", ["full", "save_attention"])
+def test_recomputed_blocks_of_a_rollout_give_its_gradient(family, batch, mode):
+    found = []
+    for checkpointing in ("none", mode):
+        nets = networks(family, Layout(1, window_frames=2))
+        run_blocks(family.blocks(nets.student), checkpointing=checkpointing)
+        loss = dmd2.student_loss(batch, nets, recipe(), stream(FIRST_WITH_EXIT[2])).loss
+        found.append(gradients(loss, nets.student))
+    plain, again = found
+    assert all(torch.equal(g, again[name]) for name, g in plain.items())
+
+
+def test_attention_to_a_cache_is_kept_as_dear_and_to_a_prompt_is_not():
+    op = torch.ops.aten._scaled_dot_product_flash_attention.default
+    queries = torch.empty(1, 2, 12, 8)
+    for keys, policy in ((12, "MUST_SAVE"), (36, "MUST_SAVE"), (5, "PREFER_RECOMPUTE")):
+        assert blocks._keep(None, op, queries, torch.empty(1, 2, keys, 8)).name == policy
 
 
 def test_several_blocks_are_not_the_bidirectional_student(family, batch):
