@@ -177,7 +177,7 @@ def test_clips_of_two_training_seeds_have_other_noises_and_all_count(tmp_path, t
 
 
 def test_every_shipped_study_names_shipped_recipes_and_earlier_arms(tmp_path):
-    assert {"toy/main", "toy/questions", "toy/quickstart"} <= set(shipped_studies())
+    assert {"toy/main", "toy/questions", "toy/quickstart", "toy-ar/main"} <= set(shipped_studies())
     assert not set(shipped_studies()) & set(shipped_recipes())
     for name in shipped_studies():
         study = load_study(name)
