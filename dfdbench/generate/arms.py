@@ -53,6 +53,11 @@ class Item:
     image: Path | None = None
 
     @property
+    def text(self) -> str:
+        """What the clip is generated from."""
+        return self.prompt.source_text
+
+    @property
     def path(self) -> str:
         """Where the clip lies, relative to samples.jsonl."""
         return f"{self.prompt.id}/{self.seed}.mp4"
@@ -117,7 +122,7 @@ class Conditions:
 
     def __call__(self, items: Sequence[Item]) -> Conditioning:
         """Of a batch, on the family's device."""
-        texts = [item.prompt.text for item in items]
+        texts = [item.text for item in items]
         if not self.embedded.keys() >= set(texts):
             self.fill(texts)
         both = concatenate([self.embedded[text] for text in texts]).to(self.family.device)
@@ -183,7 +188,7 @@ def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
     shape = family.latent_shape(*clip)
 
     def prepare(wanted: Sequence[Item]) -> Sample:
-        texts = [item.prompt.text for item in wanted]
+        texts = [item.text for item in wanted]
         encode = Conditions(family, clip, texts)
         encode.fill(texts[:1])  # before the network is there
         module = load_student(run, family, compiled)
@@ -224,7 +229,7 @@ def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
     shape = family.latent_shape(*clip)
 
     def prepare(wanted: Sequence[Item]) -> Sample:
-        texts = [item.prompt.text for item in wanted]
+        texts = [item.text for item in wanted]
         encode = Conditions(family, clip, texts)
         negative = family.encode_prompt([d.negative_prompt])
         encode.fill(texts[:1])  # before the network is there

@@ -1,14 +1,15 @@
 """`dfdbench.generate`: from a run and the name of a suite to its clips.
 
-What `dfdbench generate` calls; clips.py makes the clips.
+What `dfdbench generate` calls; missing.py makes the clips.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from dfdbench.generate import clips
+from dfdbench.generate.missing import make
 from dfdbench.generate.schedule import read_schedule
-from dfdbench.generate.stream import Rollout, generate_stream
+from dfdbench.generate.stream import Rollout
 from dfdbench.generate.suites import choose_suite
 from dfdbench.utils.device import choose_device, local_device
 from dfdbench.utils.errors import UserError, memory_remedy
@@ -80,13 +81,7 @@ def generate(
         wanted = rollout.schedule.suite()
     else:
         wanted = choose_suite(suite, prompt_file, image_folder, [clips.model_of(chosen)])
-    if not rollout.options:
-        return clips.generate(chosen, wanted, seeds, batch, place, shard=part, compiled=compiled)
-    if batch is not None:
-        raise UserError(
-            f"--batch {batch}: {rollout.options} makes one clip at a time; leave --batch out"
-        )
-    return generate_stream(chosen, wanted, rollout, seeds, place, shard=part, compiled=compiled)
+    return make(chosen, wanted, seeds, batch, place, shard=part, compiled=compiled, rollout=rollout)
 
 
 def _path(value: str | Path | None) -> Path | None:
