@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pydantic import NonNegativeFloat
 
-from dfdbench.generate.suites import SUITES
+from dfdbench.generate.suites import is_suite
 from dfdbench.generate.suites.base import EIGHT_SEEDS, GENERAL, Prompt, Suite
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.names import check_name
@@ -72,7 +72,7 @@ class Schedule(NamedTuple):
             UserError: the file's name is no file name for clips, or a suite's.
         """
         name = self.path.stem
-        if name in SUITES:
+        if is_suite(name):
             raise UserError(
                 f"--prompt-schedule {self.path}: a suite is called {name}; rename the file"
             )

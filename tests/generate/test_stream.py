@@ -151,8 +151,9 @@ def test_clips_that_are_there_are_not_made_again_and_each_length_has_its_folder(
     changed = [path for path in times if path.stat().st_mtime_ns != times[path]]
     assert len(times) == 6 and changed == [first.parent / "box/1.mp4"]
     assert rows(first)[0]["settings"]["frames"] == 25 and rows(first)[0]["frames"] == 25
-    generate_stream(run, SUITE, Rollout(25, 3, sinks=1), family=family)
-    assert rows(first)[0]["settings"]["sink_frames"] == 1, "other settings make them anew"
+    sunk = generate_stream(run, SUITE, Rollout(25, 3, sinks=1), family=family)
+    assert sunk.parent.name == "two-25f-w3-s1" and rows(sunk)[0]["settings"]["sink_frames"] == 1
+    assert rows(first)[0]["settings"]["sink_frames"] == 0
 
 
 def test_a_window_and_sinks_that_are_asked_for_are_those_that_are_used(student_run, streamed):
@@ -319,7 +320,7 @@ def test_a_stream_leaves_its_speed_beside_its_clips(student_run, family, monkeyp
         ({"block_frames": 0}, {"schedule": schedule((0, "a"))}, "--prompt-schedule: .* no causal"),
         ({"block_frames": 3}, {"frames": 5}, "--frames 5: .*2 latent frames does not fill a block"),
         ({"block_frames": 1}, {"frames": 18}, "18 frames .* 1 \\+ a multiple of 4"),
-        ({"block_frames": 1}, {"frames": 21}, "--frames 21: .*trained on 17.*give --window, 5"),
+        ({"block_frames": 1}, {"frames": 21}, "--frames 21: .*trained on 5 .*give --window, 5"),
         ({"block_frames": 3}, {"frames": 41, "window": 4}, "set window_frames to 5 or more"),
         ({"block_frames": 3}, {"frames": 41, "window": 5, "sinks": 3}, "to 6 or more"),
         ({"block_frames": 2}, {"sinks": 1}, "--sinks 1: .*set window_frames"),
@@ -337,13 +338,13 @@ def test_a_stream_leaves_its_speed_beside_its_clips(student_run, family, monkeyp
 )
 def test_a_rollout_that_cannot_be_is_one_line(student_run, family, layout, rollout, words):
     with pytest.raises(UserError, match=words) as caught:
-        course_of(student_run(**layout), family, Rollout(**rollout))
+        course_of(student_run(**layout), family, ONE, Rollout(**rollout))
     assert "\n" not in str(caught.value)
 
 
 def test_the_window_that_the_refusal_names_is_one_that_works(student_run, family):
-    course = course_of(student_run(block_frames=1), family, Rollout(21, window=5))
-    assert course.latents == 6 and course.layout == Layout(1, 5)
+    course = course_of(student_run(block_frames=1), family, ONE, Rollout(21, window=5))
+    assert course.latents == {21: 6} and course.layout == Layout(1, 5)
 
 
 def test_neither_teacher_nor_real_clips_are_streamed(tmp_path, checkpoint, family):
