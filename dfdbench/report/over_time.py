@@ -37,7 +37,7 @@ LABELS = {
     "saturation": "mean HSV saturation",
     "luma": "mean luma",
     "contrast": "contrast (std of luma)",
-    "sharpness": "sharpness (gradient of luma)",
+    "sharpness": "sharpness (levels a pixel)",
 }
 Curve = tuple[np.ndarray, np.ndarray]  # seconds and values (P,)
 Curves = Mapping[str, Sequence[Curve]]  # of the training seeds of each arm
@@ -160,6 +160,7 @@ def curves_over_time(collected: Collected) -> Figure | None:
         axis.set_ylabel(panel.label)
         axis.set_xlabel("seconds of the clip")
         axis.margins(y=0.12)
+        axis.set_xlim(left=0)
     figure.legend(
         list(handles.values()), [look[arm].label for arm in handles], loc="outside right center"
     )
@@ -201,13 +202,14 @@ def frames_over_time(collected: Collected, prompt: str | None = None) -> Figure 
         len(strips),
         COLUMNS,
     )
-    for row, (arm, (frames, seconds)) in zip(axes, strips.items(), strict=True):
+    for number, (arm, (frames, seconds)) in enumerate(strips.items()):
+        row = axes[number]
         for axis, frame, second in zip(row, frames, seconds, strict=True):
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
             axis.imshow(frame, interpolation="nearest")
-            if row is axes[0]:
+            if number == 0:
                 axis.set_title(
                     f"{second:.1f} s", fontsize=7.5, loc="center", color="#444444", pad=3
                 )

@@ -24,7 +24,7 @@ class Drift(NamedTuple):
     """How a quantity moves in the course of a clip; NaN where that cannot be said.
 
     change: mean of the last 5 s minus that of the first 5 s. spread: standard deviation of the
-    means of segments. slope: a second, by least squares.
+    means of segments. slope: a minute, by least squares.
     """
 
     change: float
@@ -56,7 +56,7 @@ def drift(values: np.ndarray, seconds: float) -> Drift:
     means = means[np.isfinite(means)]
     there = np.isfinite(values)
     enough = there.sum() > 1
-    slope = float(np.polyfit(times[there], values[there], 1)[0]) if enough else np.nan
+    slope = 60 * float(np.polyfit(times[there], values[there], 1)[0]) if enough else np.nan
     return Drift(change, float(means.std()) if len(means) > 1 else np.nan, slope)
 
 
@@ -67,7 +67,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def sharpness(luma_THW: np.ndarray) -> np.ndarray:
-    """Root mean square gradient of luma, central differences inside the edges: (T,), a pixel.
+    """Root mean square gradient of luma (T H W), central differences inside the edges: (T,).
 
     The square root of Tenenbaum's gradient energy (Tenengrad; Krotkov 1987).
     """
@@ -77,14 +77,17 @@ def sharpness(luma_THW: np.ndarray) -> np.ndarray:
 
 
 def per_frame(frames_THWC: np.ndarray) -> np.ndarray:
-    """QUANTITIES of each frame of uint8 RGB (T H W 3): float64 (T, 4)."""
+    """QUANTITIES of each frame of uint8 RGB (T H W 3): float64 (T, 4).
+
+    Luma and contrast in units of 1, sharpness in 8-bit levels a pixel.
+    """
     luma = frames_THWC @ (LUMA / 255)
     return np.stack(
         [
             saturation(frames_THWC).mean((1, 2), dtype=np.float64),
             luma.mean((1, 2), dtype=np.float64),
             luma.std((1, 2), dtype=np.float64),
-            sharpness(luma) if min(luma.shape[1:]) > 2 else np.full(len(luma), np.nan),
+            255 * sharpness(luma) if min(luma.shape[1:]) > 2 else np.full(len(luma), np.nan),
         ],
         axis=1,
     )
@@ -119,7 +122,7 @@ def drift_metrics(name: str, what: str, unit: str, high: float, source: str) -> 
         direction: Direction = "lower" if end == "_spread" else "nearest_reference"
         return Metric(f"{name}{end}", direction, unit, (least, most), f"{source}; {what}", text)
 
-    a_second = f"{unit}/s" if unit else "1/s"
+    a_minute = f"{unit}/min" if unit else "1/min"
     return [
         metric(
             "", unit, -high, high,
@@ -132,8 +135,8 @@ def drift_metrics(name: str, what: str, unit: str, high: float, source: str) -> 
             "of the clip, where that is less).",
         ),
         metric(
-            "_slope", a_second, -1e3 * high, 1e3 * high,
-            f"Change of {what} a second, by least squares over the clip. 0 is no drift.",
+            "_slope", a_minute, -1e5 * high, 1e5 * high,
+            f"Change of {what} a minute, by least squares over the clip. 0 is no drift.",
         ),
     ]  # fmt: skip
 
@@ -156,13 +159,13 @@ FAMILY = MetricFamily(
                     "drift_contrast", "contrast (standard deviation of luma)", "", 0.5, PRACTICE
                 ),
                 drift_metrics(
-                    "drift_sharpness", "sharpness (root mean square gradient of luma)",
-                    "1/pixel", 1, PRACTICE,
+                    "drift_sharpness", "sharpness (root mean square gradient of luma, 0 to 255)",
+                    "levels/pixel", 181, PRACTICE,
                 ),
             ]
         ),
         Metric(
-            SERIES, "nearest_reference", "", (0.0, 1.0), PRACTICE,
+            SERIES, "nearest_reference", "", (0.0, 181.0), PRACTICE,
             "Mean saturation, luma, contrast and sharpness of each segment of a clip.",
             kind="array",
         ),

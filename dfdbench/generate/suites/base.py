@@ -42,8 +42,8 @@ FILTERED_SEEDS = tuple(range(25))  # of its prompts in VBench, whose static filt
 
 WITH_IMAGES = (
     "vbench-i2v",
-    "vbench-i2v-extended",
     "vbench-custom",
+    "vbench-i2v-extended",
 )  # suites that first frames may be given to
 
 

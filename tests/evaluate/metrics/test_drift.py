@@ -42,7 +42,7 @@ def test_a_constant_clip_does_not_drift():
 def test_a_ramp_of_luma_has_its_own_slope_and_change():
     levels = np.arange(200)  # one of 255 a frame, 40 s at 5 a second
     values = compute(clip(grey(levels), fps=5))
-    assert values["drift_luma_slope"] == pytest.approx(5 / 255, rel=1e-6)
+    assert values["drift_luma_slope"] == pytest.approx(60 * 5 / 255, rel=1e-6)
     # The middles of the first and last 5 s are 35 s apart.
     assert values["drift_luma"] == pytest.approx(35 * 5 / 255, rel=1e-6)
     # 20 segments of 2 s: an arithmetic progression of 20 with steps of 10 levels.
@@ -56,7 +56,7 @@ def test_a_short_clip_is_cut_by_shares():
     values = compute(clip(grey(levels)))
     assert values["drift_luma"] == pytest.approx(30 / 255, rel=1e-6)
     assert values["drift_luma_spread"] == pytest.approx(4 / 255 * np.sqrt((10**2 - 1) / 12))
-    assert values["drift_luma_slope"] == pytest.approx(8 / 255, rel=1e-6)
+    assert values["drift_luma_slope"] == pytest.approx(60 * 8 / 255, rel=1e-6)
     assert [len(part) for part in segments(levels, 5)] == [4] * 10
 
 
@@ -64,14 +64,14 @@ def test_a_short_clip_is_cut_by_shares():
 def test_clips_of_few_frames_have_values_too(frames, parts):
     values = compute(clip(grey(10 * np.arange(frames))))
     assert values[SERIES].shape == (parts, 4)
-    assert values["drift_luma"] > 0 and values["drift_luma_slope"] == pytest.approx(80 / 255)
+    assert values["drift_luma"] > 0 and values["drift_luma_slope"] == pytest.approx(60 * 80 / 255)
 
 
 def test_values_that_are_not_there_do_not_count():
     ramp = np.arange(40.0)
     ramp[[3, 17, 38]] = np.nan
     found = drift(ramp, 40)
-    assert found.slope == pytest.approx(1)
+    assert found.slope == pytest.approx(60)
     assert found.change == pytest.approx(np.mean([35, 36, 37, 39]) - np.mean([0, 1, 2, 4]))
     assert np.isnan(drift(np.array([1.0, *[np.nan] * 9]), 10)).all()
     half = np.array([*[1.0] * 5, *[np.nan] * 5])
@@ -83,12 +83,12 @@ def test_quantities_of_a_frame_are_what_they_are_called():
     red = np.stack([np.full((64, 64), 200), *[np.full((64, 64), 50)] * 2], -1)
     frames = np.stack([np.stack([ramp] * 3, -1), red]).astype(np.uint8)
     of_ramp, of_red = (dict(zip(QUANTITIES, row, strict=True)) for row in per_frame(frames))
-    assert of_ramp["sharpness"] == pytest.approx(2 / 255, rel=1e-5)
+    assert of_ramp["sharpness"] == pytest.approx(2, rel=1e-5)
     assert of_ramp["contrast"] == pytest.approx(np.std(np.arange(0, 128, 2)) / 255, rel=1e-5)
     assert of_ramp["luma"] == pytest.approx(63 / 255, rel=1e-5) and of_ramp["saturation"] == 0
     assert of_red["saturation"] == pytest.approx(0.75)
     assert of_red["luma"] == pytest.approx((0.2126 * 200 + 0.7874 * 50) / 255, rel=1e-5)
-    assert of_red["contrast"] == pytest.approx(0, abs=1e-6) and of_red["sharpness"] < 1e-6
+    assert of_red["contrast"] == pytest.approx(0, abs=1e-6) and of_red["sharpness"] < 1e-3
 
 
 def test_each_drift_is_its_own_alone():
@@ -96,7 +96,7 @@ def test_each_drift_is_its_own_alone():
     noise = rng.integers(-40, 41, (1, 16, 16, 1)) * np.ones((1, 1, 1, 3))
     growing = (128 + noise * (0.5 + time)).astype(np.uint8)
     values = compute(clip(growing))
-    assert values["drift_contrast"] > 0.02 and values["drift_sharpness"] > 0.02
+    assert values["drift_contrast"] > 0.02 and values["drift_sharpness"] > 5
     assert abs(values["drift_luma"]) < 0.01 and values["drift_saturation"] == 0
     red = np.ones((100, 16, 16, 3)) * np.array([200.0, 150, 150])
     red[..., 1:] -= 100 * time
