@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from self_forcing_files import loud_checkpoint
+from self_forcing_files import finished_run, loud_checkpoint
 from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
-from dfdbench.distill.sections import Recipe
 from dfdbench.generate import stream
 from dfdbench.generate.clips import generate, reference_run
 from dfdbench.generate.generation import generate as generate_clips
@@ -51,16 +50,7 @@ def student_run(tmp_path, family, checkpoint):
     """A finished run of a causal student, or with block_frames=0 of a bidirectional one."""
 
     def make(name: str = "run", sampler: str = "sde", **layout: int) -> Run:
-        student = {"steps": 2, "sampler": sampler, **(layout or {"block_frames": 2})}
-        recipe = Recipe(method="dfd", model=str(checkpoint)).as_dict()
-        causal = student["block_frames"] > 0
-        recipe["student"].update(student, input="self_forcing" if causal else "noised_real")
-        info = {"arm": "dfd", "method": "dfd", "training_seed": 0, "recipe": recipe}
-        run = Run.create(tmp_path / name, {**info, "status": "finished"})
-        frames = {key: value for key, value in student.items() if key.endswith("_frames")}
-        module = family.new_causal_module(Layout(**frames)) if causal else family.new_module()
-        family.save_student(module, run.student)
-        return run
+        return finished_run(tmp_path / name, family, checkpoint, sampler, **layout)
 
     return make
 
