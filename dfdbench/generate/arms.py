@@ -165,14 +165,20 @@ def load_student(run: Run, family: ModelFamily, compiled: bool) -> nn.Module:
     """The student of a run, ready to sample.
 
     Raises:
-        UserError: it is not causal as its recipe says.
+        UserError: it cannot be loaded, or is not causal as its recipe says.
     """
-    module = family.load_student(run.student).eval().requires_grad_(False)
     layout = recipe_of(run).student.layout
-    if layout and family.causal and family.causal.layout(module) != layout:
+    try:
+        module = family.load_student(run.student).eval().requires_grad_(False)
+        own = family.causal.layout(module) if layout and family.causal else layout
+    except UserError as error:
+        if str(run.path) in str(error):
+            raise
+        raise UserError(f"{run.student}: {error}; restore the folder from a copy") from None
+    if own != layout:
         raise UserError(
-            f"{run.student}: its network has {family.causal.layout(module)}, the run's recipe "
-            f"{layout}; restore the folder or {RUN_FILE} from a copy"
+            f"{run.student}: its network has {own}, the run's recipe {layout}; restore the folder "
+            f"or {RUN_FILE} from a copy"
         )
     if compiled:
         compile_blocks(family, module)

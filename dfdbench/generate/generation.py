@@ -16,6 +16,8 @@ from dfdbench.utils.errors import UserError, memory_remedy
 from dfdbench.utils.run import Run
 from dfdbench.utils.shards import WHOLE, parse_shard
 
+DEFAULT_SUITE = "toy-t2v"
+
 
 @memory_remedy(
     "take a smaller --batch; a single clip that does not fit needs a GPU with more memory"
@@ -24,7 +26,7 @@ def generate(
     run: Run | str | Path | None = None,
     *,
     arm: str | None = None,
-    suite: str = "toy-t2v",
+    suite: str = DEFAULT_SUITE,
     prompts: str | Path | None = None,
     images: str | Path | None = None,
     seeds: Sequence[int] | None = None,
@@ -75,6 +77,10 @@ def generate(
         raise UserError(
             f"--prompt-schedule {schedule}: stands in place of a suite; leave out "
             f"{'--prompts' if prompt_file else '--images'}"
+        )
+    if schedule is not None and suite != DEFAULT_SUITE:
+        raise UserError(
+            f"--prompt-schedule {schedule}: stands in place of a suite; leave --suite {suite} out"
         )
     rollout = Rollout(frames, window, sinks, read_schedule(Path(schedule)) if schedule else None)
     if rollout.schedule:

@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import NonNegativeFloat
+from pydantic import Field
 
 from dfdbench.generate.suites import is_suite
 from dfdbench.generate.suites.base import EIGHT_SEEDS, GENERAL, Prompt, Suite
@@ -34,7 +34,7 @@ class Switch(NamedTuple):
 class Entry(Outside):
     """One prompt of a JSON file."""
 
-    seconds: NonNegativeFloat
+    seconds: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
     prompt: Text
 
 

@@ -118,7 +118,10 @@ def course_of(run: Run, family: ModelFamily, suite: Suite, rollout: Rollout = AS
         prompt.id: rollout.frames or clip_frames(prompt, trained, family, own.block_frames)
         for prompt in suite.prompts
     }
-    latents = {n: family.latent_shape(n, height, width)[1] for n in {*frames.values()}}
+    try:
+        latents = {n: family.latent_shape(n, height, width)[1] for n in {*frames.values()}}
+    except UserError as error:
+        raise UserError(f"{asked}: {error}") from None
     layout = _layout(run, suite, rollout, own, latents, shape[1], asked)
     prompts = None
     if rollout.schedule:

@@ -252,6 +252,7 @@ def test_a_schedule_reads_the_same_from_lines_and_json(tmp_path):
         ("a.txt", "# nothing\n", r"a\.txt: names no prompt; write SECONDS"),
         ("a.json", "[]", r"a\.json: names no prompt; write SECONDS"),
         ("a.json", '{"0": "a"}', r"a\.json: .*; write SECONDS"),
+        ("a.json", '[{"seconds": true, "prompt": "a"}]', r"a\.json: .*seconds.*; write SECONDS"),
         ("a.json", '[{"seconds": "x", "prompt": "a"}]', r"a\.json: .*seconds.*; write SECONDS"),
         ("a.json", '[{"seconds": 0, "prompt": " "}]', r"a\.json: entry 1: an empty prompt"),
         (
@@ -365,6 +366,29 @@ def test_a_student_of_other_blocks_than_its_recipe_says_is_refused(student_run, 
             make()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"block_frames": 0},
+            r"run/student: .*block_frames must be at least 1.*restore",
+        ),
+        (
+            {"window_frames": 1},
+            r"run/student: .*window_frames = 1 is too small.*restore",
+        ),
+        ({"sink_frames": 1}, r"run/student: sink_frames mean something only within a window"),
+    ],
+)
+def test_a_student_of_blocks_that_none_can_have_is_named(student_run, family, change, words):
+    run = student_run(block_frames=2)
+    file = run.student / "transformer" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UserError, match=words) as caught:
+        generate_stream(run, ONE, Rollout(frames=17), family=family)
+    assert "\n" not in str(caught.value)
+
+
 def test_options_that_a_stream_does_not_take_are_named(student_run, tmp_path):
     run, file = student_run(), tmp_path / "story.txt"
     file.write_text("0 | a\n")
@@ -372,6 +396,7 @@ def test_options_that_a_stream_does_not_take_are_named(student_run, tmp_path):
         ({"frames": 17, "batch": 2}, "--batch 2: --frames 17 makes one clip at a time"),
         ({"schedule": file, "prompts": file}, "leave out --prompts"),
         ({"schedule": file, "images": tmp_path}, "leave out --images"),
+        ({"schedule": file, "suite": "ar-30s"}, "leave --suite ar-30s out"),
         ({"schedule": tmp_path / "no.txt"}, r"no\.txt"),
     ):
         with pytest.raises(UserError, match=words):

@@ -215,7 +215,8 @@ def choose_suite(
 ) -> Suite:
     """The suite called `name`, or one of the user's own prompts, named after their file.
 
-    Beside ar-5s, ar-30s or ar-60s the user's prompts get that length, and both names.
+    The user's prompts get the length of ar-5s, ar-30s or ar-60s, and both names; and that which
+    any other name ends in, such as toy-t2v-157f-w5.
 
     Args:
         images: folder of first frames, for a suite of VBench that takes them.
@@ -235,11 +236,15 @@ def choose_suite(
         raise UserError(f"--prompts {prompts}: a suite is called {prompts.stem}; rename the file")
     own = _prompt_suite(prompts, f"prompts of {prompts.name}")
     asked = streams.parse_name(name)
-    if asked.base not in streams.SECONDS:
-        return own
-    suite = streams.ar_suite(asked.base, own.prompts)
-    suite = replace(suite, name=f"{asked.base}-{own.name}", files=own.files)
-    return suite if name in SUITES else _streamed(name, suite, *asked[1:])
+    if asked.base == "ar-toy":
+        raise UserError(
+            f"--prompts {prompts}: suite ar-toy has the toy's captions; take --suite ar-5s, or "
+            "toy-t2v-157f-w5, for prompts of your own"
+        )
+    if asked.base in streams.SECONDS:
+        suite = streams.ar_suite(asked.base, own.prompts)
+        own = replace(suite, name=f"{asked.base}-{own.name}", files=own.files)
+    return own if not any(asked[1:]) else _streamed(name, own, *asked[1:])
 
 
 def find_suites() -> tuple[list[Suite], dict[str, str]]:

@@ -96,6 +96,10 @@ def test_prompts_of_a_users_own_get_the_suites_length_and_both_names(tmp_path):
     assert suite.name == "ar-30s-moviegen" and len(suite.prompts) == 2
     assert {p.length for p in suite.prompts} == {Length(seconds=30)}
     assert choose_suite("ar-30s-w9", file).name == "ar-30s-moviegen-w9"
+    long = choose_suite("toy-t2v-41f-w3", file)
+    assert long.name == "moviegen-41f-w3" and long.prompts[0].length == Length(frames=41)
+    with pytest.raises(UserError, match=r"suite ar-toy has the toy's captions; take"):
+        choose_suite("ar-toy", file)
     plain = choose_suite("toy-t2v", file)
     assert plain.name == "moviegen" and not plain.is_streamed
     taken = file.rename(tmp_path / "ar-5s-w9.txt")
