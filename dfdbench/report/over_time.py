@@ -77,16 +77,22 @@ def arrays_of(collected: Collected, metric: str) -> pd.DataFrame:
     return whole[lengths == lengths.mode().max()]
 
 
-def _curves(frame: pd.DataFrame, of_prompt: Callable[[list[np.ndarray]], np.ndarray]) -> Curves:
-    """`of_prompt` of each prompt's arrays, a value a row of them; its mean over prompts."""
+def _curves(
+    frame: pd.DataFrame, of_prompt: Callable[[list[np.ndarray]], np.ndarray], ends: bool = False
+) -> Curves:
+    """`of_prompt` of each prompt's arrays, a value a row of them; its mean over prompts.
+
+    ends: rows stand for frames from the first to the last, not for segments.
+    """
     curves: dict[str, list[Curve]] = {}
     for (arm, _), own in frame.groupby(["arm", "training_seed"]):
         rows = [of_prompt(list(clips["array"])) for _, clips in own.groupby("prompt_id")]
         values = pd.DataFrame(np.stack(rows)).mean().to_numpy()
         count = len(values)
-        time = (np.arange(count) + 0.5) * (own["seconds"].mean() / count)
+        seconds = own["seconds"].mean()
+        time = np.linspace(0, 1, count) if ends else (np.arange(count) + 0.5) / count
         if np.isfinite(values).any():
-            curves.setdefault(str(arm), []).append((time, values))
+            curves.setdefault(str(arm), []).append((seconds * time, values))
     return curves
 
 
@@ -125,7 +131,7 @@ def panels_of(collected: Collected) -> list[Panel]:
             features = features[features["path"].isin(set(series["path"]))]
             if len(features):
                 label = DIVERSITY_LABELS[f"{name}_diversity"]
-                panels.append(Panel(label, _curves(features, _feature_diversity)))
+                panels.append(Panel(label, _curves(features, _feature_diversity, True)))
             break
     return [panel for panel in panels if panel.curves]
 

@@ -77,7 +77,7 @@ def group(readings: Sequence[Reading], attributes: Mapping[str, str]) -> dict[st
     clips = [own for r in readings if isinstance(own := r[PARTS], np.ndarray)]
     if len({clip.shape for clip in clips}) != 1:
         return {}
-    values = {}
+    values: dict[str, GroupValue] = {}
     for name, over_time in entropies_over_time(clips).items():
         ends = {f"{name}_entropy_first": over_time[0], f"{name}_entropy_last": over_time[-1]}
         values |= {key: value for key, value in ends.items() if value}
