@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from dfdbench.evaluate.match import asks
 from dfdbench.evaluate.metrics import GroupValue, MetricFamily, Reading
 from dfdbench.evaluate.schema import condition_of
 from dfdbench.evaluate.store import Store
@@ -39,20 +40,22 @@ def aggregate(
 
 
 class _Readings:
-    """What a family stored of the clips of a suite."""
+    """What a family stored of the clips of a suite, of the prompts that ask for it."""
 
     def __init__(self, store: Store, suite: Suite, family: MetricFamily) -> None:
         self.store, self.needs = store, family.needs
         metrics = family.at("video")
         self.arrays = [m.name for m in metrics if m.kind == "array"]
         self.floats = [m.name for m in metrics if m.kind != "array"]
-        self.table = store.values(suite.name, self.floats)
+        table = store.values(suite.name, self.floats)
+        asked = {p: asks(suite, p, family) for p in table["prompt_id"].unique()}
+        self.table = table[table["prompt_id"].map(asked).astype(bool)]
 
     def of(self, rows: pd.DataFrame) -> Iterator[Reading]:
         """One reading a row of `table`; arrays are read as they are asked for."""
         for row in rows.to_dict("records"):
             reading: dict[str, Any] = {name: row[name] for name in self.floats}
-            condition = condition_of(self.needs, row["prompt"], row["image"])
+            condition = condition_of(self.needs, row["prompt"], row["image"], row["blocks"])
             for name in self.arrays:
                 reading[name] = None
                 if condition is not None:

@@ -52,11 +52,15 @@ class Models:
     def key(self, family: MetricFamily, metric: Metric, row: Row | None, decoder: str) -> Key:
         """The key of one score; without a row, of the metric's scores of any clip."""
         device = self.setting.device.split(":")[0] if family.model else "cpu"
-        condition = condition_of(family.needs, row.prompt, row.image) if row else ""
+        condition = _condition(family, row) if row else ""
         return Key(
             row.sha256 if row else "", metric.name, metric.version, self.weights[family.name],
             family.policy, decoder, family.dtype, device, condition or "",
         )  # fmt: skip
+
+
+def _condition(family: MetricFamily, row: Row) -> str | None:
+    return condition_of(family.needs, row.prompt, row.image, row.blocks)
 
 
 class _Job(NamedTuple):
@@ -134,7 +138,7 @@ class ClipScorer:
                 continue
             row = Row(
                 self.suite.name, name, sample.prompt_id, sample.prompt, sample.seed,
-                sample.method, sha256, image,
+                sample.method, sha256, image, sample.blocks,
             )  # fmt: skip
             stored = self.store.known(sha256)
             asked = [f for f in self.families if asks(self.suite, row.prompt_id, f)]
@@ -151,7 +155,7 @@ class ClipScorer:
                 self.bar.step()
 
     def _is_stored(self, family: MetricFamily, row: Row, stored: set[Key]) -> bool:
-        if condition_of(family.needs, row.prompt, row.image) is None:
+        if _condition(family, row) is None:
             return True  # nothing to compute
         decoder = decode.name()
         return all(self.models.key(family, m, row, decoder) in stored for m in family.at("video"))
@@ -210,7 +214,7 @@ def _work(job: _Job, models: Models, allow_damaged: bool) -> Outcome:
     shape = Shape.of(clip)
     if any("image" in family.needs for family, _ in job.families):
         clip = clip._replace(image=read_image(job.sample.image))
-    clip = clip._replace(prompt=job.sample.prompt)
+    clip = clip._replace(prompt=job.sample.prompt, blocks=job.sample.blocks)
     scores: Scores = {}
     for family, compute in job.families:
         values = _compute(family, compute, clip, job.sample.path)

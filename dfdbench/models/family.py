@@ -352,11 +352,16 @@ class ModelFamily(ABC):
         (mean, std), decoder = self._latent_scale(), StreamDecoder(self.vae)
         return lambda latents: decoder(latents.to(self.device, torch.float32) * std + mean)
 
+    @property
+    def frames_per_latent(self) -> int:
+        """Frames of a latent frame after the first, which is one frame."""
+        return int(self._vae_config.get("scale_factor_temporal") or 4)
+
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latents of such a clip; UserError for one that does not fit."""
         config = self._vae_config
         spatial = config.get("scale_factor_spatial") or 8
-        temporal = config.get("scale_factor_temporal") or 4
+        temporal = self.frames_per_latent
         if (frames - 1) % temporal or height % (2 * spatial) or width % (2 * spatial):
             raise UserError(
                 f"a clip of {frames} frames at {height}x{width} does not fit {self.path.name}; "

@@ -43,7 +43,8 @@ class Clip(NamedTuple):
     decoder: name and version, e.g. "pyav-18.1.0-r2". indices: int (T,), the frame numbers taken.
     path: the file, None for frames that come from none. prompt: its text, image: the picture that
     it should continue, uint8 (H, W, 3) RGB; only for families that need them. total: frames of the
-    file, where one was read. damage: what the decoder reported, None where nothing.
+    file, where one was read. damage: what the decoder reported, None where nothing. blocks: as of a
+    Sample (utils/manifest.py), where a causal student made it.
     """
 
     frames: np.ndarray
@@ -55,6 +56,7 @@ class Clip(NamedTuple):
     image: np.ndarray | None = None
     total: int = 0
     damage: str | None = None
+    blocks: str = ""
 
 
 def _all_frames(total: int) -> np.ndarray:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Prompt, Suite
 from dfdbench.toy.world import captions
 
+TOY_METRICS = ("oracle", "colour", "flicker")
+
 
 def toy_t2v() -> Suite:
     """Captions of the toy world; everything else is free."""
@@ -16,7 +18,7 @@ def toy_t2v() -> Suite:
             Prompt(c.id, c.text, {"shape": c.shape, "scene": c.scene}) for c in captions()
         ),
         seeds=tuple(range(1, 17)),
-        metrics=("oracle", "colour", "flicker"),
+        metrics=TOY_METRICS,
     )
 
 
