@@ -156,7 +156,7 @@ def _one_ink(ink: np.ndarray, glyphs: np.ndarray) -> bool:
 
 
 def _glyphs(found: np.ndarray, height: int) -> np.ndarray:
-    """The components that may be glyphs, from left to right: rows of left, top, width, height, area.
+    """Components that may be glyphs, from left to right: left, top, width, height, area of each.
 
     None where there are more than MOST_GLYPHS.
     """
@@ -172,7 +172,7 @@ def _lines_of(glyphs: np.ndarray) -> Iterator[np.ndarray]:
     """Runs of glyphs that are next to each other on a baseline and differ, as letters do."""
     if len(glyphs) < GLYPHS:
         return
-    left, top, w, h, area = glyphs.T.astype(np.float32)
+    left, top, w, h, _ = glyphs.T.astype(np.float32)
     bottom, tall = top + h, np.maximum(h[:, None], h[None])
     gap = left[None] - (left + w)[:, None]  # from a row's glyph to a column's
     beside = (

@@ -17,7 +17,7 @@ import numpy as np
 from dfdbench.distill.data.curate.cuts import DETECTORS, PACKAGE, detector, pieces
 from dfdbench.distill.data.curate.letters import Reading, read_letters, text_share
 from dfdbench.distill.data.curate.measures import Look, bar_area, look, unlike
-from dfdbench.distill.data.curate.readers import Video, find_videos
+from dfdbench.distill.data.curate.readers import Video, find_videos, is_there
 from dfdbench.distill.data.curate.rows import Shot
 from dfdbench.distill.data.curate.work import Done, Gathered, Outcome, Stage, fill, line_of
 from dfdbench.utils import decode
@@ -116,7 +116,7 @@ def shots(
 
 
 def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+    return path.stat().st_size if is_there(path) else None
 
 
 def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str,
         moved = change[start + 1 : start + frames]
         shot = Shot(
             id=f"{prefix}-{start:07d}",
-            path=Path(os.path.relpath(path, out)).as_posix(),
+            path=relative(path, out),
             start=start,
             frames=frames,
             total=len(looks),
@@ -169,6 +169,12 @@ def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str,
         )
         found.append(shot.model_dump())
     return {"shots": found, "fault": None}
+
+
+def relative(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, also where either is reached through a symbolic link."""
+    real = os.path.join(os.path.realpath(path.parent), path.name)
+    return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
 
 
 def _judged(found: Sequence[Shot], filters: Filters) -> Iterator[Shot]:
