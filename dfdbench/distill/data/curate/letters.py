@@ -6,7 +6,6 @@ everything stays. Pure functions of uint8 RGB frames. Used by shots.py.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,20 +14,22 @@ from dfdbench.utils.video import reduced
 
 READABLE = 360  # pixels of the short side
 HEIGHTS = (0.02, 0.15)  # least and largest height of a line of letters, of the picture's height
+MARGIN = 0.01  # of the picture's height, along its border, without letters
 LEAST_GLYPH = 6  # pixels of its height; smaller specks have no form
 EDGE = 60.0  # least contrast of a letter's edge, grey levels
 INK = 50.0  # the same of its strokes
 STROKE = 0.02  # least width that is no stroke any more, of the picture's height
 CORE = 0.6  # share of the way from what is around a stroke to it, from which on it is stroke
 ONE_INK = 20.0  # grey levels that the letters of a line differ by, at most
-GLYPHS = 5  # of one line, at least
+GLYPHS = 6  # of one line, at least
 MOST_GLYPHS = 1000  # more specks than that are leaves or gravel
 REPEATS = 0.7  # share of a line's glyphs that are alike where they are no letters
+LASTING = 3  # readings in which a line of glyphs must be, a second at two a second
 SAME = 0.7  # overlap of boxes that are one line
 SLIM = 0.75  # least width of what stays, of its height
 FILLED = 0.4  # share of a box that what stays fills
 LEAST_EDGES = 0.005  # share of what is around a box that must be edges to tell that it moves
-STILL = 0.1  # share of the edges around a box that stay where a scene does not move
+STILL = 0.1  # share of the edges beside a box that stay where a scene does not move
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
@@ -67,13 +68,14 @@ def text_share(readings: Sequence[Reading]) -> float:
 
 
 def _glyph_share(readings: Sequence[Reading]) -> float:
-    """The most that lines of glyphs cover in two readings after each other, at the same place."""
+    """The most that lines of glyphs cover in LASTING readings after each other, at one place."""
     height, width = readings[0].shape
-    most = 0
-    for before, now in pairwise(readings):
+    most, lasting = 0, min(LASTING, len(readings))
+    for last in range(lasting - 1, len(readings)):
         covered = np.zeros((height, width), bool)
-        for box in now.lines:
-            if any(_overlap(box, other) >= SAME for other in before.lines):
+        for box in readings[last].lines:
+            before = readings[last - lasting + 1 : last]
+            if all(any(_overlap(box, o) >= SAME for o in reading.lines) for reading in before):
                 left, top, right, bottom = box
                 covered[top:bottom, left:right] = True
         most = max(most, int(covered.sum()))
@@ -115,17 +117,18 @@ def _overlaid_share(readings: Sequence[Reading]) -> float:
 
 
 def _moves(box: Box, stays: np.ndarray, often: np.ndarray) -> bool:
-    """Whether the scene around a box moves; where nothing is to be seen there, whether it does."""
+    """Whether the scene moves, around a box and as a whole, as far as there is anything to see."""
     left, top, right, bottom = box
     reach = 2 * (bottom - top)
     outside = np.ones(stays.shape, bool)
     outside[top:bottom, left:right] = False
     around = np.s_[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach]
+    staying = []
     for place in (around, np.s_[:, :]):
         edges = float(often[place][outside[place]].sum())
         if edges >= LEAST_EDGES * outside[place].sum():
-            return float(stays[place][outside[place]].sum()) < STILL * edges
-    return False
+            staying.append(float(stays[place][outside[place]].sum()) / edges)
+    return bool(staying) and max(staying) < STILL
 
 
 def glyph_lines(grey: np.ndarray) -> list[Box]:
@@ -144,7 +147,7 @@ def glyph_lines(grey: np.ndarray) -> list[Box]:
         least, most = cv2.erode(ink, kernel), cv2.dilate(ink, kernel)
         strokes &= ink >= least + CORE * (most.astype(np.float32) - least)
         _, _, found, _ = cv2.connectedComponentsWithStats(strokes.astype(np.uint8), connectivity=8)
-        glyphs = _glyphs(found[1:], grey.shape[0])
+        glyphs = _glyphs(found[1:], *grey.shape)
         lines += [_around(run) for run in _lines_of(glyphs) if _one_ink(ink, run)]
     return lines
 
@@ -155,16 +158,19 @@ def _one_ink(ink: np.ndarray, glyphs: np.ndarray) -> bool:
     return bool(np.mean(np.abs(peaks - np.median(peaks)) <= ONE_INK) >= 0.8)
 
 
-def _glyphs(found: np.ndarray, height: int) -> np.ndarray:
+def _glyphs(found: np.ndarray, height: int, width: int) -> np.ndarray:
     """Components that may be glyphs, from left to right: left, top, width, height, area of each.
 
-    None where there are more than MOST_GLYPHS.
+    What the picture's border may cut is none; there are none where more than MOST_GLYPHS may be.
     """
-    _, _, w, h, area = found.T
+    left, top, w, h, area = found.T
+    margin = MARGIN * height
+    whole = (np.minimum(left, top) > margin) & (left + w < width - margin)
+    whole &= top + h < height - margin
     filled = area / (w * h)
     high = (h >= max(LEAST_GLYPH, 0.6 * HEIGHTS[0] * height)) & (h <= HEIGHTS[1] * height)
     solid = (filled >= 0.85) & (w >= 0.45 * h)  # a block, where an l is only a bar
-    kept = found[high & (w >= 0.1 * h) & (w <= 1.6 * h) & (filled > 0.2) & ~solid]
+    kept = found[whole & high & (w >= 0.1 * h) & (w <= 1.6 * h) & (filled > 0.2) & ~solid]
     return kept[np.argsort(kept[:, 0], kind="stable")] if len(kept) <= MOST_GLYPHS else kept[:0]
 
 
