@@ -28,8 +28,9 @@ from dfdbench.utils.errors import UserError, pass_out_of_memory
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.manifest import Refused, Sample
 from dfdbench.utils.progress import Bar
-from dfdbench.utils.video import Clip, damaged_line, read_image, read_video, select
+from dfdbench.utils.video import Clip, Damaged, damaged_line, read_image, read_video, select
 
+AS_IT_IS = ", or score it as it is with --allow-damaged"
 MOST_WORKERS = 8  # each holds one decoded clip
 LEAST_BESIDE_GPU = 4  # so that it computes while clips are decoded, also on a machine of few cores
 Scores = dict[Key, float | np.ndarray | None]
@@ -146,7 +147,7 @@ class ClipScorer:
             if lacking:
                 yield _Job(sample, row, [(family, self.models.get(family)) for family in lacking])
             elif (damage := damaged.get(damage_key(sha256))) and not self.allow_damaged:
-                self._failed(name, damaged_line(sample.path, damage))
+                self._failed(name, damaged_line(sample.path, damage) + AS_IT_IS)
             else:
                 if damage:
                     self._kept(name, damage)
@@ -210,7 +211,10 @@ def _work(job: _Job, models: Models, allow_damaged: bool) -> Outcome:
     _one_thread()
     policies = {family.policy for family, _ in job.families}
     policy = policies.pop() if len(policies) == 1 else "all"
-    clip = read_video(job.sample.path, policy, allow_damaged)
+    try:
+        clip = read_video(job.sample.path, policy, allow_damaged)
+    except Damaged as error:
+        raise UserError(f"{error}{AS_IT_IS}") from None
     shape = Shape.of(clip)
     if any("image" in family.needs for family, _ in job.families):
         clip = clip._replace(image=read_image(job.sample.image))
