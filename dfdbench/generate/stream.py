@@ -231,7 +231,7 @@ def generate_stream(
     if asked.todo:
         about = {"peak": peak_memory(family.device), "compile": compiled}
         about |= describe(family.device)
-        write_json(speed_file(folder, shard), speed.record() | settings | about)
+        write_json(speed_file(folder, shard), speed.record() | dict(settings) | about)
     return folder / "samples.jsonl"
 
 

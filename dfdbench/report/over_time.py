@@ -157,11 +157,9 @@ def curves_over_time(collected: Collected) -> Figure | None:
             if len(curves) > 1:
                 for time, values in curves:
                     axis.plot(time, values, color=colour, lw=0.6, alpha=0.45)
-            time, values = (
-                pd.DataFrame(np.stack([curve[i] for curve in curves])).mean() for i in (0, 1)
-            )
+            means = [pd.DataFrame(np.stack([own[i] for own in curves])).mean() for i in (0, 1)]
             (handles[arm],) = axis.plot(
-                time, values, color=colour, marker=look[arm].marker, ms=3.5, lw=1.6
+                *means, color=colour, marker=look[arm].marker, ms=3.5, lw=1.6
             )
         axis.set_ylabel(panel.label)
         axis.set_xlabel("seconds of the clip")
@@ -186,7 +184,7 @@ def frames_over_time(collected: Collected, prompt: str | None = None) -> Figure 
     if series.empty:
         return None
     known = series.groupby("prompt_id")["arm"].nunique()
-    chosen = prompt if prompt in known.index else str(known.idxmax())
+    chosen = str(prompt if prompt in known.index else known.idxmax())
     own = series[series["prompt_id"] == chosen].sort_values(["training_seed", "seed"])
     strips: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for arm in ordered(own["arm"]):

@@ -148,6 +148,7 @@ def test_scoring_of_a_part_wants_all_clips_first(causal, checkpoint):
         complete([causal.path], TWO, None, None, "cpu", Shard(1, 2))
 
 
+@pytest.mark.slow
 def test_streams_are_scored_by_their_prompts_families_and_drawn(
     causal, reference, family, tmp_path
 ):

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from dfdbench.generate.suites.base import STAND_INS, VBENCH, VBENCH_QUALITY, Prompt, Suite
 from dfdbench.generate.suites.toy import toy_t2v
-from dfdbench.generate.suites.vbench_info import EXTENDED, I2V_NAME, find_info, read_info
+from dfdbench.generate.suites.vbench_info import (
+    AUGMENTED,
+    EXTENDED,
+    I2V_NAME,
+    find_info,
+    read_info,
+)
 from dfdbench.utils.assets import assets_folder
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import sha256_file
@@ -78,13 +84,7 @@ def vbench_i2v(folder: Path | None = None, extended: bool = False) -> Suite:
         raise UserError(f"--images {folder}: no such folder; check the path")
     path = find_i2v_info(folder, extended)
     if path is None:
-        name = EXTENDED[I2V_NAME] if extended else I2V_NAME
-        where = f"--images {folder}: no {name} in it" if given else f"no {name}"
-        raise UserError(
-            f"{where} (VBench-I2V's prompts); get it and its images from {SOURCE} and "
-            + ("put it there, or score images of your own with --suite vbench-custom" if given else
-               f"put them into {folder}, or name their folder with --images")
-        )  # fmt: skip
+        raise _no_info(folder, given, extended)
     suite = _i2v(
         OWN,
         read_info(path, extended),
@@ -96,6 +96,20 @@ def vbench_i2v(folder: Path | None = None, extended: bool = False) -> Suite:
         return suite
     description = f"{suite.description}; clips are made from extended texts"
     return replace(suite, name=OWN_EXTENDED, description=description)
+
+
+def _no_info(folder: Path, given: bool, extended: bool) -> UserError:
+    """What is lacking in `folder`, which was `given` or is where it is looked for."""
+    name = EXTENDED[I2V_NAME] if extended else I2V_NAME
+    where = f"--images {folder}: no {name} in it" if given else f"no {name}"
+    source = SOURCE
+    if extended:
+        source = f"{AUGMENTED} (or add an aug_prompt_en to each entry of {I2V_NAME}), {SOURCE}"
+    return UserError(
+        f"{where} (VBench-I2V's prompts); get it and its images from {source} and "
+        + ("put it there, or score images of your own with --suite vbench-custom" if given else
+           f"put them into {folder}, or name their folder with --images")
+    )  # fmt: skip
 
 
 def toy_i2v() -> Suite:

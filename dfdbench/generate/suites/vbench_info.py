@@ -26,7 +26,7 @@ from dfdbench.utils.reading import Name, Open, Text, read_json
 
 T2V_NAME, I2V_NAME = "VBench_full_info.json", "vbench2_i2v_full_info.json"
 EXTENDED = {T2V_NAME: "VBench_aug_full_info.json", I2V_NAME: "vbench2_i2v_aug_full_info.json"}
-AUGMENTED = "https://github.com/Vchitect/VBench/tree/master/prompts/augmented_prompts"
+AUGMENTED = "https://github.com/NVlabs/AnyFlow"  # carries both files with extended texts
 LONGEST = 60  # characters of an id that are read from the prompt
 
 Key = tuple[str, str]  # text and image name
@@ -76,8 +76,9 @@ def find_info(extended: bool = False) -> Path:
             return folder / name
     if extended:
         raise UserError(
-            f"no {name} (VBench's prompts with extended texts); get it from {AUGMENTED} and put it "
-            f"into {folders[-1]}, or take --suite vbench, which generates from the short prompts"
+            f"no {name} (VBench's prompts with extended texts); get it from {AUGMENTED}, or add an "
+            f"aug_prompt_en to each entry of {T2V_NAME}, and put it into {folders[-1]}; --suite "
+            "vbench generates from the short prompts"
         )
     raise UserError(
         f"no {T2V_NAME} (VBench's prompts); get it with `pip install --no-deps vbench==0.1.5`, "
