@@ -86,6 +86,7 @@ class ModelFamily(ABC):
         self.path, self.dtype, self.device, self._load_part = folder, dtype, device, part
         self.defaults = read_defaults(folder, self.own_defaults)
         self.cut_prompts: dict[str, int] = {}  # those longer than is read -> their tokens
+        self.unclear_prompt = ""  # one with words that the tokenizer does not have
         for name in ("transformer", *SHARED_PARTS):
             if not (folder / name).is_dir():
                 raise UserError(
@@ -136,13 +137,19 @@ class ModelFamily(ABC):
         return tokenizer, nn.Module.to(encoder, self.device).eval().requires_grad_(False)
 
     def _warn_of_unknown_words(self, prompts: list[str], tokens: Tensor) -> None:
-        """Name each prompt whose tokens (B L) hold the tokenizer's <unk>; some have none."""
+        """Name the first prompt whose tokens (B L) hold the tokenizer's <unk>; some have none."""
         unknown = self.text_encoder[0].unk_token_id
-        if unknown is None:
+        if unknown is None or self.unclear_prompt:
             return
         bad = (tokens == unknown).any(dim=1).tolist()
-        for prompt in (p for p, unclear in zip(prompts, bad, strict=True) if unclear):
-            warnings.warn(f"{self.path.name} does not know every word of {prompt!r}", stacklevel=3)
+        unclear = [prompt for prompt, is_bad in zip(prompts, bad, strict=True) if is_bad]
+        self.unclear_prompt = unclear[0] if unclear else ""
+        if self.unclear_prompt:
+            warnings.warn(
+                f"{self.path.name} does not know every word of all prompts, such as "
+                f"{self.unclear_prompt[:60]!r}",
+                stacklevel=3,
+            )
 
     def _note_cut(self, prompts: list[str], counts: list[int]) -> None:
         """Remember the prompts whose `counts` of tokens are more than the text encoder is given."""
