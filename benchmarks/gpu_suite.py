@@ -195,7 +195,8 @@ def run(names: Sequence[str], out: Path, what: dict[str, Any], again: bool, minu
             lacking.append(name)
             continue
         print(f"{name}: {title}", flush=True)
-        if not run_part(name, out, what, min(most, left)):
+        # The parts' own limits are for a GPU; a CPU may be slow.
+        if not run_part(name, out, what, left if what["tiny"] else min(most, left)):
             lacking.append(name)
         write_readme(out)
     write_readme(out)
