@@ -61,13 +61,13 @@ def _shown(name: str, record: Mapping[str, Any]) -> list[str] | None:
 
 def _failure(name: str, record: Mapping[str, Any]) -> str:
     reason = escape_markdown(str(record["failed"])).rstrip(".")
-    return f"failed ({_origin(f'{name}.failed.json', record)}): {reason}."
+    return f"failed on {_origin(f'{name}.failed.json', record)}: {reason}."
 
 
 def _origin(file: str, record: Mapping[str, Any]) -> str:
     device = record.get("device", {})
-    where = record["gpu"] if record["gpu"] != "cpu" else f"a CPU ({device.get('name', 'any')})"
-    said = [where, *(["tiny networks, not the shapes named"] if record["tiny"] else [])]
+    where = record["gpu"] if record["gpu"] != "cpu" else f"a CPU {device.get('name', '')}"
+    said = [where.strip(), *(["tiny networks, not the shapes named"] if record["tiny"] else [])]
     if versions := record.get("versions"):
         said += [f"torch {versions['torch']}", f"diffusers {versions['diffusers']}"]
     said += [f"{key} {device[key]}" for key in ("cuda", "cudnn") if key in device]

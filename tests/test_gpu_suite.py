@@ -266,7 +266,7 @@ def test_a_part_that_fails_says_why_in_a_line(tmp_path, monkeypatch):
     assert record["failed"].startswith("out of memory (CUDA out of memory. Tried to allocate 20")
     gpu_suite.write_readme(tmp_path)
     page = (tmp_path / "README.md").read_text()
-    assert "failed (cpu" in page and "`python benchmarks/gpu_suite.py nccl`" in page
+    assert "failed on a CPU" in page and "`python benchmarks/gpu_suite.py nccl`" in page
     assert page.count("not measured yet") == len(gpu_suite.PARTS) - 1
 
 
@@ -327,7 +327,7 @@ def test_what_was_measured_outlives_a_later_try_that_fails(tmp_path, monkeypatch
     gpu_suite.write_readme(tmp_path)
     shown, missing = (tmp_path / "README.md").read_text().split("## Missing")
     assert "| teacher | float32 | 1.25e-01 | 1.5 / 1.5 |" in shown
-    assert "Measured again later, it failed (NVIDIA H100, code 0123" in shown and said in shown
+    assert "Measured again later, it failed on NVIDIA H100, code 0123" in shown and said in shown
     assert "nccl" not in missing
     gpu_suite.keep(tmp_path, {"part": "nccl", **GPU, "result": NCCL})
     assert gpu_suite.load(tmp_path, gpu_suite.FAILED) == {}, "a new measurement ends it"
@@ -367,7 +367,7 @@ def test_a_page_of_tiny_networks_claims_nothing_of_a_gpu(tmp_path):
     page = (tmp_path / "README.md").read_text()
     assert page.startswith("# Tried in small") and "# On a GPU" not in page
     assert "No number here tells anything about a GPU" in page
-    assert "a CPU (any), tiny networks, not the shapes named" in page
+    assert "a CPU, tiny networks, not the shapes named" in page
     assert "`python benchmarks/gpu_suite.py vae_decode --tiny`" in page
 
 
