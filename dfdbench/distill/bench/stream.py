@@ -141,7 +141,7 @@ def _streamer(
             recipe.student.sampler,
         )  # fmt: skip
         decoder = family.stream_decoder() if decode else None
-        rows, begun = [], now(device)
+        rows, begun = list[Block](), now(device)
         while True:
             with compute_precision(device) if device.type == "cuda" else nullcontext():
                 block = next(blocks, None)

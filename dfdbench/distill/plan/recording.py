@@ -157,7 +157,8 @@ class _Family:
         conditioning: Conditioning,
         blocks: Sequence[int],
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        whole = module.layout and Piece(module.layout, "clip", 0, x_t.shape[2])
+        layout = module.layout
+        whole = Piece(layout, "clip", 0, x_t.shape[2]) if layout else None
         return self.note(module, x_t, len(blocks), whole)
 
     def note(
