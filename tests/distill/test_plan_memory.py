@@ -86,7 +86,12 @@ def short_toy(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+QUICK = ("rollout", "ode_init")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CAUSAL]
+)
 def test_a_causal_step_holds_at_its_peak_what_the_plan_says(name, tmp_path, short_toy):
     """Blocks with a gradient, the passes that write the cache, and the cache itself."""
     method, student, checkpointing = CAUSAL[name]
