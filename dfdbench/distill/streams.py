@@ -58,8 +58,13 @@ class Stream:
             g = seeded(self.device, *self.shared_key, "score_t")
             t = sample_t(1, g, s.shift, s.t_low, s.t_high).repeat(count)
         else:
-            t = sample_t(count, self.generator("score_t"), s.shift, s.t_low, s.t_high)
+            t = self.times("score_t", s, count)
         return Draw(t, self.normal("score_eps", like))
+
+    def times(self, name: str, schedule: Schedule, count: int) -> Tensor:
+        """(count,) times of this round, from the shifted uniform of the recipe."""
+        s = schedule
+        return sample_t(count, self.generator(name), s.shift, s.t_low, s.t_high)
 
     def integer(self, name: str, high: int) -> int:
         """One whole number below `high`, the same in every round of the update."""

@@ -102,8 +102,8 @@ def _forward(
 
 
 def _keep(context: Any, op: Any, *inputs: Any, **named: Any) -> CheckpointPolicy:
-    """Outputs of self-attention, whose keys are its queries' and, in a rollout, those of the cache;
-    with the few keys of a prompt attention costs little."""
+    """Outputs of self-attention, where queries find themselves and what a cache holds among the
+    keys; with the few keys of a prompt attention costs little."""
     if op in ATTENTION_OPS and inputs[0].shape[-2] <= inputs[1].shape[-2]:
         return CheckpointPolicy.MUST_SAVE
     return CheckpointPolicy.PREFER_RECOMPUTE

@@ -188,14 +188,19 @@ class ModelFamily(ABC):
         Raises:
             UserError: the family has none.
         """
+        causal = self.causal_variant.variant_of(module, layout)
+        self.keep_precise(self.adapt(causal))
+        return causal
+
+    @property
+    def causal_variant(self) -> CausalVariant:
+        """`causal`; UserError where the family has none."""
         if self.causal is None:
             raise UserError(
                 f"a model of the family {self.name} has no causal variant; leave out "
                 "student.block_frames, or give another --model"
             )
-        causal = self.causal.variant_of(module, layout)
-        self.keep_precise(self.adapt(causal))
-        return causal
+        return self.causal
 
     def network_in(self, folder: Path) -> Any:
         """The class of the denoiser in its own folder: the causal one where its config says so."""

@@ -12,7 +12,6 @@ from dfdbench.distill.batch import Batch
 from dfdbench.distill.loop import Trainer, distill
 from dfdbench.distill.methods import dfd, dmd2, dp_dmd, ode_init, teacher_forcing
 from dfdbench.distill.nets import Networks
-from dfdbench.distill.plan import setup_for
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.distill.stages import grid
 from dfdbench.distill.streams import Stream
@@ -611,11 +610,6 @@ def test_dp_dmd_anchors_the_first_block_alone_and_rolls_the_others_out(family, b
     anchor = dp_dmd.anchor_velocity(batch, nets, r, noise)
     expected = (first_v - anchor[:, :, :1]).square().mean()
     torch.testing.assert_close(report.parts["diversity"], expected.detach())
-
-
-def test_a_plan_says_that_it_knows_no_causal_student(checkpoint):
-    with pytest.raises(UserError, match="plans and benches know bidirectional students alone"):
-        setup_for(load_recipe("toy-ar/dmd", [f"model={checkpoint}"]))
 
 
 def test_a_run_with_other_blocks_is_refused_as_a_start(chain, tmp_path):

@@ -62,17 +62,24 @@ def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
     }
 
 
-def trajectory(batch: Batch, nets: Networks, options: Options, noise: Tensor) -> Tensor:
-    """The guided teacher's states (N + 1, B C T H W) at the student's times, the last its end.
+def euler_steps(student: Tensor, options: Options) -> list[tuple[float, float, bool]]:
+    """The teacher's steps: their times, and whether the student is shown where a step begins.
 
-    The student's times are points of the Euler grid, be it of another shift.
+    The student's times (N,) are points of the Euler grid, be it of another shift.
     """
-    student = nets.times[:-1]
     own = teacher_times(options.grid_steps, options.grid_shift)
     times = torch.cat([own, student]).mul(1e9).round().unique().flip(0) / 1e9  # each once
+    return [
+        (now, after, bool((student - now).abs().min() < 1e-8))
+        for now, after in pairwise(times.tolist())
+    ]
+
+
+def trajectory(batch: Batch, nets: Networks, options: Options, noise: Tensor) -> Tensor:
+    """The guided teacher's states (N + 1, B C T H W) at the student's times, the last its end."""
     x, states = noise, []
-    for now, after in pairwise(times.tolist()):
-        if (student - now).abs().min() < 1e-8:
+    for now, after, shown in euler_steps(nets.times[:-1], options):
+        if shown:
             states.append(x)
         t = torch.full((len(x),), now, device=x.device)
         v = nets.teacher_v(x, t, batch.conditioning, nets.cfg)
