@@ -42,7 +42,7 @@ format: .venv/.installed-dev
 
 # The switch leaves out a notice about MkDocs' successor.
 docs: .venv/.installed-dev
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "documentation: build/docs/index.html"
 
 gpu-bench: .venv/.installed

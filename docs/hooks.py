@@ -2,7 +2,7 @@
 
 A line `<!-- generated: NAME -->` gives way to that part of reference.py. The repository's own pages
 (results, recipes, boards, contributing, changelog) join the site under their paths, and so does
-every file that a page links to, so that all links work without a host. Equations between dollars
+every file or folder that a page links to, so that all links work without a host. Equations between dollars
 become MathML, which browsers show without a script.
 """
 
@@ -63,9 +63,19 @@ def target(page: str, link: str) -> str:
 
 
 def _add(files: Files, path: str, config: MkDocsConfig) -> None:
-    """A file of the repository under its own path; what is not there MkDocs will report."""
-    if files.get_file_from_path(path) is None and (ROOT / path).is_file():
-        files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
+    """A file of the repository under its own path, or a list of the files of a folder that has no
+    README.md; MkDocs reports what is not there."""
+    source = ROOT / path
+    if files.get_file_from_path(path) is not None:
+        return
+    if source.is_file():
+        files.append(File.generated(config, path, abs_src_path=str(source)))
+    elif source.parent.is_dir() and source.name == "README.md":
+        names = sorted(p.name for p in source.parent.iterdir() if p.is_file())
+        lines = [f"# {posixpath.dirname(path)}", "", *(f"- [{n}]({n})" for n in names)]
+        files.append(File.generated(config, path, content="\n".join(lines)))
+        for name in names:
+            _add(files, posixpath.join(posixpath.dirname(path), name), config)
 
 
 def _text(page: File) -> str:
