@@ -2,8 +2,8 @@
 
 A line `<!-- generated: NAME -->` gives way to that part of reference.py. The repository's own pages
 (results, recipes, boards, contributing, changelog) join the site under their paths, and so does
-every file or folder that a page links to, so that all links work without a host. Equations between dollars
-become MathML, which browsers show without a script.
+every file or folder that a page links to, so that all links work without a host. Equations between
+dollars become MathML, which browsers show without a script.
 """
 
 import html

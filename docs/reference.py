@@ -68,7 +68,7 @@ def metrics() -> str:
 def _family(name: str) -> str:
     family = get_family(name)
     weights = [code(a.name) for a in ASSETS.values() if name in a.unlocks]
-    facts = f"Frames: {prose(family.policy)}."
+    facts = f"Frames: {code(family.policy)}."
     if family.needs:
         facts += f" Needs of a clip: {', '.join(family.needs)}."
     if weights:
