@@ -129,7 +129,7 @@ def _cache(folder: Path) -> Row:
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """`examine`'s result for people: first what is ready, last what is missing for which metrics."""
+    """`examine`'s result for people: first what is ready, last what is missing for what."""
     versions = ", ".join(f"{k} {v or 'missing'}" for k, v in found["versions"].items())
     caches = (f"{c['path']} ({readable(c['free'])} free)" for c in found["caches"])
     return [
