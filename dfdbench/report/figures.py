@@ -124,8 +124,10 @@ def grid_prompt(clips: pd.DataFrame, prompt: str | None) -> str:
 
 
 @styled
-def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
-    """Rows arms, columns up to 8 seeds: the middle frame of each clip of one prompt.
+def seed_grid(
+    collected: Collected, prompt: str | None = None, frame: int | None = None
+) -> Figure | None:
+    """Rows arms, columns up to 8 seeds: one frame, the middle one, of each clip of one prompt.
 
     An arm with several training seeds is shown with its lowest. The place of a clip that is gone or
     cannot be read stays empty, and `collected.skipped` names it.
@@ -151,7 +153,8 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
                 except (UserError, OSError) as error:
                     collected.skipped.append(f"picture of a clip: {error}")
                     continue
-                frames[arm, seed] = video[len(video) // 2]
+                shown_frame = len(video) // 2 if frame is None else min(frame, len(video) - 1)
+                frames[arm, seed] = video[shown_frame]
     if not frames:
         return None
     height, width = next(iter(frames.values())).shape[:2]
