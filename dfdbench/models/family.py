@@ -40,6 +40,8 @@ from dfdbench.utils.reading import read_json
 
 SHARED_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 
+CPU_CELLS = 2**13  # latent cells that an autoencoder on the CPU takes at once
+
 
 class ModelFamily(ABC):
     """One kind of video model. A family states these attributes, `predict` and `encode_prompt`.
@@ -116,7 +118,6 @@ class ModelFamily(ABC):
         """The frozen autoencoder, in float32."""
         # The reference decodes in float32: bfloat16 shifts colours by more than a grey level.
         vae = self._load_part(self.autoencoder, self.path / "vae", torch.float32)
-        vae.enable_slicing()  # clip by clip: the memory of one, however many are given
         return vae.to(self.device).eval().requires_grad_(False)
 
     @cached_property
@@ -342,19 +343,36 @@ class ModelFamily(ABC):
             torch.tensor(std, device=self.device).view(shape),
         )
 
+    def clips_at_once(self, latents: Sequence[int]) -> int:
+        """How many clips, of latents (…, T, H, W), the autoencoder takes in one pass.
+
+        On a GPU one: the memory of one, however many are given. On a CPU more where they are small:
+        PyTorch's convolutions of one small clip take a path that is three times slower.
+        """
+        if self.device.type != "cpu":
+            return 1
+        frames, height, width = latents[-3:]
+        return max(1, CPU_CELLS // (frames * height * width))
+
     @torch.no_grad()
     def encode_video(self, video: Tensor) -> Tensor:
         """Normalised latents (mode of the posterior) of (B 3 T H W) in [−1, 1]."""
         mean, std = self._latent_scale()
-        latents = self.vae.encode(video.to(self.device, torch.float32)).latent_dist.mode()
-        return (latents - mean) / std
+        at_once = self.clips_at_once(self.latent_shape(*video.shape[2:]))
+        parts = [
+            self.vae.encode(part.to(self.device, torch.float32)).latent_dist.mode()
+            for part in video.split(at_once)
+        ]
+        return (torch.cat(parts) - mean) / std
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B 3 T H W) in [−1, 1], clamped."""
         mean, std = self._latent_scale()
-        video = self.vae.decode(latents.to(self.device, torch.float32) * std + mean).sample
-        return video.clamp(-1, 1)
+        scaled = latents.to(self.device, torch.float32) * std + mean
+        at_once = self.clips_at_once(latents.shape)
+        parts = [self.vae.decode(part).sample.clamp_(-1, 1) for part in scaled.split(at_once)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def stream_decoder(self) -> Callable[[Tensor], Tensor]:
         """Decodes the latents (B C T H W) of one clip piece by piece, in their order.

@@ -289,16 +289,17 @@ def sample_teacher(
 def decode_clips(family: ModelFamily, latents: Tensor) -> Iterator[Tensor]:
     """The clips (3 T H W) in [−1, 1] of latents (B C T H W), each when it is asked for.
 
-    One after the other, so that memory holds the working set and the frames of one. Where one
-    alone does not fit, it and all that this autoencoder decodes later go through diffusers' tiles,
-    whose blended edges move pixels a little; `is_tiled` says so.
+    As many at once as `ModelFamily.clips_at_once`, which is one but for small clips on a CPU, so
+    that memory holds the working set and the frames of one. Where one alone does not fit, it and
+    all that this autoencoder decodes later go through diffusers' tiles, whose blended edges move
+    pixels a little; `is_tiled` says so.
     """
-    for row in latents.split(1):
-        yield _decode(family, row)[0]  # no name keeps it while the next is decoded
+    for rows in latents.split(family.clips_at_once(latents.shape)):
+        yield from _decode(family, rows)  # no name keeps one while the next is decoded
 
 
 def _decode(family: ModelFamily, latents: Tensor) -> Tensor:
-    """Frames (1 3 T H W) of one clip's latents; in tiles where they do not fit otherwise."""
+    """Frames (B 3 T H W) of latents; in tiles where they do not fit otherwise."""
     try:
         return family.decode_latents(latents)
     except Exception as error:

@@ -13,6 +13,7 @@ from dfdbench.generate.arms import Conditions, Item
 from dfdbench.generate.clips import generate, reference_run
 from dfdbench.generate.speed import speed_file
 from dfdbench.generate.suites.base import Prompt, Suite
+from dfdbench.models import family as families
 from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import batch_noise, decode_clips, predictor, sample_student
 from dfdbench.utils.shards import WHOLE
@@ -30,6 +31,12 @@ def family(tiny_checkpoint):
     return load_family(tiny_checkpoint)
 
 
+@pytest.fixture
+def alone(monkeypatch):
+    """Clips so large that the autoencoder takes one at a time."""
+    monkeypatch.setattr(families, "CPU_CELLS", 1)
+
+
 def noise(family, count):
     return torch.randn(
         count, *family.latent_shape(*CLIP), generator=torch.Generator().manual_seed(0)
@@ -43,7 +50,7 @@ def peak(work) -> int:
     return live.peak
 
 
-def test_decoding_takes_the_memory_of_one_clip_however_many_there_are(family):
+def test_decoding_takes_the_memory_of_one_clip_however_many_there_are(family, alone):
     def decoded(count):
         latents = noise(family, count)
         frames = []
@@ -65,7 +72,7 @@ def test_decoding_takes_the_memory_of_one_clip_however_many_there_are(family):
     assert whole < 0.8 * 6 * one
 
 
-def test_encoding_takes_the_working_set_of_one_clip_too(family):
+def test_encoding_takes_the_working_set_of_one_clip_too(family, alone):
     video = torch.rand(6, 3, *CLIP)
     one, six = (peak(lambda n=n: family.encode_video(video[:n])) for n in (1, 6))
     assert six < 1.5 * one
@@ -85,13 +92,26 @@ def test_no_pixel_depends_on_the_batch_beyond_rounding(family):
     alone = torch.cat([frames(row) for row in start.split(1)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     assert together.std() > 0.01 and not torch.allclose(together[0], together[1])
-    latents = noise(family, 3)
-    for row, clip in zip(latents.split(1), decode_clips(family, latents), strict=True):
-        assert torch.equal(family.decode_latents(row)[0], clip), "decoded alone either way"
+
+
+def test_small_clips_on_a_cpu_are_decoded_several_at_a_time_and_no_others(family, monkeypatch):
+    """PyTorch's convolutions of one small clip are three times slower than of several."""
+    latents, passes = noise(family, 5), []
+    decode = family.vae.decode
+    monkeypatch.setattr(family.vae, "decode", lambda z: (passes.append(len(z)), decode(z))[1])
+    cells = latents[0, 0].numel()
+    for limit, expected in ((cells - 1, [1] * 5), (2 * cells, [2, 2, 1]), (9 * cells, [5])):
+        monkeypatch.setattr(families, "CPU_CELLS", limit)
+        passes.clear()
+        assert len([*decode_clips(family, latents)]) == 5
+        assert passes == expected
+    assert family.clips_at_once(TOY[1:]) == 9 * cells // (5 * 8 * 8)
+    monkeypatch.setattr(family, "device", GPU)
+    assert family.clips_at_once(TOY[1:]) == 1
 
 
 def test_a_clip_that_does_not_fit_goes_through_tiles_and_says_so(
-    tmp_path, tiny_checkpoint, monkeypatch, capsys
+    tmp_path, tiny_checkpoint, alone, monkeypatch, capsys
 ):
     family = load_family(tiny_checkpoint)
     decode, tried = type(family).decode_latents, []
