@@ -52,9 +52,7 @@ def best_arm(
             return None
         goal = complete(tables[aim]).mean(axis=1)
     students = {arm: t for arm, t in tables.items() if not is_reference(arm, references)}
-    means = {
-        arm: float(badness(table, direction, goal).mean()) for arm, table in students.items()
-    }
+    means = {arm: float(badness(table, direction, goal).mean()) for arm, table in students.items()}
     ranked = sorted((arm for arm in students if not isnan(means[arm])), key=means.__getitem__)
     if len(ranked) < 2:
         return None

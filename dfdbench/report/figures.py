@@ -369,7 +369,8 @@ def diversity_against_saturation(
                 axis.axvline(x.mean, color=colour, lw=0.7, ls=":", zorder=0)
                 axis.axhline(y.mean, color=colour, lw=0.7, ls=":", zorder=0)
         axis.set_xlabel("mean HSV saturation (0 to 1)")
-        axis.set_ylabel(DIVERSITY_LABELS[metric])
+        label = DIVERSITY_LABELS[metric]
+        axis.set_ylabel(fill(label, 40) if metrics else label)
         axis.margins(0.08)
         if metric.endswith("_diversity"):
             axis.set_ylim(bottom=0)

@@ -1,6 +1,6 @@
 """`dfdbench report`: from runs, stores and manifests to one folder that a person reads.
 
-Writes index.html (web/render.py; its clips lie in clips/) and report.md, the same numbers; cells.csv, from which
+Writes index.html (by web/; most of its clips lie in clips/) and report.md; cells.csv, from which
 alone every number of table.{md,csv,tex}, summary.json and deltas.{json,md} follows; runs.json (the
 run.json of every run: recipe, hashes, versions, and mean discrepancies of its log), provenance.json
 (decoder, weights and versions behind the scores), pooled.json (values against a reference) and

@@ -36,7 +36,7 @@ FOLDER = "clips"
 SEEDS = 8
 """Clips of a prompt, arm and training seed that a page shows."""
 MOST_CLIPS, MOST_PREVIEWS = 2000, 400
-STILL_WIDTH = 96
+STILL_WIDTH, SHEET_WIDTH = 96, 320
 SHEETS_INSIDE = 1_500_000
 """Bytes of sheets within the page; those of further prompts lie in the folder."""
 OWN_NAME = re.compile(r"[0-9a-f]{20}\.(mp4|jpg)")
@@ -231,7 +231,7 @@ def _sheet(
     rows = [[k for k, clip in enumerate(clips) if clip.arm == arm] for arm in arms]
     columns = max(map(len, rows))
     facts = clips[0].facts
-    width = min(STILL_WIDTH, facts.width)
+    width = min(facts.width, max(STILL_WIDTH, SHEET_WIDTH // columns))
     height = max(1, round(width * facts.height / facts.width))
     sheet = Image.new("RGB", (columns * width, len(arms) * height), (128, 128, 128))
     order = list[int | None]()

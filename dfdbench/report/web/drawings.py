@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure as Plot
 
+from dfdbench.evaluate.metrics import all_metrics
 from dfdbench.report import figures
 from dfdbench.report.arms import looks
 from dfdbench.report.digits import number
@@ -47,7 +48,9 @@ def panels(summary: Summary, references: Collection[str] = ()) -> Iterator[Drawi
             if metric in own
         )
         if plot is not None:
-            yield drawing(plot, f"seeds-{metric}", f"{metric}, mean of each arm: {means}.")
+            alt = f"{metric}, mean of each arm: {means}."
+            made = drawing(plot, f"seeds-{metric}", alt)
+            yield made._replace(caption=all_metrics()[metric].definition)
     planes = [m for m in figures.DIVERSITY_LABELS if any(m in own for own in summary.values())]
     for metric in planes[: figures.PANELS]:
         plot = figures.diversity_against_saturation(summary, references, [metric])

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dfdbench import __version__
+from dfdbench.report.arms import is_reference
 from dfdbench.report.best import Best
 from dfdbench.report.collect import Collected
 from dfdbench.report.digits import number
@@ -72,34 +73,39 @@ def web_page(page: Page, made: Made, out: Path) -> str:
     """
     collected, references = made.collected, made.collected.references
     clips = clips_of(collected, out, made.prompt, made.prompt or _largest_difference(made))
-    data = page_data(collected, made.summary, made.cells, made.best, clips, made.pairs)
+    pairs = sorted(made.pairs, key=lambda pair: any(is_reference(a, references) for a in pair))
+    data = page_data(collected, made.summary, made.cells, made.best, clips, pairs)
     rest = [
         (section, Markup("\n".join(map(_block, section.blocks))))
         for section in page.sections
         if section.title not in REPLACED
     ]
-    return environment().get_template("report.html").render(
-        title=page.title,
-        notes=page.notes,
-        facts=header_facts(made),
-        command=command_of(made.sources, made.options),
-        downloads=DOWNLOADS,
-        verdicts=verdicts_of(made.cells, made.deltas, references),
-        explained=EXPLAINED,
-        data=data,
-        rows=_first_grid(clips, data),
-        inside=clips.inside,
-        gallery=_gallery(clips, data, collected),
-        left_out=_left_out(clips),
-        note=next((s.blocks[0] for s in page.sections if s.title == "Scores"), ""),
-        panels=list(panels(made.summary, references)),
-        figures=list(_drawings(made.drawn, folded=False)),
-        folded=list(_drawings(made.drawn, folded=True)),
-        rest=rest,
-        folder=FOLDER,
-        style=static(STYLES, "css"),
-        script=static(SCRIPTS, "js"),
-        json=as_block(data),
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            title=page.title,
+            notes=page.notes,
+            facts=header_facts(made),
+            command=command_of(made.sources, made.options),
+            downloads=DOWNLOADS,
+            verdicts=verdicts_of(made.cells, made.deltas, references),
+            explained=EXPLAINED,
+            data=data,
+            rows=_first_grid(clips, data),
+            inside=clips.inside,
+            gallery=_gallery(clips, data, collected),
+            left_out=_left_out(clips),
+            note=next((s.blocks[0] for s in page.sections if s.title == "Scores"), ""),
+            panels=list(panels(made.summary, references)),
+            figures=list(_drawings(made.drawn, folded=False)),
+            folded=list(_drawings(made.drawn, folded=True)),
+            rest=rest,
+            folder=FOLDER,
+            style=static(STYLES, "css"),
+            script=static(SCRIPTS, "js"),
+            json=as_block(data),
+        )
     )
 
 
@@ -185,9 +191,11 @@ def _scored(sources: Sequence[Path]) -> str:
 
 def _largest_difference(made: Made) -> str | None:
     """The prompt in which the first comparison's first metric differs most."""
+    references = made.collected.references
     deltas = [d for d in made.deltas if d.primary] or list(made.deltas)
     if not deltas:
         return None
+    deltas.sort(key=lambda d: is_reference(d.a, references) or is_reference(d.b, references))
     a, b, metric = deltas[0].a, deltas[0].b, deltas[0].metric
     own = made.cells[made.cells["metric"] == metric]
     means = own.groupby(["arm", "prompt"])["value"].mean()
@@ -250,7 +258,8 @@ def _left_out(clips: Clips) -> str:
     if shown == clips.total:
         return ""
     line = f"Shown are {shown} of {clips.total} clips"
-    return f"{line}, of {prompts} of {clips.prompts} prompts." if prompts < clips.prompts else (
-        f"{line}: at most eight seeds of a prompt, arm and training seed."
+    return (
+        f"{line}, of {prompts} of {clips.prompts} prompts."
+        if prompts < clips.prompts
+        else (f"{line}: at most eight seeds of a prompt, arm and training seed.")
     )
-

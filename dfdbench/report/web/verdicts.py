@@ -21,7 +21,7 @@ from dfdbench.report.sets import of_size
 from dfdbench.report.statistics import (
     ALPHA,
     FEWEST_SEEDS,
-    NO_TRAINING_SEED,
+    POOLED,
     complete,
     holm,
     t_test,
@@ -38,9 +38,9 @@ HOLDS, NOT_SHOWN, REVERSE, TOO_FEW, OTHER = (
     "holds", "not shown", "the reverse holds", "too few seeds", "not comparable",
 )  # fmt: skip
 EXPLAINED = {
-    HOLDS: "Training seeds tell it from no difference.",
-    NOT_SHOWN: "Training seeds do not tell it from no difference.",
-    REVERSE: "Training seeds show the opposite.",
+    HOLDS: "Unlikely to be chance.",
+    NOT_SHOWN: "Could be chance.",
+    REVERSE: "That the opposite is true is unlikely to be chance.",
     TOO_FEW: f"A test needs {FEWEST_SEEDS} training seeds or more.",
     OTHER: "The two arms have other prompts, or other numbers of clips a prompt.",
 }
@@ -68,9 +68,20 @@ class Verdict(NamedTuple):
     @property
     def effect(self) -> str:
         """The lead and its interval as text."""
+        if not isfinite(self.lead):
+            return ""
         size = max(abs(self.low), abs(self.high)) if isfinite(self.low) else abs(self.lead)
         limits = f" [{signed(self.low, size)}, {signed(self.high, size)}]"
-        return signed(self.lead, size) + (limits if isfinite(self.low) else "")
+        text = signed(self.lead, size) + (limits if isfinite(self.low) else "")
+        return text.replace("-", "−")
+
+
+class Leads(NamedTuple):
+    """How much better the first arm is at each training seed, (S,); one value without any."""
+
+    values: np.ndarray
+    seeds: int
+    prompts: int
 
 
 def verdicts_of(
@@ -79,7 +90,7 @@ def verdicts_of(
     """The claims of every comparison, those between students first."""
     goal = reference_arm(ordered(cells["arm"]), references)
     labels = looks({arm for d in deltas for arm in (d.a, d.b)} | ({goal} if goal else set()))
-    pairs: dict[tuple[str, str], list[tuple[Delta, np.ndarray]]] = {}
+    pairs: dict[tuple[str, str], list[tuple[Delta, Leads]]] = {}
     for delta in deltas:
         nearest = all_metrics()[delta.metric].direction == "nearest_reference"
         if not delta.primary or (nearest and goal in (None, delta.a, delta.b)):
@@ -91,58 +102,56 @@ def verdicts_of(
     return [_verdicts(pairs[pair], names, names.get(goal or "", "")) for pair in order]
 
 
-def _signed_leads(delta: Delta) -> np.ndarray:
-    """How much better `a` is at each training seed, (S,); of one value without any, (1,)."""
+def _signed_leads(delta: Delta) -> Leads:
     sign = -1 if all_metrics()[delta.metric].direction == "lower" else 1
-    return sign * np.array(list(delta.by_seed.values()) or [delta.mean])
+    values = sign * np.array(list(delta.by_seed.values()) or [delta.mean])
+    return Leads(values, delta.seeds, delta.prompts)
 
 
 def _leads(
     cells: pd.DataFrame, delta: Delta, goal: str | None, references: Collection[str]
-) -> np.ndarray:
+) -> Leads:
     """How much nearer `a` is to the reference at each training seed that can be paired."""
     own = cells[cells["metric"] == delta.metric]
     a, b, aim = (complete(table_of(own[own["arm"] == arm])) for arm in (delta.a, delta.b, goal))
     prompts = a.index.intersection(b.index).intersection(aim.index)
     if prompts.empty:
-        return np.array([nan])
+        return Leads(np.array([nan]), 0, 0)
     target = aim.loc[prompts].mean(axis=1)
-    far_a, far_b = (
-        badness(table.loc[prompts], "nearest_reference", target) for table in (a, b)
-    )
+    far_a, far_b = (badness(table.loc[prompts], "nearest_reference", target) for table in (a, b))
     both = far_a.index.intersection(far_b.index)
     if len(both):
-        return (far_b[both] - far_a[both]).to_numpy()
-    if any(is_reference(arm, references) for arm in (delta.a, delta.b)):
-        return np.subtract(*np.broadcast_arrays(far_b.to_numpy(), far_a.to_numpy()))
-    return np.array([float(far_b.mean() - far_a.mean())])
+        leads = (far_b[both] - far_a[both]).to_numpy()
+    elif any(is_reference(arm, references) for arm in (delta.a, delta.b)):
+        leads = np.subtract(*np.broadcast_arrays(far_b.to_numpy(), far_a.to_numpy()))
+    else:
+        leads = np.array([float(far_b.mean() - far_a.mean())])
+    return Leads(leads, delta.seeds, sum(prompt != POOLED for prompt in prompts))
 
 
 def _verdicts(
-    rows: Sequence[tuple[Delta, np.ndarray]], names: dict[str, str], goal: str
+    rows: Sequence[tuple[Delta, Leads]], names: dict[str, str], goal: str
 ) -> list[Verdict]:
     tests = [
-        t_test(leads if d.paired and d.alike and _has_seeds(d) else leads[:0]) for d, leads in rows
+        t_test(leads.values if d.paired and d.alike and leads.seeds else np.array([]))
+        for d, leads in rows
     ]
     corrected = iter(holm([test.p for test in tests if isfinite(test.p)]))
     verdicts = []
     for (d, leads), test in zip(rows, tests, strict=True):
         p = next(corrected) if isfinite(test.p) else nan
-        lead = float(leads.mean())
+        lead = float(leads.values.mean())
         claim = CLAIMS[d.primary or ""].format(a=names[d.a], b=names[d.b], r=goal)
-        size = of_size(d.seeds, d.prompts)
+        size = of_size(leads.seeds, leads.prompts)
         n = f"{size}, {d.clips_a} and {d.clips_b} clips".removeprefix(", ")
-        status = OTHER if not (d.paired and d.alike) else _status(lead, p)
+        comparable = d.paired and d.alike and isfinite(lead)
+        status = _status(lead, p) if comparable else OTHER
         verdicts.append(
             Verdict(d.a, d.b, d.primary or "", d.metric, claim, status, lead, test.low, test.high,
                     p, n)
         )  # fmt: skip
     places = list(PRIMARIES)
     return sorted(verdicts, key=lambda verdict: places.index(verdict.primary))
-
-
-def _has_seeds(delta: Delta) -> bool:
-    return set(delta.by_seed) != {NO_TRAINING_SEED}
 
 
 def _status(lead: float, p: float) -> str:

@@ -2,6 +2,7 @@
 import { el, number } from "./util.js";
 
 const COLUMNS = 8;
+const SMALL = 160; // pixels: clips up to this width are enlarged without smoothing
 export const [ARM, PROMPT, TRAINING, SEED, FILE, FPS, FRAMES, WIDTH, HEIGHT] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 
 /** Which clip stands where: {seeds, rows: [{arm, clips: [index or undefined]}]}. */
@@ -59,6 +60,7 @@ export function clipVideo(data, sources, index, missing) {
   const clip = data.clips[index];
   const video = el("video", { playsinline: true, preload: "auto", width: clip[WIDTH], height: clip[HEIGHT] });
   video.muted = true;
+  if (clip[WIDTH] <= SMALL) video.classList.add("small");
   video.dataset.clip = index;
   video.tabIndex = -1;
   video.setAttribute("aria-label", `${clipName(data, index)}: ${data.prompts[clip[PROMPT]].text}`);
@@ -74,7 +76,7 @@ export function clipVideo(data, sources, index, missing) {
 function stillBox(data, index, ...children) {
   const clip = data.clips[index];
   const sheet = data.sheets[clip[PROMPT]];
-  const box = el("span", { class: clip[WIDTH] <= 160 ? "still small" : "still" }, ...children);
+  const box = el("span", { class: "still" }, ...children);
   box.style.aspectRatio = `${clip[WIDTH]} / ${clip[HEIGHT]}`;
   const place = sheet ? sheet.clips.indexOf(index) : -1;
   if (place >= 0) {
@@ -125,6 +127,10 @@ function frame(data, prompt, head, body) {
   const caption = el("caption", { class: "sr" }, `Clips of the prompt: ${data.prompts[prompt].text}`);
   const table = el("table", { class: "grid" }, caption, head, el("tbody", {}, body));
   const sheet = data.sheets[prompt];
+  const first = data.clips.find((clip) => clip[PROMPT] === prompt);
+  table.style.setProperty("--rows", body.length);
+  table.style.setProperty("--columns", Math.max(1, body[0].children.length - 1));
+  table.style.setProperty("--ratio", first[WIDTH] / first[HEIGHT]);
   if (sheet) table.style.setProperty("--sheet", `url("${sheet.src}")`);
   return table;
 }

@@ -182,6 +182,7 @@ export class Player {
       ...rows.map((id) => el("div", {}, el("dt", {}, id.replaceAll("_", " ")), el("dd", {}, number(scores[id][index])))),
     );
     this.closer = video;
+    box.scrollIntoView({ block: "nearest" });
     this.clock.show([...this.alone, video], rest.fps, rest.frames);
   }
 
