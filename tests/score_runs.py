@@ -45,11 +45,11 @@ def write_log(run: Run, seed: int) -> None:
     run.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind"')
 
 
-def write_clip(path: Path, arm: str, seed: int, frames: int = 5) -> None:
+def write_clip(path: Path, arm: str, seed: int, grey: int = 90, frames: int = 5) -> None:
     """A clip of 64×64 in which a rectangle, its colour and place by arm and seed, moves right."""
     hue = np.zeros(3, np.uint8)
     hue[seed % 3] = int(60 + 600 * SATURATION[arm])
-    clip = np.full((frames, 64, 64, 3), 90, np.uint8)
+    clip = np.full((frames, 64, 64, 3), grey, np.uint8)
     for t, frame in enumerate(clip):
         frame[16 + 2 * seed : 40, 4 + 2 * t : 26 + 2 * t] += hue
     write_video(path, clip, 8)
@@ -87,7 +87,8 @@ def add_run(
             for seed in SEEDS:
                 path = f"videos/{suite}/{prompt}/{seed}.mp4"
                 if i < filmed:
-                    write_clip(folder / path, arm, seed, 5 if filmed == 1 else 17)
+                    grey = 90 + 8 * i + 2 * (training_seed or 0)
+                    write_clip(folder / path, arm, seed, grey, 5 if filmed == 1 else 17)
                 sha = hashlib.sha256(f"{arm}{training_seed}{path}".encode()).hexdigest()
                 value = SATURATION[arm] + 0.01 * i + shift + rng.normal(0, 0.01)
                 histogram = np.exp(-0.5 * ((np.arange(256) / 255 - value) / 0.1) ** 2)

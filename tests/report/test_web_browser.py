@@ -149,8 +149,8 @@ def test_a_baseline_shows_the_report_s_own_paired_differences(visit, page_file):
     assert text_of(page, "dmd2_control", "hue_entropy") == "—"
     every = json.loads((page_file.parent / "deltas.json").read_text())["dmd2 - teacher"]
     page.locator("#base").select_option("teacher")  # one clip set against every training seed
-    first = text_of(page, "dmd2", "hue_entropy").split()[0].replace("−", "-")
-    assert float(first) == pytest.approx(every["hue_entropy"]["mean"], abs=6e-4)
+    first = re.search(r"[+−]\d+\.\d+", text_of(page, "dmd2", "hue_entropy"))[0]
+    assert float(first.replace("−", "-")) == pytest.approx(every["hue_entropy"]["mean"], abs=6e-4)
 
 
 def test_a_cell_opens_its_prompts_and_a_dot_plays_the_clips(visit):

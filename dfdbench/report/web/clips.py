@@ -9,7 +9,7 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -69,16 +69,18 @@ class Sheet(NamedTuple):
 
 
 class Clips(NamedTuple):
-    """clips: those that the page shows. inside: file → data address of those within it.
+    """clips: those that the page shows. inside: file → data address of those within it, which are
+    the clips of the prompt `first` at the training seeds `lowest`.
 
-    sheets: prompt → its sheet. first: the prompt that is inside. total, prompts: all clips that
-    were scored and are there, and their prompts.
+    sheets: prompt → its sheet. total, prompts: all clips that were scored and are there, and their
+    prompts.
     """
 
     clips: Sequence[Shown]
     inside: Mapping[str, str]
     sheets: Mapping[str, Sheet]
     first: str | None
+    lowest: Set[int]
     total: int
     prompts: int
 
@@ -116,12 +118,12 @@ def clips_of(collected: Collected, out: Path, prompt: str | None, first: str | N
     there = there[[Path(path).is_file() for path in there["path"]]]
     if there.empty:
         _sweep(out / FOLDER, set())
-        return Clips([], {}, {}, None, 0, 0)
+        return Clips([], {}, {}, None, set(), 0, 0)
     rows = chosen_rows(there, MOST_PREVIEWS if _are_large(there["path"]) else MOST_CLIPS)
     shown, faults = _prepared(rows)
     collected.skipped += faults
     if not shown:
-        return Clips([], {}, {}, None, len(there), there["prompt_id"].nunique())
+        return Clips([], {}, {}, None, set(), len(there), there["prompt_id"].nunique())
     counts = pd.Series([clip.prompt for clip in shown]).value_counts()
     inside = next((p for p in (prompt, first) if p in counts.index), str(counts.idxmax()))
     seeds = [c.training_seed for c in shown if c.training_seed != NO_TRAINING_SEED]
@@ -135,7 +137,7 @@ def clips_of(collected: Collected, out: Path, prompt: str | None, first: str | N
             kept.add(clip.file)
     sheets = _sheets(shown, lowest, inside, out / FOLDER, kept)
     _sweep(out / FOLDER, kept)
-    return Clips(shown, data, sheets, inside, len(there), there["prompt_id"].nunique())
+    return Clips(shown, data, sheets, inside, lowest, len(there), there["prompt_id"].nunique())
 
 
 def data_address(data: bytes, kind: str) -> str:

@@ -206,10 +206,10 @@ def _largest_difference(made: Made) -> str | None:
 
 
 def _block(block: Any) -> str:
-    """A block of a section; a figure as the SVG that lies beside its picture."""
+    """A block of a section; a figure as the SVG that lies beside its picture, heads with a scope."""
     if isinstance(block, Figure) and (drawing := drawn_before(block.file, block.caption)):
         return environment().get_template("figure.html").render(drawing=drawing)
-    return html_block(block)
+    return html_block(block).replace("<th>", '<th scope="col">')
 
 
 def _drawings(drawn: Sequence[Figure], folded: bool) -> Iterable[Drawing]:
@@ -226,7 +226,7 @@ def _drawings(drawn: Sequence[Figure], folded: bool) -> Iterable[Drawing]:
 def _first_grid(clips: Clips, data: Mapping[str, Any]) -> list[tuple[Any, list[tuple[int, Shown]]]]:
     """The clips within the page, a row an arm: those that play without scripts."""
     inside = [(i, c) for i, c in enumerate(clips.clips) if c.prompt == clips.first]
-    inside = [(i, c) for i, c in inside if c.file in clips.inside]
+    inside = [(i, c) for i, c in inside if c.training_seed in clips.lowest]
     return [
         (arm, own)
         for arm in data["arms"]
