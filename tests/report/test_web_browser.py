@@ -108,7 +108,7 @@ def test_pause_frame_steps_and_scrubbing_show_the_same_frame_of_every_clip(visit
 def test_quarter_speed_is_a_quarter_and_stays_in_the_address(visit):
     page = visit()
     page.locator("#speed").select_option("0.25")
-    assert "speed=0.25" in page.url
+    page.wait_for_function("location.hash.includes('speed=0.25')")
     go_to(page, "player")
     page.wait_for_function(f"Math.min(...{TIMES}) > 0.05")
     before = page.evaluate(f"[performance.now(), Math.min(...{TIMES})]")
@@ -161,7 +161,7 @@ def test_a_cell_opens_its_prompts_and_a_dot_plays_the_clips(visit):
     assert dots.count() == len(PROMPTS)
     wanted = PROMPTS[2]
     page.locator(f'#drill-plot circle.chosen[data-prompt="{wanted}"]').click()
-    assert f"prompt={wanted}" in page.url
+    page.wait_for_function(f"location.hash.includes('prompt={wanted}')")
     assert wanted in page.locator("#prompt-text").inner_text()
     page.wait_for_function(f"Math.min(...{TIMES}) > 0.1")  # from the folder beside the page
     assert page.locator('#stage tr.chosen[data-arm="dfd"]').count() == 1

@@ -73,7 +73,7 @@ class Clips(NamedTuple):
     the clips of the prompt `first` at the training seeds `lowest`.
 
     sheets: prompt → its sheet. total, prompts: all clips that were scored and are there, and their
-    prompts.
+    prompts. faults: a line for each that cannot be read.
     """
 
     clips: Sequence[Shown]
@@ -83,6 +83,7 @@ class Clips(NamedTuple):
     lowest: Set[int]
     total: int
     prompts: int
+    faults: Sequence[str] = ()
 
 
 def chosen_rows(clips: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -121,11 +122,11 @@ def clips_of(collected: Collected, out: Path, prompt: str | None, first: str | N
         return Clips([], {}, {}, None, set(), 0, 0)
     rows = chosen_rows(there, MOST_PREVIEWS if _are_large(there["path"]) else MOST_CLIPS)
     shown, faults = _prepared(rows)
-    collected.skipped += faults
+    every = len(there), there["prompt_id"].nunique()
     if not shown:
-        return Clips([], {}, {}, None, set(), len(there), there["prompt_id"].nunique())
+        return Clips([], {}, {}, None, set(), *every, faults)
     counts = pd.Series([clip.prompt for clip in shown]).value_counts()
-    inside = next((p for p in (prompt, first) if p in counts.index), str(counts.idxmax()))
+    inside = next((p for p in (prompt, first) if p and p in counts.index), str(counts.idxmax()))
     seeds = [c.training_seed for c in shown if c.training_seed != NO_TRAINING_SEED]
     lowest = {NO_TRAINING_SEED, *([min(seeds)] if seeds else [])}
     data, kept = dict[str, str](), set[str]()
@@ -137,7 +138,7 @@ def clips_of(collected: Collected, out: Path, prompt: str | None, first: str | N
             kept.add(clip.file)
     sheets = _sheets(shown, lowest, inside, out / FOLDER, kept)
     _sweep(out / FOLDER, kept)
-    return Clips(shown, data, sheets, inside, lowest, len(there), there["prompt_id"].nunique())
+    return Clips(shown, data, sheets, inside, lowest, *every, faults)
 
 
 def data_address(data: bytes, kind: str) -> str:
@@ -171,7 +172,7 @@ def _prepared(rows: pd.DataFrame) -> tuple[list[Shown], list[str]]:
             number = None if pd.isna(seed) else int(seed)  # type: ignore[arg-type]
             facts = facts_of(source)
         except UNREADABLE as error:
-            return f"player: {path}: {' '.join(str(error).split())[:120]}"
+            return f"{Path(path).name}: {' '.join(str(error).split())[:120]}"
         return Shown(arm, int(training_seed), prompt, number, file, source, facts)
 
     columns = ["arm", "training_seed", "prompt_id", "seed", "path"]

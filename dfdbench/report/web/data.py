@@ -21,6 +21,7 @@ from dfdbench.report.statistics import FEWEST_SEEDS, LEVEL, POOLED
 from dfdbench.report.summary import Summary
 from dfdbench.report.tables import ARROWS, metric_rows, size_of
 from dfdbench.report.web.clips import Clips
+from dfdbench.utils.table import one_line
 
 HEADLINE = "Headline"
 GROUPS = {
@@ -80,12 +81,12 @@ def page_data(
     ids = sorted({*cells["prompt"], *(clip.prompt for clip in clips.clips)} - {POOLED})
     texts = prompt_texts(collected.clips)
     used = max((len(own.by_seed) for of in summary.values() for own in of.values()), default=0)
-    quantiles = stats.t.ppf((1 + LEVEL) / 2, range(1, max(2, used)))
+    quantiles = [float(stats.t.ppf((1 + LEVEL) / 2, n)) for n in range(1, max(2, used))]
     return {
         "suite": collected.suite,
         "arms": arm_facts(summary, collected.references),
         "metrics": metric_facts(metrics),
-        "prompts": [{"id": name, "text": texts.get(name, name)} for name in ids],
+        "prompts": [{"id": name, "text": texts.get(name, one_line(name))} for name in ids],
         "cells": _cells(cells, metrics, arms, ids),
         "summary": {
             arm: {m: _interval(own, best.get(m) == arm) for m, own in of.items()}
@@ -102,7 +103,7 @@ def page_data(
         },
         "first": ids.index(clips.first) if clips.first else 0,
         "pairs": [list(pair) for pair in pairs],
-        "quantiles": [float(q) for q in quantiles],
+        "quantiles": quantiles,
         "fewest": FEWEST_SEEDS,
     }  # fmt: skip
 
@@ -110,7 +111,8 @@ def page_data(
 def prompt_texts(clips: pd.DataFrame) -> dict[str, str]:
     """Prompt id → its text, of those that have one."""
     told = clips.dropna(subset="prompt").drop_duplicates("prompt_id")
-    return {str(k): str(v) for k, v in zip(told["prompt_id"], told["prompt"], strict=True) if v}
+    pairs = zip(told["prompt_id"], told["prompt"], strict=True)
+    return {str(name): one_line(str(text)) for name, text in pairs if text}
 
 
 def arm_facts(summary: Summary, references: Collection[str]) -> list[dict[str, Any]]:
@@ -119,7 +121,7 @@ def arm_facts(summary: Summary, references: Collection[str]) -> list[dict[str, A
     return [
         {
             "id": arm,
-            "label": drawn[arm].label,
+            "label": one_line(drawn[arm].label),
             "colour": drawn[arm].colour,
             "reference": is_reference(arm, references),
             "n": list(size_of(own)),

@@ -147,11 +147,11 @@ def _joined(module: str) -> str:
 
 
 def as_block(value: Any) -> Markup:
-    """JSON that no text within can end or leave: it has no `<`, `>`, `&` and no line separators."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
+    """JSON that no text within can end or leave: ASCII without `<`, `>` and `&`."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text.encode("utf-8", "backslashreplace").decode())
+    return Markup(text)
 
 
 def command_of(sources: Sequence[Path], options: Sequence[str]) -> str:
@@ -206,7 +206,7 @@ def _largest_difference(made: Made) -> str | None:
 
 
 def _block(block: Any) -> str:
-    """A block of a section; a figure as the SVG that lies beside its picture, heads with a scope."""
+    """A block of a section; a figure as its SVG if there is one, heads with a scope."""
     if isinstance(block, Figure) and (drawing := drawn_before(block.file, block.caption)):
         return environment().get_template("figure.html").render(drawing=drawing)
     return html_block(block).replace("<th>", '<th scope="col">')
@@ -255,6 +255,8 @@ def _gallery(clips: Clips, data: Mapping[str, Any], collected: Collected) -> lis
 def _left_out(clips: Clips) -> str:
     """What of the clips the page does not show."""
     shown, prompts = len(clips.clips), len({clip.prompt for clip in clips.clips})
+    if clips.faults:
+        return f"{len(clips.faults)} clips cannot be read, the first: {clips.faults[0]}."
     if shown == clips.total:
         return ""
     line = f"Shown are {shown} of {clips.total} clips"

@@ -1,7 +1,9 @@
 // What the reader has chosen, kept in the address, so that a link shows the same again.
 
+const APART = 300; // milliseconds: browsers refuse addresses that change all the time
 const listeners = [];
 let defaults = {};
+let [written, pending] = [-APART, 0];
 
 /** The choices: texts by name. */
 export const state = {};
@@ -30,10 +32,18 @@ export function update(values) {
   const changed = Object.keys(values).filter((name) => state[name] !== String(values[name]));
   for (const name of changed) state[name] = String(values[name]);
   if (!changed.length) return;
+  const wait = written + APART - performance.now();
+  if (wait <= 0) write();
+  else pending ||= setTimeout(write, wait);
+  tell(changed);
+}
+
+function write() {
+  clearTimeout(pending);
+  [written, pending] = [performance.now(), 0];
   const kept = Object.entries(state).filter(([name, value]) => value !== defaults[name]);
   const text = new URLSearchParams(kept).toString();
   history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
-  tell(changed);
 }
 
 function tell(changed) {
