@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import score_runs
 from score_runs import PROMPTS, add_run
 
 from dfdbench.report.page import report
@@ -286,6 +287,21 @@ def test_the_file_alone_plays_one_prompt_and_shows_stills_of_the_others(
     )
     assert picture.startswith('url("data:image/jpeg')
     page.close()
+
+
+@pytest.mark.slow
+def test_a_page_of_a_thousand_clips_opens_in_two_seconds(visit, tmp_path, monkeypatch):
+    monkeypatch.setattr(score_runs, "PROMPTS", tuple(f"p{i}" for i in range(12)))
+    for arm in ARMS:
+        for seed in (None,) if arm in ("real", "teacher") else (0, 1, 2):
+            add_run(tmp_path / "runs" / f"{arm}-{seed}", arm, seed, filmed=12)
+    file = report([tmp_path / "runs"], tmp_path / "out")
+    page = visit(file=file)
+    assert (
+        page.evaluate("JSON.parse(document.getElementById('data').textContent).clips.length") > 1000
+    )
+    assert page.evaluate("performance.getEntriesByType('navigation')[0].domComplete") < 2000
+    assert file.stat().st_size < 5_000_000
 
 
 def test_without_scripts_the_page_is_a_document_with_clips(visit):

@@ -6,6 +6,7 @@ document: verdicts, one prompt's clips, stills of the others, tables and figures
 """
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -142,8 +143,8 @@ def static(names: Iterable[str], suffix: str) -> Markup:
 
 def _joined(module: str) -> str:
     """A module's text without its imports, and with its exports as plain names."""
-    kept = [line for line in module.splitlines() if not line.startswith("import ")]
-    return "\n".join(line.removeprefix("export ") for line in kept)
+    without = re.sub(r"^import\b[^;]*;\n", "", module, flags=re.MULTILINE)
+    return re.sub(r"^export ", "", without, flags=re.MULTILINE)
 
 
 def as_block(value: Any) -> Markup:

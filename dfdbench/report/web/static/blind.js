@@ -14,7 +14,11 @@ export class Blind {
     byId("export").addEventListener("click", () => this.save());
     byId("reveal").addEventListener("click", () => this.#tally(true));
     onChange((changed) => {
-      if (state.mode === "blind" && ["mode", "prompt", "a", "b", "train"].some((name) => changed.has(name))) this.begin();
+      if (
+        state.mode === "blind" &&
+        ["mode", "prompt", "a", "b", "train"].some((name) => changed.has(name))
+      )
+        this.begin();
     });
     addEventListener("beforeunload", (event) => {
       if (this.votes.some((vote) => !vote.saved)) event.preventDefault();
@@ -31,7 +35,9 @@ export class Blind {
       const [first, second] = arms.map((arm) => rows.find((row) => row.arm === arm)?.clips ?? []);
       return first
         .map((left, i) => ({ prompt, clips: [left, second[i]] }))
-        .filter(({ clips }) => clips.every((index) => index !== undefined) && clips[0] !== clips[1]);
+        .filter(
+          ({ clips }) => clips.every((index) => index !== undefined) && clips[0] !== clips[1],
+        );
     });
   }
 
@@ -44,7 +50,15 @@ export class Blind {
     this.pair = among[Math.floor(Math.random() * among.length)] ?? null;
     this.left = open.length - 1;
     if (this.pair) this.#draw();
-    else this.player.show(el("p", { class: "note" }, "No pair is left. Choose other arms A and B, or take your votes away."), []);
+    else
+      this.player.show(
+        el(
+          "p",
+          { class: "note" },
+          "No pair is left. Choose other arms A and B, or take your votes away.",
+        ),
+        [],
+      );
     this.#tally(false);
   }
 
@@ -53,7 +67,9 @@ export class Blind {
     const order = this.turned ? [...this.pair.clips].reverse() : this.pair.clips;
     const videos = order.map((index) => clipVideo(this.data, this.sources, index));
     videos.forEach((video, i) => video.setAttribute("aria-label", i ? "right clip" : "left clip"));
-    const boxes = videos.map((video, i) => el("figure", { class: "pair" }, video, el("figcaption", {}, i ? "right" : "left")));
+    const boxes = videos.map((video, i) =>
+      el("figure", { class: "pair" }, video, el("figcaption", {}, i ? "right" : "left")),
+    );
     byId("prompt-text").textContent = this.data.prompts[this.pair.prompt].text;
     this.player.show(el("div", { class: "pairs" }, boxes), videos);
     this.player.clock.time = 0;
@@ -64,12 +80,26 @@ export class Blind {
     if (!this.pair) return;
     const [first, second] = this.pair.clips;
     const clip = this.data.clips[first];
-    const names = [this.player.armOf(first), this.player.armOf(second)].map((arm) => this.data.arms[arm].id);
+    const names = [this.player.armOf(first), this.player.armOf(second)].map(
+      (arm) => this.data.arms[arm].id,
+    );
     const [left, right] = this.turned ? names.reverse() : names;
     this.votes.push({
-      key: String(this.pair.clips), left, right, vote, saved: false,
-      row: [this.data.suite, this.data.prompts[this.pair.prompt].id, clip[TRAINING] === -1 ? "" : clip[TRAINING],
-        clip[SEED] ?? "", left, right, vote === "tie" ? "tie" : vote === "left" ? left : right, new Date().toISOString()],
+      key: String(this.pair.clips),
+      left,
+      right,
+      vote,
+      saved: false,
+      row: [
+        this.data.suite,
+        this.data.prompts[this.pair.prompt].id,
+        clip[TRAINING] === -1 ? "" : clip[TRAINING],
+        clip[SEED] ?? "",
+        left,
+        right,
+        vote === "tie" ? "tie" : vote === "left" ? left : right,
+        new Date().toISOString(),
+      ],
     });
     this.begin();
   }
@@ -88,7 +118,11 @@ export class Blind {
   }
 
   save() {
-    download("votes.csv", [csvRow(HEAD), ...this.votes.map(({ row }) => csvRow(row))].join("\n") + "\n", "text/csv");
+    download(
+      "votes.csv",
+      [csvRow(HEAD), ...this.votes.map(({ row }) => csvRow(row))].join("\n") + "\n",
+      "text/csv",
+    );
     for (const vote of this.votes) vote.saved = true;
   }
 

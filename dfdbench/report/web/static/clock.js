@@ -88,9 +88,7 @@ export class Clock {
   }
 
   #ready() {
-    return this.videos.every(
-      (video) => video.error || (!video.seeking && video.readyState >= 2),
-    );
+    return this.videos.every((video) => video.error || (!video.seeking && video.readyState >= 2));
   }
 
   #tick(now) {

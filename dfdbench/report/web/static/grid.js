@@ -3,7 +3,9 @@ import { el, number } from "./util.js";
 
 const COLUMNS = 8;
 const SMALL = 160; // pixels: clips up to this width are enlarged without smoothing
-export const [ARM, PROMPT, TRAINING, SEED, FILE, FPS, FRAMES, WIDTH, HEIGHT] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+export const [ARM, PROMPT, TRAINING, SEED, FILE, FPS, FRAMES, WIDTH, HEIGHT] = [
+  0, 1, 2, 3, 4, 5, 6, 7, 8,
+];
 
 /** Which clip stands where: {seeds, rows: [{arm, clips: [index or undefined]}]}. */
 export function layout(data, prompt, training) {
@@ -11,7 +13,8 @@ export function layout(data, prompt, training) {
     .map((clip, index) => ({ clip, index }))
     .filter(({ clip }) => clip[PROMPT] === prompt && clip[ARM] >= 0)
     .filter(({ clip }) => clip[TRAINING] === training || clip[TRAINING] === -1);
-  const seedsOf = (some) => [...new Set(some.map(({ clip }) => clip[SEED]))].filter((s) => s !== null);
+  const seedsOf = (some) =>
+    [...new Set(some.map(({ clip }) => clip[SEED]))].filter((s) => s !== null);
   const trained = own.filter(({ clip }) => clip[TRAINING] === training);
   const leading = seedsOf(trained).length ? seedsOf(trained) : seedsOf(own);
   const seeds = leading.sort((x, y) => x - y).slice(0, COLUMNS);
@@ -58,7 +61,12 @@ export function clipName(data, index) {
 /** A <video> of a clip, silent and without controls; `missing` is called where it cannot play. */
 export function clipVideo(data, sources, index, missing) {
   const clip = data.clips[index];
-  const video = el("video", { playsinline: true, preload: "auto", width: clip[WIDTH], height: clip[HEIGHT] });
+  const video = el("video", {
+    playsinline: true,
+    preload: "auto",
+    width: clip[WIDTH],
+    height: clip[HEIGHT],
+  });
   video.muted = true;
   if (clip[WIDTH] <= SMALL) video.classList.add("small");
   video.dataset.clip = index;
@@ -80,7 +88,11 @@ function stillBox(data, index, ...children) {
   box.style.aspectRatio = `${clip[WIDTH]} / ${clip[HEIGHT]}`;
   const place = sheet ? sheet.clips.indexOf(index) : -1;
   if (place >= 0) {
-    const [x, y, rows] = [place % sheet.columns, Math.floor(place / sheet.columns), sheet.clips.length / sheet.columns];
+    const [x, y, rows] = [
+      place % sheet.columns,
+      Math.floor(place / sheet.columns),
+      sheet.clips.length / sheet.columns,
+    ];
     const at = (i, n) => (n > 1 ? (100 * i) / (n - 1) : 0);
     box.style.backgroundImage = "var(--sheet)";
     box.style.backgroundSize = `${100 * sheet.columns}% ${100 * rows}%`;
@@ -92,9 +104,21 @@ function stillBox(data, index, ...children) {
 /** A button that shows one clip, with its score on it. */
 function clipButton(data, index, score, box, choose) {
   const value = score && data.scores[score] ? data.scores[score][index] : null;
-  const shown = value === null || value === undefined ? null : el("span", { class: "score" }, number(value));
+  const shown =
+    value === null || value === undefined ? null : el("span", { class: "score" }, number(value));
   const label = `${clipName(data, index)}${shown ? `, ${score} ${shown.textContent}` : ""}: look closer`;
-  return el("button", { class: "clip", type: "button", "data-clip": index, "aria-label": label, onclick: () => choose(index) }, box, shown);
+  return el(
+    "button",
+    {
+      class: "clip",
+      type: "button",
+      "data-clip": index,
+      "aria-label": label,
+      onclick: () => choose(index),
+    },
+    box,
+    shown,
+  );
 }
 
 /** The table of clips; returns {table, videos}. */
@@ -107,14 +131,18 @@ export function clipTable(data, sources, prompt, shown, { score, choose, missing
   const body = shown.rows.map(({ arm, clips }) => {
     const cells = Array.from({ length: shown.width }, (_, column) => {
       const index = clips[column];
-      if (index === undefined) return el("td", { class: "empty" }, el("span", { class: "sr" }, "no clip"));
+      if (index === undefined)
+        return el("td", { class: "empty" }, el("span", { class: "sr" }, "no clip"));
       const video = clipVideo(data, sources, index, missing);
       videos.push(video);
       return el("td", {}, clipButton(data, index, score, stillBox(data, index, video), choose));
     });
     return el("tr", { "data-arm": data.arms[arm].id }, armHead(data, arm), cells);
   });
-  return { table: frame(data, prompt, el("thead", {}, el("tr", {}, el("td", {}), heads)), body), videos };
+  return {
+    table: frame(data, prompt, el("thead", {}, el("tr", {}, el("td", {}), heads)), body),
+    videos,
+  };
 }
 
 function armHead(data, arm, ...more) {
@@ -124,7 +152,11 @@ function armHead(data, arm, ...more) {
 }
 
 function frame(data, prompt, head, body) {
-  const caption = el("caption", { class: "sr" }, `Clips of the prompt: ${data.prompts[prompt].text}`);
+  const caption = el(
+    "caption",
+    { class: "sr" },
+    `Clips of the prompt: ${data.prompts[prompt].text}`,
+  );
   const table = el("table", { class: "grid" }, caption, head, el("tbody", {}, body));
   const sheet = data.sheets[prompt];
   const first = data.clips.find((clip) => clip[PROMPT] === prompt);
@@ -141,17 +173,30 @@ export function wipeTable(data, sources, prompt, shown, { a, b, score, choose, m
   const videos = [];
   const columns = first && second ? first.clips.map((index, i) => [index, second.clips[i]]) : [];
   const cells = columns.map(([left, right]) => {
-    if (left === undefined || right === undefined) return el("td", { class: "empty" }, el("span", { class: "sr" }, "no pair of clips"));
+    if (left === undefined || right === undefined)
+      return el("td", { class: "empty" }, el("span", { class: "sr" }, "no pair of clips"));
     const over = clipVideo(data, sources, left, missing);
     const under = clipVideo(data, sources, right, missing);
     over.classList.add("over");
     videos.push(under, over);
     const line = el("span", { class: "line", "aria-hidden": "true" });
-    return el("td", {}, clipButton(data, left, score, stillBox(data, right, under, over, line), choose));
+    return el(
+      "td",
+      {},
+      clipButton(data, left, score, stillBox(data, right, under, over, line), choose),
+    );
   });
-  const heads = columns.map((_, i) => el("th", { scope: "col" }, shown.seeds[i] === undefined ? "" : `seed ${shown.seeds[i]}`));
-  const names = el("th", { scope: "row" }, `${data.arms[a].label} (left) over ${data.arms[b].label} (right)`);
-  const table = frame(data, prompt, el("thead", {}, el("tr", {}, el("td", {}), heads)), [el("tr", {}, names, cells)]);
+  const heads = columns.map((_, i) =>
+    el("th", { scope: "col" }, shown.seeds[i] === undefined ? "" : `seed ${shown.seeds[i]}`),
+  );
+  const names = el(
+    "th",
+    { scope: "row" },
+    `${data.arms[a].label} (left) over ${data.arms[b].label} (right)`,
+  );
+  const table = frame(data, prompt, el("thead", {}, el("tr", {}, el("td", {}), heads)), [
+    el("tr", {}, names, cells),
+  ]);
   table.classList.add("wipe");
   return { table, videos };
 }

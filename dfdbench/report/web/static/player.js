@@ -3,7 +3,18 @@ import { byId, el, number, options } from "./util.js";
 import { state, update, onChange } from "./state.js";
 import { byPrompt, sortedPrompts } from "./stats.js";
 import { Clock } from "./clock.js";
-import { ARM, FPS, FRAMES, PROMPT, TRAINING, clipName, clipTable, clipVideo, layout, wipeTable } from "./grid.js";
+import {
+  ARM,
+  FPS,
+  FRAMES,
+  PROMPT,
+  TRAINING,
+  clipName,
+  clipTable,
+  clipVideo,
+  layout,
+  wipeTable,
+} from "./grid.js";
 
 const REDRAWN = ["prompt", "train", "mode", "a", "b", "score"];
 const SPEEDS = ["1", "0.5", "0.25"];
@@ -31,12 +42,16 @@ export class Player {
   }
 
   get trainings() {
-    return [...new Set(this.data.clips.map((clip) => clip[TRAINING]))].filter((seed) => seed !== -1).sort((x, y) => x - y);
+    return [...new Set(this.data.clips.map((clip) => clip[TRAINING]))]
+      .filter((seed) => seed !== -1)
+      .sort((x, y) => x - y);
   }
 
   get training() {
     const wanted = Number(state.train);
-    return state.train !== "" && this.trainings.includes(wanted) ? wanted : this.trainings[0] ?? -1;
+    return state.train !== "" && this.trainings.includes(wanted)
+      ? wanted
+      : (this.trainings[0] ?? -1);
   }
 
   arm(name) {
@@ -53,9 +68,21 @@ export class Player {
     const { arms, metrics, scores } = this.data;
     const names = arms.map((arm) => [arm.id, arm.label]);
     for (const name of ["a", "b"]) options(byId(name), names, state[name]);
-    options(byId("by"), metrics.filter((m) => m.level !== "pooled").map((m) => [m.id, `${m.label} ${m.arrow}`]), state.by);
-    options(byId("score"), [["", "none"], ...Object.keys(scores).map((id) => [id, id.replaceAll("_", " ")])], state.score);
-    options(byId("train"), this.trainings.map((seed) => [String(seed), String(seed)]), String(this.training));
+    options(
+      byId("by"),
+      metrics.filter((m) => m.level !== "pooled").map((m) => [m.id, `${m.label} ${m.arrow}`]),
+      state.by,
+    );
+    options(
+      byId("score"),
+      [["", "none"], ...Object.keys(scores).map((id) => [id, id.replaceAll("_", " ")])],
+      state.score,
+    );
+    options(
+      byId("train"),
+      this.trainings.map((seed) => [String(seed), String(seed)]),
+      String(this.training),
+    );
     byId("train").closest("label").hidden = this.trainings.length < 2;
     this.#listPrompts();
   }
@@ -65,15 +92,27 @@ export class Player {
     const text = (prompt) => {
       const value = differences.get(prompt);
       const short = this.data.prompts[prompt].text;
-      const told = state.order === "suite" || value === undefined ? "" : `  (${value > 0 ? "+" : ""}${number(value)})`;
+      const told =
+        state.order === "suite" || value === undefined
+          ? ""
+          : `  (${value > 0 ? "+" : ""}${number(value)})`;
       return (short.length > 90 ? `${short.slice(0, 88)}…` : short) + told;
     };
-    options(byId("prompt"), this.order.map((p) => [this.data.prompts[p].id, text(p)]), this.data.prompts[this.prompt].id);
+    options(
+      byId("prompt"),
+      this.order.map((p) => [this.data.prompts[p].id, text(p)]),
+      this.data.prompts[this.prompt].id,
+    );
   }
 
   #bind() {
     for (const name of ["prompt", "train", "a", "b", "by", "score", "order"]) {
-      byId(name).value = name === "prompt" ? byId(name).value : name === "train" ? String(this.training) : state[name];
+      byId(name).value =
+        name === "prompt"
+          ? byId(name).value
+          : name === "train"
+            ? String(this.training)
+            : state[name];
       byId(name).addEventListener("change", (event) => update({ [name]: event.target.value }));
     }
     for (const button of document.querySelectorAll("#modes button")) {
@@ -89,7 +128,9 @@ export class Player {
       this.clock.seek(Number(event.target.value));
     });
     byId("speed").addEventListener("change", (event) => update({ speed: event.target.value }));
-    byId("loop").addEventListener("change", (event) => update({ loop: event.target.checked ? "1" : "0" }));
+    byId("loop").addEventListener("change", (event) =>
+      update({ loop: event.target.checked ? "1" : "0" }),
+    );
     byId("wipe").addEventListener("input", (event) => update({ wipe: event.target.value }));
     this.stage.addEventListener("pointermove", (event) => this.#wipeAt(event));
     byId("closer-close").addEventListener("click", () => this.look(null));
@@ -99,7 +140,9 @@ export class Player {
     const still = state.mode === "wipe" && event.target.closest?.(".still");
     if (!still) return;
     const { left, width } = still.getBoundingClientRect();
-    update({ wipe: Math.round(Math.max(0, Math.min(100, (100 * (event.clientX - left)) / width))) });
+    update({
+      wipe: Math.round(Math.max(0, Math.min(100, (100 * (event.clientX - left)) / width))),
+    });
   }
 
   #changed(changed) {
@@ -142,7 +185,11 @@ export class Player {
     const common = { score: state.score, choose, missing };
     const { table, videos } =
       state.mode === "wipe"
-        ? wipeTable(data, this.sources, this.prompt, shown, { a: this.arm("a"), b: this.arm("b"), ...common })
+        ? wipeTable(data, this.sources, this.prompt, shown, {
+            a: this.arm("a"),
+            b: this.arm("b"),
+            ...common,
+          })
         : clipTable(data, this.sources, this.prompt, shown, common);
     byId("shifted").hidden = !shown.shifted;
     this.show(table, videos);
@@ -154,7 +201,11 @@ export class Player {
     this.alone = videos;
     const clips = videos.map((video) => this.data.clips[video.dataset.clip]);
     const fps = clips[0]?.[FPS] ?? 8;
-    this.clock.show(videos, fps, Math.max(1, ...clips.map((clip) => Math.round((clip[FRAMES] / clip[FPS]) * fps))));
+    this.clock.show(
+      videos,
+      fps,
+      Math.max(1, ...clips.map((clip) => Math.round((clip[FRAMES] / clip[FPS]) * fps))),
+    );
     byId("scrub").max = this.clock.frames - 1;
     this.clock.setRate(Number(state.speed));
   }
@@ -179,7 +230,14 @@ export class Player {
     byId("closer-title").textContent = clipName(this.data, index);
     byId("closer-clip").replaceChildren(video);
     byId("closer-scores").replaceChildren(
-      ...rows.map((id) => el("div", {}, el("dt", {}, id.replaceAll("_", " ")), el("dd", {}, number(scores[id][index])))),
+      ...rows.map((id) =>
+        el(
+          "div",
+          {},
+          el("dt", {}, id.replaceAll("_", " ")),
+          el("dd", {}, number(scores[id][index])),
+        ),
+      ),
     );
     this.closer = video;
     box.scrollIntoView({ block: "nearest" });

@@ -11,8 +11,14 @@ export class Scores {
   constructor(data, open) {
     Object.assign(this, { data, open });
     this.tabs = [...new Set(data.metrics.flatMap((metric) => metric.groups))];
-    options(byId("base"), [["", "none: the scores"], ...data.arms.map((arm) => [arm.id, arm.label])], state.base);
-    byId("base").addEventListener("change", (event) => update({ base: event.target.value, sort: "", up: "" }));
+    options(
+      byId("base"),
+      [["", "none: the scores"], ...data.arms.map((arm) => [arm.id, arm.label])],
+      state.base,
+    );
+    byId("base").addEventListener("change", (event) =>
+      update({ base: event.target.value, sort: "", up: "" }),
+    );
     byId("find").value = state.find;
     byId("find").addEventListener("input", (event) => update({ find: event.target.value }));
     onChange((changed) => {
@@ -43,10 +49,14 @@ export class Scores {
     const fits = (arm) => !wanted || `${arm.label} ${arm.id}`.toLowerCase().includes(wanted);
     const rows = this.data.arms.map((arm, index) => ({ ...arm, index })).filter(fits);
     const model = {
-      caption: this.base < 0 ? `Scores: ${this.tab}` : `Paired differences to ${this.data.arms[this.base].label}: ${this.tab}`,
+      caption:
+        this.base < 0
+          ? `Scores: ${this.tab}`
+          : `Paired differences to ${this.data.arms[this.base].label}: ${this.tab}`,
       rows: rows.map((row) => ({ ...row, note: sizeOf(row.n) })),
       columns: inTab.filter((metric) => !this.hidden.has(metric.id)),
-      cell: (row, column) => (this.base < 0 ? this.#score(row, column) : this.#difference(row, column)),
+      cell: (row, column) =>
+        this.base < 0 ? this.#score(row, column) : this.#difference(row, column),
       sort: state.sort ? { column: state.sort, up: state.up === "1" } : null,
       zero: this.base >= 0,
     };
@@ -75,7 +85,11 @@ export class Scores {
     const [value, low, high] = own;
     const size = low === null ? value : Math.max(Math.abs(low), Math.abs(high));
     return {
-      value, low, high, text: number(value, size), best: own[BEST] === 1,
+      value,
+      low,
+      high,
+      text: number(value, size),
+      best: own[BEST] === 1,
       limits: low === null ? "" : `[${number(low, size)}, ${number(high, size)}]`,
       hint: `median ${number(own[MEDIAN], size)}; ${sizeOf([own[SEEDS], own[PROMPTS], own[CLIPS]])}`,
     };
@@ -88,7 +102,11 @@ export class Scores {
     const { mean, low, high } = own;
     const size = low === null ? mean : Math.max(Math.abs(low), Math.abs(high));
     return {
-      value: mean, low, high, text: signed(mean, size), best: low !== null && (low > 0 || high < 0),
+      value: mean,
+      low,
+      high,
+      text: signed(mean, size),
+      best: low !== null && (low > 0 || high < 0),
       limits: low === null ? "" : `[${signed(low, size)}, ${signed(high, size)}]`,
       hint: own.paired ? sizeOf([own.seeds, own.prompts, 0]) : "of other prompts: not paired",
     };
@@ -115,8 +133,13 @@ export class Scores {
     box.hidden = !at;
     if (!at) return;
     box.replaceChildren(
-      el("strong", {}, metric.id), el("p", {}, metric.definition),
-      el("p", {}, `${metric.better}; ${metric.unit}${metric.primary ? `; tested as the primary “${metric.primary}”` : ""}`),
+      el("strong", {}, metric.id),
+      el("p", {}, metric.definition),
+      el(
+        "p",
+        {},
+        `${metric.better}; ${metric.unit}${metric.primary ? `; tested as the primary “${metric.primary}”` : ""}`,
+      ),
       el("p", { class: "source" }, metric.source),
     );
     const place = at.getBoundingClientRect();
@@ -131,4 +154,3 @@ function sizeOf([seeds, prompts, clips]) {
   const part = (n, name) => (n ? [`${n} ${name}${n === 1 ? "" : "s"}`] : []);
   return [...part(seeds, "seed"), ...part(prompts, "prompt"), ...part(clips, "clip")].join(", ");
 }
-

@@ -101,7 +101,9 @@ export function sortedPrompts(prompts, differences, order) {
   const known = prompts.filter((prompt) => differences.has(prompt));
   const rest = prompts.filter((prompt) => !differences.has(prompt));
   const values = known.map((prompt) => differences.get(prompt)).sort((x, y) => x - y);
-  const middle = values.length ? (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2 : 0;
+  const middle = values.length
+    ? (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2
+    : 0;
   const far = {
     difference: (prompt) => -Math.abs(differences.get(prompt)),
     typical: (prompt) => Math.abs(differences.get(prompt) - middle),
