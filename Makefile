@@ -74,6 +74,8 @@ OFFLINE = $(BIN)/dfdbench assets get offline >/dev/null || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[reference]' \
 		2>/dev/null || echo "libsvm-official was not built: a test against brisque's own code is skipped"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]' \
+		2>/dev/null || echo "Playwright was not installed: tests in a browser are skipped"
 	@$(OFFLINE)
 	@touch $@
 
