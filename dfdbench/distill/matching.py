@@ -97,15 +97,23 @@ def student_report(
         adversarial = recipe.gan.weight * losses.generator_gan_loss(fake.logits)
         parts["gan"] = adversarial.detach()
         loss = loss + adversarial
-    with torch.no_grad():
-        distance = per_sample(nets.free(batch.latents - generated.x0) ** 2)  # (B,)
-        bins = {
-            "direction2": (draw.t, per_sample(step.raw**2)),  # mean (f − r)² before n
-            "normaliser": (draw.t, step.normaliser),
-            "distance2": (draw.t, distance),  # ‖x − G‖² per element, Eq. 7's left side
-            "distance2_by_input_time": (generated.time, distance),
-        }
-    return LossReport(loss, parts, bins)
+    bins = {
+        "direction2": (draw.t, per_sample(step.raw**2)),  # mean (f − r)² before n
+        "normaliser": (draw.t, step.normaliser),
+    }
+    return LossReport(loss, parts, bins | distances(batch, nets, generated, draw))
+
+
+@torch.no_grad()
+def distances(
+    batch: Batch, nets: Networks, generated: Generated, draw: Draw
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """‖x − G‖² per element, Eq. 7's left side, by the times of the score and of G's input."""
+    distance = per_sample(nets.free(batch.latents - generated.x0) ** 2)  # (B,)
+    return {
+        "distance2": (draw.t, distance),
+        "distance2_by_input_time": (generated.time, distance),
+    }
 
 
 def fake_score_report(
