@@ -106,8 +106,11 @@ def test_reverse_kl_is_dmd2_with_a_gan_bitwise(tools, features):
 def test_weights_are_those_of_the_divergences():
     r = torch.tensor([0.25, 1.0, 4.0])
     expected = {
-        "js": [0.2, 0.5, 0.8], "kl": [0.25, 1, 4], "jeffreys": [1.25, 2, 5], "hellinger": [0.5, 1, 2],
-    }  # fmt: skip
+        "js": [0.2, 0.5, 0.8],
+        "kl": [0.25, 1, 4],
+        "jeffreys": [1.25, 2, 5],
+        "hellinger": [0.5, 1, 2],
+    }
     assert WEIGHTS.keys() == expected.keys()
     for name, values in expected.items():
         torch.testing.assert_close(WEIGHTS[name](r), torch.tensor(values))
@@ -125,7 +128,9 @@ def test_h_has_mean_one_and_scales_each_clip_s_step(tools, monkeypatch):
     h = report.bins["h"][1]
     assert h.mean() == pytest.approx(1.0, abs=1e-6) and h.std() > 0
     assert report.parts["h_spread"] == pytest.approx(h.std(correction=0).item(), rel=1e-4)
-    monkeypatch.setattr("dfdbench.distill.losses.generator_gan_loss", lambda logits: 0 * logits.sum())
+    monkeypatch.setattr(
+        "dfdbench.distill.losses.generator_gan_loss", lambda logits: 0 * logits.sum()
+    )
     generated = f_distill.generate(tools.batch(), nets, recipe, stream())
     ours = f_distill.student_loss(tools.batch(), nets, recipe, stream())
     theirs = dmd2.student_loss(tools.batch(), nets, tools.recipe(gan=GAN), stream())

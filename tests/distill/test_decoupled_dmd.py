@@ -20,7 +20,9 @@ def gradients(tools, method, recipe, nets=None):
 
 
 def ours(tools, nets=None, **options):
-    return gradients(tools, decoupled_dmd, tools.recipe("decoupled_dmd", decoupled_dmd=options), nets)
+    return gradients(
+        tools, decoupled_dmd, tools.recipe("decoupled_dmd", decoupled_dmd=options), nets
+    )
 
 
 def same(a, b):
@@ -110,5 +112,7 @@ def test_no_guidance_part_without_guidance(tools):
         recipe = tools.recipe("decoupled_dmd", teacher={"cfg": 1.0}, decoupled_dmd={"parts": parts})
         with pytest.raises(UserError, match=r"teacher\.cfg is 1"):
             decoupled_dmd.record(recipe, None)
-    recipe = tools.recipe("decoupled_dmd", teacher={"cfg": 1.0}, decoupled_dmd={"parts": "matching"})
+    recipe = tools.recipe(
+        "decoupled_dmd", teacher={"cfg": 1.0}, decoupled_dmd={"parts": "matching"}
+    )
     assert decoupled_dmd.record(recipe, None)["gradient_parts"] == "matching"
