@@ -49,7 +49,8 @@ def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> L
     real = nets.teacher_x0(x_t, draw.t, batch.conditioning, nets.cfg, to_input=True)
     x, f, r = (nets.free(each) for each in (generated.x0, fake, real))
     loss = losses.sid_loss(x, f, r, recipe.options.alpha).mean()
-    gap = losses.score_gap(*(each.detach() for each in (x, f, r, x)))
+    x, f, r = (each.detach() for each in (x, f, r))
+    gap = losses.score_gap(x, f, r, x)
     bins = {
         "direction2": (draw.t, losses.per_sample(gap.raw**2)),
         "normaliser": (draw.t, gap.normaliser),
