@@ -29,11 +29,21 @@ class Draw(NamedTuple):
 
 
 class Stream:
-    """Draws of one accumulation round of one iteration, each under its own name."""
+    """Draws of one accumulation round of one iteration, each under its own name.
 
-    def __init__(self, seed: int, iteration: int, round_: int, device: torch.device) -> None:
+    update: number of the student update within the run, 0 is the first; None: a late one.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        iteration: int,
+        round_: int,
+        device: torch.device,
+        update: int | None = None,
+    ) -> None:
         self.shared_key, self.key = (seed, iteration), (seed, iteration, round_)
-        self.device = device
+        self.device, self.update = device, update
 
     def generator(self, name: str) -> torch.Generator:
         """This round's own generator for `name`, on the device."""
@@ -47,6 +57,10 @@ class Stream:
         """(count,) whole numbers below `high`."""
         shape = (count,)
         return torch.randint(high, shape, generator=self.generator(name), device=self.device)
+
+    def uniform(self, name: str, count: int) -> Tensor:
+        """(count,) numbers of [0, 1), float32."""
+        return torch.rand(count, generator=self.generator(name), device=self.device)
 
     def score_draw(self, like: Tensor, schedule: Schedule) -> Draw:
         """t from the shifted uniform of the recipe, and ε, for B samples.
@@ -69,6 +83,15 @@ class Stream:
     def integer(self, name: str, high: int) -> int:
         """One whole number below `high`, the same in every round of the update."""
         return int(torch.randint(high, (), generator=seeded("cpu", *self.shared_key, name)))
+
+    def common(self, name: str, count: int) -> list[float]:
+        """`count` numbers of [0, 1), the same in every round of the update."""
+        generator = seeded("cpu", *self.shared_key, name)
+        return [float(u) for u in torch.rand(count, generator=generator, dtype=torch.float64)]
+
+    def turn(self, name: str, high: int) -> int:
+        """0 to `high` − 1 in turn, one after the other with the student's updates."""
+        return (self.update or 0) % high
 
     def bernoulli(self, name: str, p: float) -> bool:
         """True with probability p, the same in every round of the update."""

@@ -189,6 +189,12 @@ CASES = {
                    "dfd.coin=round", "schedule.student_updates=2", "log.decode_every=0"],
     "toy-ar/dp_dmd": ["init.recipe=", "dp_dmd.anchor_step=2", "dp_dmd.grid_steps=6",
                       "schedule.student_updates=2", "log.decode_every=0"],
+    "avd": ["avd.weight=5", "log.decode_every=0"],
+    "f_distill": ["f_distill.divergence=kl", "gan.weight=0.1", "log.decode_every=0"],
+    "sid": ["optim.gradient_checkpointing=true", "schedule.student_updates=2",
+            "log.decode_every=0"],
+    "adversarial": ["schedule.student_updates=2", "log.decode_every=0"],
+    "dcm_dmd": ["dcm_dmd.weight=0.5", "log.decode_every=0"],
     "regression": ["gan.weight=0.03", "schedule.student_updates=2", "log.decode_every=0"],
 }  # fmt: skip
 

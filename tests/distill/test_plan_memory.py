@@ -39,6 +39,10 @@ PEAKS = {
     "gan of the fake score": ("dmd2", {"dmd2": GAN}, "full"),
     "dfd": ("dfd", {}, "full"),
     "dp_dmd": ("dp_dmd", {}, "full"),
+    "sid": ("sid", {}, "full"),
+    "sid without checkpointing": ("sid", {}, "none"),
+    "f-distill": ("f_distill", {"gan": {"weight": 0.03}}, "full"),
+    "adversarial": ("adversarial", {"gan": {"weight": 1.0, "features": "teacher"}}, "full"),
 }
 CAUSAL = {
     "rollout": ("dmd2", {}, "full"),

@@ -27,6 +27,8 @@ from dfdbench.models.flow import teacher_times
 from dfdbench.models.sampling import sample_teacher, start_at, student_step
 from dfdbench.utils.errors import UserError
 
+REAL_CLIPS = False
+
 
 @dataclass(frozen=True)
 class Options(MethodOptions):

@@ -25,6 +25,7 @@ from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import teacher_times, x0_from_v
 
 __all__ = ["Options", "generate", "record", "student_loss", "uses_gan"]
+REAL_CLIPS = False
 
 
 @dataclass(frozen=True)

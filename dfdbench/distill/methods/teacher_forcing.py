@@ -21,6 +21,7 @@ from dfdbench.models.family import ModelFamily
 from dfdbench.models.flow import add_noise, velocity
 
 __all__ = ["Options", "generate", "record", "student_loss", "uses_gan"]
+REAL_CLIPS = True
 
 
 @dataclass(frozen=True)

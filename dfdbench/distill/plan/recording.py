@@ -228,6 +228,12 @@ class _Choices(Stream):
     def times(self, name: str, schedule: Schedule, count: int) -> Tensor:
         return torch.empty(count, device=META)
 
+    def uniform(self, name: str, count: int) -> Tensor:
+        return torch.empty(count, device=META)
+
+    def turn(self, name: str, high: int) -> int:
+        return self.integer(name, high)
+
     def score_draw(self, like: Tensor, schedule: Schedule) -> Draw:
         return Draw(torch.empty(len(like), device=META), self.normal("", like))
 
@@ -275,8 +281,12 @@ def record(recipe: Recipe, shape: Shape, block_count: int, student: bool) -> Ste
     family: Any = _Family(block_count, shape.conditioning_frames)
     nets: Any = build_networks(recipe, family, method, None, Group(), batch.conditioning)
     nets.student.name, nets.fake_score.name = "student", "fake_score"
+    nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
+    if nets.statistics is not None:
+        nets.statistics.to(META)
+    nets.whole_batch = recipe.optim.accumulate == 1
+    look_ahead = getattr(method, "survey", None) if student and nets.statistics else None
     if nets.heads is not None:
-        nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
         nets.heads.to(META).register_forward_hook(
             lambda heads, inputs, _: family.noted.append(_look(heads, *inputs))
         )
@@ -285,6 +295,9 @@ def record(recipe: Recipe, shape: Shape, block_count: int, student: bool) -> Ste
     @torch.enable_grad()
     def run(rng: Stream) -> list[_Pass | Look | Freed]:
         family.noted = []
+        if look_ahead and not nets.whole_batch:
+            with torch.no_grad():
+                look_ahead(batch, nets, recipe, rng)
         loss(batch, nets, recipe, rng).loss.backward()
         noted: list[_Pass | Look | Freed] = family.noted
         return noted
