@@ -6,13 +6,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 RUNS ?= runs/quickstart
 
-.PHONY: quickstart test test-all lint format toy gpu-bench clean help
+.PHONY: quickstart test test-all lint format docs toy gpu-bench clean help
 
 help:
 	@echo "make quickstart   train DMD2, control, DP-DMD and DFD on the toy, score them, write a report"
 	@echo "make test         the test suite (minutes)"
 	@echo "make test-all     the test suite with its slow tests and the regression check"
 	@echo "make lint         ruff (lint and format) and mypy"
+	@echo "make docs         the documentation, into build/docs"
 	@echo "make gpu-bench    what a GPU must show: times, memory, dtypes, resume; 10 minutes, to be cut off at will"
 	@echo "make toy          train the toy's VAE and teachers from seeds (hours)"
 
@@ -38,6 +39,11 @@ lint: .venv/.installed-dev
 format: .venv/.installed-dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# The switch leaves out a notice about MkDocs' successor.
+docs: .venv/.installed-dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "documentation: build/docs/index.html"
 
 gpu-bench: .venv/.installed
 	@$(BIN)/python benchmarks/gpu_suite.py
@@ -68,6 +74,8 @@ OFFLINE = $(BIN)/dfdbench assets get offline >/dev/null || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[reference]' \
 		2>/dev/null || echo "libsvm-official was not built: a test against brisque's own code is skipped"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]' \
+		2>/dev/null || echo "Playwright was not installed: tests in a browser are skipped"
 	@$(OFFLINE)
 	@touch $@
 

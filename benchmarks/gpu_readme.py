@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dfdbench.utils.table import escape_markdown
+
 GIB = 2**30
 COMMAND = "python benchmarks/gpu_suite.py"
 INTRODUCTION = """# On a GPU
@@ -10,24 +12,38 @@ INTRODUCTION = """# On a GPU
 Written by `make gpu-bench` ([gpu_suite.py](../../benchmarks/gpu_suite.py)) from the JSON \
 files here: random weights in real shapes, nothing downloaded. MFU counts no work twice, neither \
 what checkpointing computes again nor attention's second pass."""
+TINY = """# Tried in small
+
+Written by `python benchmarks/gpu_suite.py --tiny`: tiny random networks, to see that the parts \
+run. No number here tells anything about a GPU, or about the shapes that the titles name."""
 
 
-def render(records: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+def render(
+    measured: Mapping[str, Mapping[str, Any]],
+    failed: Mapping[str, Mapping[str, Any]],
+    titles: Mapping[str, str],
+) -> str:
     """The page: measured parts, then failed and missing ones with the command for each.
 
     Args:
-        records: the parts' files, by part. titles: of all parts, in order.
+        measured: the parts' files, by part. failed: those of tries after them, likewise.
+        titles: of all parts, in order.
     """
-    pages, missing = [INTRODUCTION], list[str]()
+    tiny = any(record["tiny"] for record in (*measured.values(), *failed.values()))
+    pages, missing = [TINY if tiny else INTRODUCTION], list[str]()
     for name, title in titles.items():
-        record = records.get(name, {})
-        command = f"`{COMMAND} {name}`"
-        if "result" in record:
-            lines = SHOW[name](record["result"])
-            pages.append("\n".join([f"## {title}", "", _origin(name, record), "", *lines]))
-        elif "failed" in record:
-            where = _origin(name, record)
-            missing.append(f"- {title}: failed ({where}): {record['failed']}. {command}")
+        record, tried = measured.get(name), failed.get(name)
+        lines = _shown(name, record) if record else None
+        command = f"`{COMMAND} {name}{' --tiny' if tiny else ''}`"
+        if record and lines:
+            lines += ["", f"Measured again later, it {_failure(name, tried)}"] if tried else []
+            pages.append(
+                "\n".join([f"## {title}", "", _origin(f"{name}.json", record), "", *lines])
+            )
+        elif record:
+            missing.append(f"- {title}: this version cannot show {name}.json. {command}")
+        elif tried:
+            missing.append(f"- {title}: {_failure(name, tried)} {command}")
         else:
             missing.append(f"- {title}: not measured yet. {command}")
     if missing:
@@ -35,15 +51,29 @@ def render(records: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) 
     return "\n\n".join(pages) + "\n"
 
 
-def _origin(name: str, record: Mapping[str, Any]) -> str:
-    said = [record["gpu"], *(["tiny networks, not the shapes named"] if record["tiny"] else [])]
+def _shown(name: str, record: Mapping[str, Any]) -> list[str] | None:
+    """A measurement in words; None where its file has not what is shown, as of another version."""
+    try:
+        return SHOW[name](record["result"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return None
+
+
+def _failure(name: str, record: Mapping[str, Any]) -> str:
+    reason = escape_markdown(str(record["failed"])).rstrip(".")
+    return f"failed on {_origin(f'{name}.failed.json', record)}: {reason}."
+
+
+def _origin(file: str, record: Mapping[str, Any]) -> str:
+    device = record.get("device", {})
+    where = record["gpu"] if record["gpu"] != "cpu" else f"a CPU {device.get('name', '')}"
+    said = [where.strip(), *(["tiny networks, not the shapes named"] if record["tiny"] else [])]
     if versions := record.get("versions"):
         said += [f"torch {versions['torch']}", f"diffusers {versions['diffusers']}"]
-    device = record.get("device", {})
     said += [f"{key} {device[key]}" for key in ("cuda", "cudnn") if key in device]
     commit = record.get("commit") or {}
     said += [f"code {record['code']}", *([f"commit {commit[:12]}"] if commit else [])]
-    return f"{', '.join(said)} ([{name}.json]({name}.json))"
+    return f"{', '.join(said)} ([{file}]({file}))"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -3,10 +3,11 @@
     python benchmarks/gpu_suite.py [PART ...] [--again] [--out results/gpu] [--minutes 10]
     python benchmarks/gpu_suite.py --render
 
-Each part runs in a process of its own, with a time limit, and leaves OUT/PART.json, or says there
-why it failed. It may be cut off at any moment: the same command goes on with what is missing, and
-leaves alone what this code measured on this GPU, whatever else was committed since. OUT/README.md
-shows what there is and names what is missing. --tiny tries all of it in small, on any machine.
+Each part runs in a process of its own, with a time limit, and leaves OUT/PART.json, or says in
+OUT/PART.failed.json why it failed; what was measured before stays until it is measured again. It
+may be cut off at any moment: the same command goes on with what is missing, and leaves alone what
+this code measured on this GPU, whatever else was committed since. OUT/README.md shows what there is
+and names what is missing. --tiny tries all of it in small, on any machine, in a folder of its own.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from dfdbench.utils.stopping import end_with, interruptible
 
 HERE = Path(__file__).parent
 PROBE = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+MEASURED, FAILED = ".json", ".failed.json"  # ends of the names of a part's files
 PATIENCE = 30  # seconds for a part to clear up
 TOLD = 3  # exit code of a part that failed and wrote so
 
@@ -74,26 +76,38 @@ def gpu_name() -> str:
     return done.stdout.strip()
 
 
-def load(out: Path) -> dict[str, dict[str, Any]]:
-    """The parts' files that are there and whole."""
+def load(out: Path, suffix: str = MEASURED) -> dict[str, dict[str, Any]]:
+    """The parts' files that are there and whole: of what was measured, or of tries that FAILED."""
     records = {}
+    keys = {"code", "gpu", "tiny", "result" if suffix == MEASURED else "failed"}
     for name in PARTS:
         with contextlib.suppress(OSError, ValueError):
-            record = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
-            if isinstance(record, dict) and record.get("part") == name:
+            record = json.loads((out / f"{name}{suffix}").read_text(encoding="utf-8"))
+            if isinstance(record, dict) and record.get("part") == name and keys <= record.keys():
                 records[name] = record
     return records
 
 
+def keep(out: Path, record: dict[str, Any]) -> None:
+    """Write a part's file. A try that failed takes the place of no measurement; a measurement ends
+    what was said of earlier tries."""
+    failed = out / f"{record['part']}{FAILED}"
+    if "result" not in record:
+        write_json(failed, record)
+        return
+    failed.unlink(missing_ok=True)
+    write_json(out / f"{record['part']}{MEASURED}", record)
+
+
 def is_done(record: dict[str, Any] | None, what: dict[str, Any]) -> bool:
     """Whether a part's file holds what would be measured now: same code, GPU and sizes."""
-    return record is not None and "result" in record and what.items() <= record.items()
+    return record is not None and what.items() <= record.items()
 
 
 def write_readme(out: Path) -> None:
     """OUT/README.md, from the files that are there."""
     titles = {name: part.title for name, part in PARTS.items()}
-    write_text(out / "README.md", render(load(out), titles))
+    write_text(out / "README.md", render(load(out), load(out, FAILED), titles))
 
 
 def run_part(name: str, out: Path, what: dict[str, Any], seconds: float) -> bool:
@@ -116,7 +130,9 @@ def run_part(name: str, out: Path, what: dict[str, Any], seconds: float) -> bool
                 reason = f"stopped after {seconds:.0f} s, the time that it had"
             finally:
                 _end(process)
-    write_json(out / f"{name}.json", {"part": name, **what, "failed": reason})
+    if process.returncode == 0:  # it was done while it was told to stop
+        return True
+    keep(out, {"part": name, **what, "failed": reason})
     return False
 
 
@@ -161,7 +177,7 @@ def measure(name: str, out: Path, what: dict[str, Any], parent: int) -> int:
         line = as_user_error(error) or f"{type(error).__name__}: {error}"
         record["failed"] = " ".join(str(line).split())[:300]
     record["seconds"] = round(time.monotonic() - start, 1)
-    write_json(out / f"{name}.json", record)
+    keep(out, record)
     return TOLD if "failed" in record else 0
 
 
@@ -179,7 +195,8 @@ def run(names: Sequence[str], out: Path, what: dict[str, Any], again: bool, minu
             lacking.append(name)
             continue
         print(f"{name}: {title}", flush=True)
-        if not run_part(name, out, what, min(most, left)):
+        # The parts' own limits are for a GPU; a CPU may be slow.
+        if not run_part(name, out, what, left if what["tiny"] else min(most, left)):
             lacking.append(name)
         write_readme(out)
     write_readme(out)
@@ -216,6 +233,10 @@ def main() -> int:
             "torch finds no GPU here; run this where there is one (--tiny tries it on the CPU)",
             file=sys.stderr,
         )
+        return 2
+    if any(record["tiny"] != given.tiny for record in load(given.out).values()):
+        sizes = "tiny networks" if not given.tiny else "networks in full size"
+        print(f"{given.out} holds measurements of {sizes}; give another --out", file=sys.stderr)
         return 2
     what = {"code": code(), "gpu": gpu or "cpu", "tiny": given.tiny}
     try:

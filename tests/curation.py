@@ -69,7 +69,10 @@ class Ask:
 
 
 class Reply:
-    """What a server answers: a text, or an HTTP error, or raw bytes; after `seconds`."""
+    """What a server answers: a text, or an HTTP error, or raw bytes; after `seconds`.
+
+    half: it hangs up in the middle.
+    """
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class Reply:
         headers: dict[str, str] | None = None,
         raw: bytes | None = None,
         seconds: float = 0,
+        half: bool = False,
     ) -> None:
         reason = "length" if cut else "stop"
         body = {"choices": [{"message": {"content": text}, "finish_reason": reason}]}
@@ -86,6 +90,9 @@ class Reply:
             body = {"error": {"message": text}}
         self.data = json.dumps(body).encode() if raw is None else raw
         self.code, self.headers, self.seconds = code, headers or {}, seconds
+        self.length = len(self.data)
+        if half:
+            self.data = self.data[: self.length // 2]
 
 
 def by_pictures(ask: Ask) -> Reply:
@@ -125,7 +132,7 @@ class CaptionServer:
                     self.send_response(reply.code if right else 404)
                     for name, value in reply.headers.items():
                         self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(reply.data)))
+                    self.send_header("Content-Length", str(reply.length))
                     self.end_headers()
                     self.wfile.write(reply.data)
                 except OSError:  # who asked is gone

@@ -45,8 +45,28 @@ def write_log(run: Run, seed: int) -> None:
     run.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind"')
 
 
-def add_run(folder: Path, arm: str, training_seed: int | None, suite: str = "toy-t2v") -> Run:
-    """A run whose scores scatter about SATURATION and ENTROPY; clips exist for the first prompt."""
+def write_clip(path: Path, arm: str, seed: int, grey: int = 90, frames: int = 5) -> None:
+    """A clip of 64×64 in which a rectangle, its colour and place by arm and seed, moves right."""
+    hue = np.zeros(3, np.uint8)
+    hue[seed % 3] = int(60 + 600 * SATURATION[arm])
+    clip = np.full((frames, 64, 64, 3), grey, np.uint8)
+    for t, frame in enumerate(clip):
+        frame[16 + 2 * seed : 40, 4 + 2 * t : 26 + 2 * t] += hue
+    write_video(path, clip, 8)
+
+
+def add_run(
+    folder: Path,
+    arm: str,
+    training_seed: int | None,
+    suite: str = "toy-t2v",
+    filmed: int = 1,
+    text: str = "a clip of {}",
+) -> Run:
+    """A run whose scores scatter about SATURATION and ENTROPY.
+
+    filmed: so many prompts, the first ones, have clips. text: of a prompt, from its id.
+    """
     trained = training_seed is not None
     info = {
         "arm": arm, "method": arm.removesuffix("_control"), "training_seed": training_seed,
@@ -66,18 +86,15 @@ def add_run(folder: Path, arm: str, training_seed: int | None, suite: str = "toy
         for i, prompt in enumerate(PROMPTS):
             for seed in SEEDS:
                 path = f"videos/{suite}/{prompt}/{seed}.mp4"
-                if i == 0:
-                    hue = np.zeros(3, np.uint8)
-                    hue[seed % 3] = int(60 + 600 * SATURATION[arm])
-                    frames = np.full((5, 64, 64, 3), 90, np.uint8)
-                    frames[:, 16 + 2 * seed : 40, 12:44] += hue
-                    write_video(folder / path, frames, 8)
+                if i < filmed:
+                    grey = 90 + 8 * i + 2 * (training_seed or 0)
+                    write_clip(folder / path, arm, seed, grey, 5 if filmed == 1 else 17)
                 sha = hashlib.sha256(f"{arm}{training_seed}{path}".encode()).hexdigest()
                 value = SATURATION[arm] + 0.01 * i + shift + rng.normal(0, 0.01)
                 histogram = np.exp(-0.5 * ((np.arange(256) / 255 - value) / 0.1) ** 2)
                 keys = (version, "", "even16", "d", "float32", "cpu")
                 store.add_scores(
-                    Row(suite, path, prompt, f"a clip of {prompt}", seed, arm, sha),
+                    Row(suite, path, prompt, text.format(prompt), seed, arm, sha),
                     {
                         Key(sha, "saturation_mean", *keys): value,
                         Key(sha, "oracle_hue", *keys): float(seed % 6),

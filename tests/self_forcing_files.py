@@ -2,7 +2,10 @@
 
 import torch
 
+from dfdbench.distill.sections import Recipe
+from dfdbench.models.causal import Layout
 from dfdbench.toy.checkpoint import TINY, build_transformer, write_checkpoint
+from dfdbench.utils.run import Run
 
 ORIGINAL = {  # diffusers' names of a Wan -> the original ones, both without the block
     "attn1.to_q": "self_attn.q",
@@ -54,3 +57,17 @@ def loud_checkpoint(folder):
         transformer = build_transformer(TINY)
         torch.nn.init.normal_(transformer.proj_out.weight, std=0.3)
     return write_checkpoint(folder, TINY, transformer=transformer)
+
+
+def finished_run(folder, family, checkpoint, sampler="sde", arm="dfd", **layout) -> Run:
+    """A run of a causal student with random weights; with block_frames=0 of a bidirectional one."""
+    student = {"steps": 2, "sampler": sampler, **(layout or {"block_frames": 2})}
+    recipe = Recipe(method="dfd", model=str(checkpoint)).as_dict()
+    causal = student["block_frames"] > 0
+    recipe["student"].update(student, input="self_forcing" if causal else "noised_real")
+    info = {"arm": arm, "method": "dfd", "training_seed": 0, "recipe": recipe}
+    run = Run.create(folder, {**info, "status": "finished"})
+    frames = {key: value for key, value in student.items() if key.endswith("_frames")}
+    module = family.new_causal_module(Layout(**frames)) if causal else family.new_module()
+    family.save_student(module, run.student)
+    return run

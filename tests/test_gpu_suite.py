@@ -228,9 +228,9 @@ def test_a_part_beyond_its_time_is_ended_and_named(tmp_path):
     started = time.monotonic()
     assert not gpu_suite.run_part("wan_step", tmp_path, WHAT, 0.5)
     assert time.monotonic() - started < gpu_suite.PATIENCE and not children(tmp_path)
-    record = gpu_suite.load(tmp_path)["wan_step"]
+    record = gpu_suite.load(tmp_path, gpu_suite.FAILED)["wan_step"]
     assert record["failed"] == "stopped after 0 s, the time that it had"
-    assert not gpu_suite.is_done(record, WHAT), "it is tried again"
+    assert gpu_suite.load(tmp_path) == {}, "it is tried again"
 
 
 def test_a_part_whose_process_dies_is_named_and_the_next_one_runs(tmp_path, monkeypatch, capsys):
@@ -239,7 +239,7 @@ def test_a_part_whose_process_dies_is_named_and_the_next_one_runs(tmp_path, monk
     dying.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(dying))
     assert gpu_suite.run(["attention", "nccl"], tmp_path / "out", WHAT, False, 10) == 1
-    records = gpu_suite.load(tmp_path / "out")
+    records = gpu_suite.load(tmp_path / "out", gpu_suite.FAILED)
     assert [*records] == ["attention", "nccl"]
     assert {record["failed"] for record in records.values()} == {"its process ended with status -9"}
     assert "missing: attention, nccl" in capsys.readouterr().err
@@ -262,11 +262,11 @@ def test_a_part_that_fails_says_why_in_a_line(tmp_path, monkeypatch):
         assert gpu_suite.measure("nccl", tmp_path, WHAT, os.getpid()) == gpu_suite.TOLD
     finally:
         signal.signal(signal.SIGTERM, before)
-    record = gpu_suite.load(tmp_path)["nccl"]
+    record = gpu_suite.load(tmp_path, gpu_suite.FAILED)["nccl"]
     assert record["failed"].startswith("out of memory (CUDA out of memory. Tried to allocate 20")
     gpu_suite.write_readme(tmp_path)
     page = (tmp_path / "README.md").read_text()
-    assert "failed (cpu" in page and "`python benchmarks/gpu_suite.py nccl`" in page
+    assert "failed on a CPU" in page and "`python benchmarks/gpu_suite.py nccl --tiny`" in page
     assert page.count("not measured yet") == len(gpu_suite.PARTS) - 1
 
 
@@ -274,4 +274,110 @@ def test_torn_files_and_files_of_something_else_are_no_parts(tmp_path):
     (tmp_path / "nccl.json").write_text('{"part": "nccl", "res')
     (tmp_path / "attention.json").write_text('{"part": "nccl"}')
     (tmp_path / "wan_step.json").write_text("[]")
+    (tmp_path / "vae_decode.json").write_text('{"part": "vae_decode", "result": {}}')
     assert gpu_suite.load(tmp_path) == {}
+
+
+NCCL = {
+    "backend": "nccl",
+    **{
+        name: {"dtypes": ["float32"], "relative_difference": 0.125, "gradient_norms": [1.5, 1.5]}
+        for name in ("teacher", "trained")
+    },
+}
+GPU = {"code": "0123", "gpu": "NVIDIA H100", "tiny": False}
+
+
+def failing(_sizes, _device):
+    raise RuntimeError("it broke | <b>")
+
+
+def cut_off(out, _monkeypatch):
+    gpu_suite.run_part("nccl", out, GPU, 0.5)
+
+
+def dies(out, monkeypatch):
+    dying = out / "python"
+    dying.write_text("#!/bin/sh\nkill -9 $$\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dying))
+    gpu_suite.run_part("nccl", out, GPU, 60)
+
+
+def fails(out, monkeypatch):
+    monkeypatch.setitem(gpu_parts.RUN, "nccl", failing)
+    monkeypatch.setattr(gpu_suite, "end_with", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    gpu_suite.measure("nccl", out, GPU, os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        (cut_off, "stopped after 0 s, the time that it had."),
+        (dies, "its process ended with status -9."),
+        (fails, r"RuntimeError: it broke \| &lt;b&gt;."),
+    ],
+)
+def test_what_was_measured_outlives_a_later_try_that_fails(tmp_path, monkeypatch, later, said):
+    gpu_suite.keep(tmp_path, {"part": "nccl", **GPU, "result": NCCL})
+    before = (tmp_path / "nccl.json").read_bytes()
+    later(tmp_path, monkeypatch)
+    assert (tmp_path / "nccl.json").read_bytes() == before
+    gpu_suite.write_readme(tmp_path)
+    shown, missing = (tmp_path / "README.md").read_text().split("## Missing")
+    assert "| teacher | float32 | 1.25e-01 | 1.5 / 1.5 |" in shown
+    assert "Measured again later, it failed on NVIDIA H100, code 0123" in shown and said in shown
+    assert "nccl" not in missing
+    gpu_suite.keep(tmp_path, {"part": "nccl", **GPU, "result": NCCL})
+    assert gpu_suite.load(tmp_path, gpu_suite.FAILED) == {}, "a new measurement ends it"
+
+
+def test_a_part_that_ends_while_it_is_told_to_stop_has_not_failed(tmp_path, monkeypatch):
+    quick = tmp_path / "python"
+    quick.write_text("#!/bin/sh\ntrap 'exit 0' TERM\nwhile :; do sleep 0.05; done\n")
+    quick.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(quick))
+    assert gpu_suite.run_part("nccl", tmp_path, GPU, 1)
+    assert not (tmp_path / "nccl.failed.json").exists()
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_tiny_and_full_measurements_do_not_share_a_folder(tmp_path, monkeypatch, capsys, tiny):
+    gpu_suite.keep(tmp_path, {"part": "nccl", **GPU, "tiny": not tiny, "result": NCCL})
+    before = (tmp_path / "nccl.json").read_bytes()
+    command = ["gpu_suite.py", "nccl", "--again", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*command, *(["--tiny"] if tiny else [])])
+    monkeypatch.setattr(gpu_suite, "gpu_name", lambda: "NVIDIA H100")
+    assert gpu_suite.main() == 2 and "give another --out" in capsys.readouterr().err
+    assert (tmp_path / "nccl.json").read_bytes() == before
+
+
+def test_a_file_that_this_version_cannot_show_is_named_and_the_others_are_shown(tmp_path):
+    gpu_suite.keep(tmp_path, {"part": "vae_decode", **GPU, "result": {"clips": 3}})
+    gpu_suite.keep(tmp_path, {"part": "nccl", **GPU, "result": NCCL})
+    gpu_suite.write_readme(tmp_path)
+    shown, missing = (tmp_path / "README.md").read_text().split("## Missing")
+    assert "Backend nccl." in shown and "this version cannot show vae_decode.json" in missing
+
+
+def test_a_page_of_tiny_networks_claims_nothing_of_a_gpu(tmp_path):
+    gpu_suite.keep(tmp_path, {"part": "nccl", **WHAT, "result": NCCL})
+    gpu_suite.write_readme(tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert page.startswith("# Tried in small") and "# On a GPU" not in page
+    assert "No number here tells anything about a GPU" in page
+    assert "a CPU, tiny networks, not the shapes named" in page
+    assert "`python benchmarks/gpu_suite.py vae_decode --tiny`" in page
+
+
+@pytest.mark.slow
+def test_every_part_runs_in_small_by_one_command(tmp_path):
+    """All of them: none needs CUDA there."""
+    process = start(tmp_path, "--minutes", "60")
+    assert process.wait(3600) == 0
+    assert gpu_suite.load(tmp_path).keys() == gpu_suite.PARTS.keys()
+    assert gpu_suite.load(tmp_path, gpu_suite.FAILED) == {}
+    page = (tmp_path / "README.md").read_text()
+    assert all(f"## {part.title}" in page for part in gpu_suite.PARTS.values())
+    assert "Missing" not in page and "does not run on this cpu" in page

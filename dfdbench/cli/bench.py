@@ -113,7 +113,7 @@ def train(
         times = bench_train(loaded, where, steps, warmup, compiled)
     write_json(out, times)
     rows = [f"{out}: {loaded.arm} on {loaded.model}, {times['device']['name']}"]
-    for name in ("student_step", "fake_score_step"):
+    for name in (step for step in ("student_step", "fake_score_step") if step in times):
         row = times[name]
         share = "" if row["mfu"] is None else f", MFU {row['mfu']:.1%}"
         rows.append(
@@ -122,6 +122,70 @@ def train(
     memory = ", ".join(f"{k} {v / 2**30:.2f} GiB" for k, v in times["peak_memory"].items())
     rows.append(f"  {times['samples_a_second']:.3g} samples/s; {memory}")
     show(times, as_json, "\n".join(rows))
+
+
+@app.command("stream")
+def stream(
+    out: Out,
+    model: BenchModel = None,
+    recipe: RecipeName = "wan-self-forcing/dmd",
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of the stream; else the recipe's. Longer needs a window.",
+            rich_help_panel=SHAPE,
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(min=0, help="Latent frames that a block sees; 0: all.", rich_help_panel=SHAPE),
+    ] = None,
+    sinks: Annotated[
+        int | None,
+        typer.Option(min=0, help="First latent frames that stay in sight.", rich_help_panel=SHAPE),
+    ] = None,
+    height: Side = None,
+    width: Side = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Timed clips, after one.", rich_help_panel=TIMING)
+    ] = 2,
+    compiled: Compile = False,
+    decode: Annotated[
+        bool, typer.Option("--vae/--no-vae", help="Time the autoencoder too.")
+    ] = True,
+    changes: Changes = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Time the stream of a causal student: its first block, frames a second after it, memory.
+
+    Example: dfdbench bench stream --window 21 --frames 241 --out stream.json
+    """
+    from dfdbench.distill.bench.stream import bench_stream, rollout_layout
+    from dfdbench.distill.distillation import asked_recipe
+    from dfdbench.utils.errors import memory_remedy
+    from dfdbench.utils.files import check_output, write_json
+
+    check_output(out)
+    loaded = asked_recipe(None, recipe, model, changes=shaped(None, height, width, changes))
+    layout = rollout_layout(loaded, window, sinks)
+    where = timed_device(device, loaded.model)
+    with memory_remedy("take a smaller --window or shape, or --no-vae to time sampling alone"):
+        times = bench_stream(loaded, where, frames, layout, steps, compiled, decode)
+    write_json(out, times)
+    peaks = "half of the clip " + " and all of it ".join(
+        ", ".join(f"{k.removesuffix('_bytes')} {v / 2**30:.2f} GiB" for k, v in peak.items())
+        for peak in times["peak_memory"].values()
+    )
+    whole = f", {times['fps_with_vae']:.2f} with autoencoder" if decode else ""
+    show(
+        times,
+        as_json,
+        f"{out}: {times['frames']} frames of {loaded.arm} on {times['device']['name']}: first "
+        f"block after {times['latency']['median_seconds']:.3f} s, then {times['fps']:.2f} "
+        f"frames/s{whole}; peak at {peaks}",
+    )
 
 
 @app.command("sample")

@@ -49,7 +49,7 @@ def shots(
     ] = 0.05,
     max_text: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the area that looks like letters.")
-    ] = 0.008,
+    ] = 0.006,
     near: Annotated[
         int, typer.Option(min=0, max=64, help="Bits of 64 below which shots are near duplicates.")
     ] = 6,

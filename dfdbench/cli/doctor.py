@@ -129,10 +129,11 @@ def _cache(folder: Path) -> Row:
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """`examine`'s result for people; the last lines say what is missing for which metrics."""
+    """`examine`'s result for people: first what is ready, last what is missing for what."""
     versions = ", ".join(f"{k} {v or 'missing'}" for k, v in found["versions"].items())
     caches = (f"{c['path']} ({readable(c['free'])} free)" for c in found["caches"])
     return [
+        f"ready: {ready(found)}",
         f"dfdbench {found['dfdbench']}, Python {found['python']}, {found['system']}",
         f"GPU: {found['cuda'] or 'none (CPU only)'}",
         f"libraries: {versions}",
@@ -150,6 +151,18 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         "metrics that cannot be computed, and what they lack:" + " none" * (not found["missing"]),
         *(f"  {name}: {fault}" for name, fault in found["missing"].items()),
     ]  # fmt: skip
+
+
+def ready(found: Mapping[str, Any]) -> str:
+    """Models that are here, and suites with how many of their metric families can be computed."""
+    models = [r["name"] for r in found["assets"]
+              if r["state"] == "present" and r["unlocks"][0].startswith("--model")]  # fmt: skip
+    suites = [
+        f"{r['name']} {len(r['ready'])}/{len(r['ready']) + len(r['missing'])}"
+        for r in found["suites"]
+        if not r["lacks"]
+    ]
+    return f"{', '.join(models) or 'no model'}; metric families of suites: {', '.join(suites)}"
 
 
 def asset_table(rows: Iterable[Row]) -> list[str]:

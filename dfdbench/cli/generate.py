@@ -96,7 +96,8 @@ def generate(
 ) -> None:
     """Make the clips of a suite that a run lacks. With --shard, several processes share the work.
 
-    Clips of a causal student may be of any length, and change their prompt on the way.
+    Clips of a causal student may be of any length, and change their prompt on the way; suites such
+    as ar-30s say how long theirs are.
 
     Example: dfdbench generate runs/dfd-seed1 --suite toy-t2v --seeds 1-8
     """

@@ -63,7 +63,8 @@ def run_job(job: Job) -> float:
     from dfdbench.distill.recipe import load_recipe
     from dfdbench.evaluate.engine import score
     from dfdbench.evaluate.metrics import Setting
-    from dfdbench.generate.clips import generate, open_family, reference_run
+    from dfdbench.generate.clips import open_family, reference_run
+    from dfdbench.generate.missing import make
     from dfdbench.generate.suites import get_suite
 
     start = time.monotonic()
@@ -77,7 +78,7 @@ def run_job(job: Job) -> float:
         run = distill(load_recipe(job.recipe, job.changes), job.path, resume=True, init=job.parent)
     suite = get_suite(job.suite)
     _refuse_other_clips(run, job)
-    generate(run, suite, job.seeds, family=open_family(job.model))
+    make(run, suite, job.seeds, family=open_family(job.model))
     score([run.path], suite, setting=Setting("auto"))
     return time.monotonic() - start
 

@@ -1,4 +1,4 @@
-"""What the first stages of a causal student share: used by teacher_forcing.py and ode_init.py."""
+"""What methods share that are for causal students alone, or for bidirectional ones alone."""
 
 from collections.abc import Sequence
 
@@ -14,6 +14,14 @@ def causal_only(recipe: Recipe) -> None:
     if recipe.student.layout is None:
         raise UserError(
             f"method {recipe.method} trains a causal student; set student.block_frames, say to 3"
+        )
+
+
+def bidirectional_only(recipe: Recipe) -> None:
+    """Refuse a causal student."""
+    if recipe.student.layout is not None:
+        raise UserError(
+            f"method {recipe.method} trains a bidirectional student; leave out student.block_frames"
         )
 
 

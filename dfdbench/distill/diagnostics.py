@@ -21,7 +21,7 @@ from dfdbench.distill.parallel import Group
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.models.flow import add_noise, cfg_combine, score_from_v, shift_time
-from dfdbench.models.sampling import predictor
+from dfdbench.models.sampling import decode_clips, predictor
 from dfdbench.utils.files import disk_faults
 from dfdbench.utils.video import LUMA
 
@@ -169,7 +169,8 @@ def pixel_statistics(video: Tensor) -> dict[str, Tensor]:
 @torch.no_grad()
 def decoded_look(nets: Networks, generated: Tensor, real: Tensor, count: int) -> dict[str, Tensor]:
     """Saturation and contrast of a few decoded G beside those of the real clips they pair with."""
-    video = nets.family.decode_latents(torch.cat([generated[:count], real[:count]]))
+    latents = torch.cat([generated[:count], real[:count]])
+    video = torch.stack([*decode_clips(nets.family, latents)])
     parts = zip(("generated", "real"), video.chunk(2), strict=True)
     return {
         f"{name}_{side}": value

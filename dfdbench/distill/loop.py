@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfdbench.distill import checkpoint, diagnostics, parallel, stages, start
+from dfdbench.distill import checkpoint, diagnostics, parallel, stages, start, statistics
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.checkpoint import Position
 from dfdbench.distill.data.clips import Clips, check_source, load_clips, negative_embedding
@@ -159,7 +159,6 @@ def build_networks(
     if heads is not None and group.size > 1:
         skeletons["heads"] = parallel.skeleton(heads)
         parallel.shard(heads, (), group)
-    gan_teacher = recipe.gan.features == "teacher"
     o = recipe.optim
     for module in (student, fake_score, family.teacher):
         run_blocks(family.blocks(module), o.attention, o.checkpointing, o.compile)
@@ -172,12 +171,13 @@ def build_networks(
         guidance_passes=recipe.teacher.guidance_passes,
         times=stages.grid(recipe),
         heads=heads,
-        gan_teacher=gan_teacher,
+        gan_teacher=recipe.gan.features == "teacher",
         blocks=blocks,
         autocast=autocast,
         device=device,
         ema=ema,
         skeletons=skeletons,
+        statistics=statistics.new_statistics(method, recipe, device),
     )
 
 
@@ -214,10 +214,8 @@ class Trainer:
             "student": nets.student,
             STORED["fake_score"]: nets.fake_score,
         }
-        if nets.heads is not None:
-            self.modules["heads"] = nets.heads
-        if nets.ema is not None:
-            self.modules["ema"] = nets.ema
+        more = {"heads": nets.heads, "ema": nets.ema, "statistics": nets.statistics}
+        self.modules |= {name: module for name, module in more.items() if module is not None}
         self.recorder = diagnostics.Recorder(run.metrics_file, recipe.schedule.shift, group)
 
     def train(self) -> Run:
@@ -287,24 +285,36 @@ class Trainer:
         loss_of: LossFunction = self.method.student_loss if student else self.method.fake_score_loss
         params = self.student_params if student else self.fake_score_params
         trained = (nets.student,) if student else (nets.fake_score, nets.heads)
-        if nets.heads is not None:
-            nets.train_only(*trained)
-        size = o.batch // o.accumulate
+        nets.train_only(*(module for module in trained if module is not None))
         rounds = self.group.rounds(o.accumulate, o.batch)
+        nets.whole_batch = len(rounds) == self.group.size == 1
+        if student:
+            ahead = (self.drawn(iteration, round_) for round_ in rounds)
+            statistics.survey(self.method, nets, self.recipe, self.group, ahead)
         parts: dict[str, Tensor] = {}
+        rows: list[Tensor] = []
         for round_ in rounds:
-            batch = self.clips.batch(iteration * o.batch + round_ * size, size)
-            rng = Stream(self.recipe.seed, iteration, round_, nets.device)
+            batch, rng = self.drawn(iteration, round_)
             report = loss_of(batch, nets, self.recipe, rng)
             (report.loss / len(rounds)).backward()
             self.recorder.add_bins(report)
+            if report.observed is not None:
+                rows.append(report.observed)
             for name, value in report.parts.items():
                 parts[name] = parts.get(name, 0) + value / len(rounds)
+        statistics.update(nets.statistics, rows, self.group)
         norm = parallel.local(torch.nn.utils.clip_grad_norm_(params, o.clip or float("inf")))
         optimiser = self.optimisers[STORED[role]]
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         return parts | {f"{STORED[role]}_gradient_norm": norm}
+
+    def drawn(self, iteration: int, round_: int) -> tuple[Batch, Stream]:
+        """Clips and random numbers of one accumulation round."""
+        o, freq = self.recipe.optim, self.recipe.schedule.student_update_freq
+        size, update = o.batch // o.accumulate, (iteration - self.first_iteration) // freq
+        batch = self.clips.batch(iteration * o.batch + round_ * size, size)
+        return batch, Stream(self.recipe.seed, iteration, round_, self.nets.device, update)
 
     def probe(self, update: int, iteration: int) -> None:
         """Measurements that cost passes of their own, every so many updates."""
@@ -312,9 +322,8 @@ class Trainer:
         look = log.decode_every and update % log.decode_every == 0
         if not look and not (log.probe_every and update % log.probe_every == 0):
             return
-        size = self.recipe.optim.batch // self.recipe.optim.accumulate
-        batch = self.clips.batch(iteration * self.recipe.optim.batch, size)
-        rng = Stream(self.recipe.seed, iteration, -1, self.nets.device)
+        batch, _ = self.drawn(iteration, 0)
+        rng = Stream(self.recipe.seed, iteration, -1, self.nets.device, update - 1)
         bins, generated = diagnostics.discrepancy(
             self.method.generate, batch, self.nets, self.recipe, rng
         )
@@ -327,6 +336,7 @@ class Trainer:
     def flush(self, update: int) -> None:
         """Write the log; stop where a loss or a gradient is no longer finite."""
         broken = self.recorder.flush(update)
+        statistics.warn(self.nets.statistics, self.group)
         if broken:
             self.check_clips(update)
             last = checkpoint.complete(self.run.checkpoints)

@@ -71,6 +71,20 @@ def with_pull(step: Gap, generated: Tensor, real: Tensor, matching: float, pull:
     return Gap(raw / step.normaliser.view(-1, 1, 1, 1, 1), raw, step.normaliser)
 
 
+def sid_loss(generated: Tensor, fake: Tensor, real: Tensor, alpha: float) -> Tensor:
+    """mean (r − f)·((r − x) − α (r − f)) / n of each sample, (B,), n = mean |x − r| a constant.
+
+    Score identity distillation (SiD, 2404.04057) in the form of Self Forcing's release. Gradients
+    go through x and, where f and r were computed with them, through these.
+
+    Args:
+        generated: x = G. fake: f. real: r, all (B C T H W). alpha: α.
+    """
+    step = real - fake
+    normaliser = per_sample((generated - real).abs()).detach() + 1e-6
+    return per_sample(step * ((real - generated) - alpha * step)) / normaliser
+
+
 def matching_loss(generated: Tensor, direction: Tensor) -> Tensor:
     """½ mean (G − stopgrad(G − direction))²: its gradient on G is direction / numel."""
     target = (generated - direction).detach()

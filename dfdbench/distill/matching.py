@@ -97,15 +97,36 @@ def student_report(
         adversarial = recipe.gan.weight * losses.generator_gan_loss(fake.logits)
         parts["gan"] = adversarial.detach()
         loss = loss + adversarial
-    with torch.no_grad():
-        distance = per_sample(nets.free(batch.latents - generated.x0) ** 2)  # (B,)
-        bins = {
-            "direction2": (draw.t, per_sample(step.raw**2)),  # mean (f − r)² before n
-            "normaliser": (draw.t, step.normaliser),
-            "distance2": (draw.t, distance),  # ‖x − G‖² per element, Eq. 7's left side
-            "distance2_by_input_time": (generated.time, distance),
-        }
-    return LossReport(loss, parts, bins)
+    bins = {
+        "direction2": (draw.t, per_sample(step.raw**2)),  # mean (f − r)² before n
+        "normaliser": (draw.t, step.normaliser),
+    }
+    if layout := recipe.student.layout:
+        with torch.no_grad():
+            parts |= _by_block(step, layout.blocks(generated.x0.shape[2])[0].stop)
+            parts["exit_time"] = generated.time.mean()
+    return LossReport(loss, parts, bins | distances(batch, nets, generated, draw))
+
+
+@torch.no_grad()
+def distances(
+    batch: Batch, nets: Networks, generated: Generated, draw: Draw
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """‖x − G‖² per element, Eq. 7's left side, by the times of the score and of G's input."""
+    distance = per_sample(nets.free(batch.latents - generated.x0) ** 2)  # (B,)
+    return {
+        "distance2": (draw.t, distance),
+        "distance2_by_input_time": (generated.time, distance),
+    }
+
+
+def _by_block(step: Gap, first: int) -> dict[str, Tensor]:
+    """mean (f − r)² of a rollout's first block of so many frames, and of those after it."""
+    by_frame = step.raw.square().mean((0, 1, 3, 4))  # (T,)
+    parts = {"first_block_direction2": by_frame[:first].mean()}
+    return parts | (
+        {"later_blocks_direction2": by_frame[first:].mean()} if first < len(by_frame) else {}
+    )
 
 
 def fake_score_report(

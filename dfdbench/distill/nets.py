@@ -27,11 +27,13 @@ class LossReport(NamedTuple):
         loss: scalar to differentiate.
         parts: detached scalars by name.
         bins: name -> (t (B,), value (B,)), averaged over bins of t in the log.
+        observed: rows (B, 2) for the method's statistics after this update, see statistics.py.
     """
 
     loss: Tensor
     parts: dict[str, Tensor]
     bins: dict[str, tuple[Tensor, Tensor]]
+    observed: Tensor | None = None
 
 
 @dataclass
@@ -48,6 +50,8 @@ class Networks:
         ema: exponential moving average of the student's weights, where the recipe wants one.
         skeletons: empty copies of student, fake score and heads, where they are cut among
             processes.
+        statistics: what the method remembers of earlier updates, see statistics.py.
+        whole_batch: whether a loss sees the whole batch of its update: one round, one process.
     """
 
     family: ModelFamily
@@ -64,6 +68,8 @@ class Networks:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ema: nn.Module | None = None
     skeletons: dict[str, nn.Module] = field(default_factory=dict)
+    statistics: nn.Module | None = None
+    whole_batch: bool = True
 
     def precision(self) -> AbstractContextManager[None]:
         """Autocast where it is on. It keeps no cast weights: a pass uses each of them once."""
@@ -115,14 +121,16 @@ class Networks:
         conditioning: Conditioning,
         cfg: float | Tensor,
         conditional: Tensor | None = None,
+        to_input: bool = False,
     ) -> Tensor:
-        """Guided v̂ of the teacher, without gradients; the number 1 skips the negative pass.
+        """Guided v̂ of the teacher; the number 1 skips the negative pass.
 
-        conditional: v̂ with the prompt, where an earlier pass gave it.
+        conditional: v̂ with the prompt, where an earlier pass gave it. to_input: let gradients pass
+        to x_t; without it there are none.
         """
         unguided = not isinstance(cfg, Tensor) and cfg == 1
         negative = None if unguided else self.negative.repeat(len(x_t))
-        with torch.no_grad():
+        with torch.set_grad_enabled(to_input and torch.is_grad_enabled()):
             return guided_v(
                 self.family, self.family.teacher, x_t, t, conditioning, negative, cfg,
                 self.guidance_passes, conditional,
@@ -135,9 +143,11 @@ class Networks:
         conditioning: Conditioning,
         cfg: float | Tensor,
         conditional: Tensor | None = None,
+        to_input: bool = False,
     ) -> Tensor:
-        """Guided x̂0 of the teacher, without gradients; `conditional` as in `teacher_v`."""
-        return x0_from_v(x_t, self.teacher_v(x_t, t, conditioning, cfg, conditional), t)
+        """Guided x̂0 of the teacher; arguments as of `teacher_v`."""
+        v = self.teacher_v(x_t, t, conditioning, cfg, conditional, to_input)
+        return x0_from_v(x_t, v, t)
 
     def with_features(
         self, module: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning
@@ -147,7 +157,7 @@ class Networks:
             return self.family.predict_with_features(module, x_t, t, conditioning, self.blocks)
 
     def train_only(self, *modules: nn.Module) -> None:
-        """Let gradients reach these networks only, where a GAN ties several together."""
+        """Let gradients reach these networks only, where a loss ties several together."""
         for module in (self.student, self.fake_score, self.heads):
             if module is not None:
                 parallel.reshard(module)

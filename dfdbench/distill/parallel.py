@@ -93,6 +93,14 @@ class Group:
         """Mean over processes of tensors that have the same shape in each."""
         return self.total(x) / self.size if self.size > 1 else x
 
+    def gather(self, x: Tensor) -> Tensor:
+        """Rows (B, …) of all processes, those of the first rounds first; same shape in each."""
+        if self.size == 1:
+            return x
+        parts = [torch.empty_like(x) for _ in range(self.size)]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
     def on_main(self, work: Callable[[], T]) -> T:
         """Let the first process do `work` while the others wait; everyone gets its small result."""
         if self.size == 1:

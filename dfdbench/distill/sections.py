@@ -55,8 +55,8 @@ class Data:
     count: Annotated[Count, Field(le=10_000_000)] = 2048  # rendered; a folder is taken whole
     seed: Seed = 0  # of the rendered
     frames: Size = 0  # 0: the model's own
-    height: Size = 0
-    width: Size = 0
+    height: Size = 0  # of a clip in pixels; 0: the model's own
+    width: Size = 0  # the same
     # Of the rendered: what captions name, 1 shape and scene, 2 hue too, 3 hue and direction too.
     level: Annotated[int, Field(ge=1, le=3), LATER] = 1
     # Of the rendered: all saturations, pale ones alone (.35 to .50), or every second clip pale.
@@ -83,9 +83,10 @@ class Data:
 class Student:
     """The few-step student: its time grid, training input and sampler."""
 
-    steps: Annotated[Count, Field(le=1000)] = 4
+    steps: Annotated[Count, Field(le=1000)] = 4  # N, of sampling and of training
+    # What G is made from in training: a noised real clip, or the student's own steps from noise.
     input: Literal["noised_real", "backward_simulation", "self_forcing"] = "noised_real"
-    sampler: Literal["ode", "sde"] = "ode"
+    sampler: Literal["ode", "sde"] = "ode"  # between steps: the noise it came from, or fresh noise
     times: tuple[float, ...] = ()  # own grid without the final 0; empty: shifted multiples of 1/N
     # Of a causal student: latent frames a block (0: it is bidirectional), the most that a block
     # sees (0: all before it), and first ones that always stay in sight.
@@ -121,7 +122,7 @@ class Teacher:
     """Guidance of the teacher; unset values are the checkpoint's own."""
 
     cfg: Guidance | None = None  # standard g, 1 = none
-    negative: Text | None = None
+    negative: Text | None = None  # negative prompt
     guidance_passes: Literal["batched", "sequential"] = "batched"  # sequential: half the memory
 
 
@@ -129,13 +130,13 @@ class Teacher:
 class Optim:
     """AdamW on both networks, with float32 master weights; how their blocks run."""
 
-    lr: PositiveFloat = 1e-5
-    fake_lr: PositiveFloat = 1e-5
+    lr: PositiveFloat = 1e-5  # of the student
+    fake_lr: PositiveFloat = 1e-5  # of the fake score
     batch: Count = 16  # samples an update, over all accumulation rounds
     accumulate: Count = 1  # rounds a batch is cut into
     clip: NonNegativeFloat = 10.0  # gradient norm, on both networks; 0 = off
-    betas: tuple[Unit, Unit] = (0.9, 0.999)
-    weight_decay: NonNegativeFloat = 0.01
+    betas: tuple[Unit, Unit] = (0.9, 0.999)  # AdamW's
+    weight_decay: NonNegativeFloat = 0.01  # AdamW's
     ema: Unit = 0.0  # of the student, per student update; 0 = off
     # What blocks keep for the backward pass: all, their inputs, or these and self-attention.
     checkpointing: Checkpointing = "none"
@@ -159,12 +160,12 @@ class Optim:
 class Schedule:
     """How long, how often, and at which noise levels."""
 
-    student_updates: Count = 1000
+    student_updates: Count = 1000  # after which training ends
     # Every so many iterations one updates the student, the others the fake score; 1: there is none.
     student_update_freq: Count = 5
     shift: Shift = 5.0  # of the student grid and of the score times
-    t_low: float = 0.001
-    t_high: float = 0.999
+    t_low: float = 0.001  # least score time
+    t_high: float = 0.999  # greatest score time
     # One score time for the whole batch of an iteration (DP-DMD as released), not one a sample.
     one_time: Annotated[bool, LATER] = False
 
@@ -177,7 +178,7 @@ class Schedule:
 class FakeScore:
     """How the fake score learns to denoise G; its learning rate is optim.fake_lr."""
 
-    loss: Literal["x0", "flow"] = "x0"
+    loss: Literal["x0", "flow"] = "x0"  # squared error of x0 or of the velocity
 
 
 @dataclass(frozen=True)
@@ -185,21 +186,21 @@ class Gan:
     """The GAN beside distribution matching (DMD2, 2405.14867), for every method that has one."""
 
     weight: NonNegativeFloat = 0.0  # of the generator's GAN loss; 0 = no GAN
-    features: Literal["fake_score", "teacher"] = "fake_score"
+    features: Literal["fake_score", "teacher"] = "fake_score"  # network whose blocks are tapped
     discriminator_weight: NonNegativeFloat = 1.0  # of its loss beside the fake score's
     lr: NonNegativeFloat = 0.0  # of the heads; 0 = optim.fake_lr
     blocks: tuple[NonNegativeInt, ...] = ()  # tapped blocks; empty: at 1/2, 3/4 and the end
     r1_weight: NonNegativeFloat = 0.0  # approximate R1; 0 = off
-    r1_alpha: PositiveFloat = 0.1
+    r1_alpha: PositiveFloat = 0.1  # size of R1's perturbation
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """When the state is written; `keep` newest stay until the run ends."""
 
-    every_seconds: NonNegativeFloat = 300.0
+    every_seconds: NonNegativeFloat = 300.0  # between two of them
     every_updates: Updates = 0  # 0: by time only
-    keep: Count = 2
+    keep: Count = 2  # how many
 
 
 @dataclass(frozen=True)
@@ -237,11 +238,11 @@ class Recipe:
     options: the method's own section. gan: as if not given where its weight is 0.
     """
 
-    method: str
+    method: str  # a name of `dfdbench list methods`
     arm: Text = ""  # name in tables and of the run's folder; "": the method
-    model: Text = "toy-t2v"
+    model: Text = "toy-t2v"  # a packaged one, a diffusers folder, or a hub id
     family: Text = ""  # kind of model that the recipe is for, such as "wan"; "": any
-    seed: Seed = 0
+    seed: Seed = 0  # training seed
     data: Data = Data()
     student: Student = Student()
     teacher: Teacher = Teacher()

@@ -29,11 +29,21 @@ class Draw(NamedTuple):
 
 
 class Stream:
-    """Draws of one accumulation round of one iteration, each under its own name."""
+    """Draws of one accumulation round of one iteration, each under its own name.
 
-    def __init__(self, seed: int, iteration: int, round_: int, device: torch.device) -> None:
+    update: number of the student update within the run, 0 is the first; None: a late one.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        iteration: int,
+        round_: int,
+        device: torch.device,
+        update: int | None = None,
+    ) -> None:
         self.shared_key, self.key = (seed, iteration), (seed, iteration, round_)
-        self.device = device
+        self.device, self.update = device, update
 
     def generator(self, name: str) -> torch.Generator:
         """This round's own generator for `name`, on the device."""
@@ -48,6 +58,10 @@ class Stream:
         shape = (count,)
         return torch.randint(high, shape, generator=self.generator(name), device=self.device)
 
+    def uniform(self, name: str, count: int) -> Tensor:
+        """(count,) numbers of [0, 1), float32."""
+        return torch.rand(count, generator=self.generator(name), device=self.device)
+
     def score_draw(self, like: Tensor, schedule: Schedule) -> Draw:
         """t from the shifted uniform of the recipe, and ε, for B samples.
 
@@ -58,12 +72,26 @@ class Stream:
             g = seeded(self.device, *self.shared_key, "score_t")
             t = sample_t(1, g, s.shift, s.t_low, s.t_high).repeat(count)
         else:
-            t = sample_t(count, self.generator("score_t"), s.shift, s.t_low, s.t_high)
+            t = self.times("score_t", s, count)
         return Draw(t, self.normal("score_eps", like))
+
+    def times(self, name: str, schedule: Schedule, count: int) -> Tensor:
+        """(count,) times of this round, from the shifted uniform of the recipe."""
+        s = schedule
+        return sample_t(count, self.generator(name), s.shift, s.t_low, s.t_high)
 
     def integer(self, name: str, high: int) -> int:
         """One whole number below `high`, the same in every round of the update."""
         return int(torch.randint(high, (), generator=seeded("cpu", *self.shared_key, name)))
+
+    def common(self, name: str, count: int) -> list[float]:
+        """`count` numbers of [0, 1), the same in every round of the update."""
+        generator = seeded("cpu", *self.shared_key, name)
+        return [float(u) for u in torch.rand(count, generator=generator, dtype=torch.float64)]
+
+    def turn(self, name: str, high: int) -> int:
+        """0 to `high` − 1 in turn, one after the other with the student's updates."""
+        return (self.update or 0) % high
 
     def bernoulli(self, name: str, p: float) -> bool:
         """True with probability p, the same in every round of the update."""

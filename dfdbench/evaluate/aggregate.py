@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from dfdbench.evaluate.match import asks
 from dfdbench.evaluate.metrics import GroupValue, MetricFamily, Reading
 from dfdbench.evaluate.schema import condition_of
 from dfdbench.evaluate.store import Store
@@ -54,7 +55,7 @@ def compare(store: Store, reference: Store, suite: Suite, families: Sequence[Met
 
 
 class _Readings:
-    """What a family stored of the clips of a suite.
+    """What a family stored of the clips of a suite, of the prompts that ask for it.
 
     Clips that only an older version of the family read are left out: its classes and units may be
     others. `outdated` is their number.
@@ -68,14 +69,16 @@ class _Readings:
         self.floats = list(versions)
         ever = store.values(suite.name, self.floats)[self.floats].notna().any(axis=1)
         table = store.values(suite.name, versions)
-        old = ever & table[self.floats].isna().all(axis=1)
+        asked = {p: asks(suite, p, family) for p in table["prompt_id"].unique()}
+        table = table[table["prompt_id"].map(asked).astype(bool)]
+        old = ever[table.index] & table[self.floats].isna().all(axis=1)
         self.table, self.outdated = table[~old], int(old.sum())
 
     def of(self, rows: pd.DataFrame) -> Iterator[Reading]:
         """One reading a row of `table`; arrays are read as they are asked for."""
         for row in rows.to_dict("records"):
             reading: dict[str, Any] = {name: row[name] for name in self.floats}
-            condition = condition_of(self.needs, row["prompt"], row["image"])
+            condition = condition_of(self.needs, row["prompt"], row["image"], row["blocks"])
             for name in self.arrays:
                 reading[name] = None
                 if condition is not None:

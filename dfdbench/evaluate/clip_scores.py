@@ -28,8 +28,9 @@ from dfdbench.utils.errors import UserError, pass_out_of_memory
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.manifest import Refused, Sample
 from dfdbench.utils.progress import Bar
-from dfdbench.utils.video import Clip, damaged_line, read_image, read_video, select
+from dfdbench.utils.video import Clip, Damaged, damaged_line, read_image, read_video, select
 
+AS_IT_IS = ", or score it as it is with --allow-damaged"
 MOST_WORKERS = 8  # each holds one decoded clip
 LEAST_BESIDE_GPU = 4  # so that it computes while clips are decoded, also on a machine of few cores
 Scores = dict[Key, float | np.ndarray | None]
@@ -52,11 +53,15 @@ class Models:
     def key(self, family: MetricFamily, metric: Metric, row: Row | None, decoder: str) -> Key:
         """The key of one score; without a row, of the metric's scores of any clip."""
         device = self.setting.device.split(":")[0] if family.model else "cpu"
-        condition = condition_of(family.needs, row.prompt, row.image) if row else ""
+        condition = _condition(family, row) if row else ""
         return Key(
             row.sha256 if row else "", metric.name, metric.version, self.weights[family.name],
             family.policy, decoder, family.dtype, device, condition or "",
         )  # fmt: skip
+
+
+def _condition(family: MetricFamily, row: Row) -> str | None:
+    return condition_of(family.needs, row.prompt, row.image, row.blocks)
 
 
 class _Job(NamedTuple):
@@ -134,7 +139,7 @@ class ClipScorer:
                 continue
             row = Row(
                 self.suite.name, name, sample.prompt_id, sample.prompt, sample.seed,
-                sample.method, sha256, image,
+                sample.method, sha256, image, sample.blocks,
             )  # fmt: skip
             stored = self.store.known(sha256)
             asked = [f for f in self.families if asks(self.suite, row.prompt_id, f)]
@@ -142,7 +147,7 @@ class ClipScorer:
             if lacking:
                 yield _Job(sample, row, [(family, self.models.get(family)) for family in lacking])
             elif (damage := damaged.get(damage_key(sha256))) and not self.allow_damaged:
-                self._failed(name, damaged_line(sample.path, damage))
+                self._failed(name, damaged_line(sample.path, damage) + AS_IT_IS)
             else:
                 if damage:
                     self._kept(name, damage)
@@ -151,7 +156,7 @@ class ClipScorer:
                 self.bar.step()
 
     def _is_stored(self, family: MetricFamily, row: Row, stored: set[Key]) -> bool:
-        if condition_of(family.needs, row.prompt, row.image) is None:
+        if _condition(family, row) is None:
             return True  # nothing to compute
         decoder = decode.name()
         return all(self.models.key(family, m, row, decoder) in stored for m in family.at("video"))
@@ -206,11 +211,14 @@ def _work(job: _Job, models: Models, allow_damaged: bool) -> Outcome:
     _one_thread()
     policies = {family.policy for family, _ in job.families}
     policy = policies.pop() if len(policies) == 1 else "all"
-    clip = read_video(job.sample.path, policy, allow_damaged)
+    try:
+        clip = read_video(job.sample.path, policy, allow_damaged)
+    except Damaged as error:
+        raise UserError(f"{error}{AS_IT_IS}") from None
     shape = Shape.of(clip)
     if any("image" in family.needs for family, _ in job.families):
         clip = clip._replace(image=read_image(job.sample.image))
-    clip = clip._replace(prompt=job.sample.prompt)
+    clip = clip._replace(prompt=job.sample.prompt, blocks=job.sample.blocks)
     scores: Scores = {}
     for family, compute in job.families:
         values = _compute(family, compute, clip, job.sample.path)

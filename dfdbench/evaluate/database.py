@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dfdbench.evaluate.schema import SCHEMA, SCHEMA_VERSION, UPGRADE
+from dfdbench.evaluate.schema import ADD_BLOCKS, SCHEMA, SCHEMA_VERSION, UPGRADE
 from dfdbench.utils.errors import UserError
 
 MAGIC = b"SQLite format 3\0"
@@ -188,6 +188,9 @@ def _upgrade(db: sqlite3.Connection) -> None:
     columns = [row[1] for row in db.execute("PRAGMA table_info(scores)")]
     if columns and "condition" not in columns:
         db.executescript(f"BEGIN; {UPGRADE.format(schema=SCHEMA)} COMMIT;")
+    samples = [row[1] for row in db.execute("PRAGMA table_info(samples)")]
+    if samples and "blocks" not in samples:
+        db.execute(ADD_BLOCKS)
     db.executescript(SCHEMA)
     with db:
         values = ("schema", str(SCHEMA_VERSION))

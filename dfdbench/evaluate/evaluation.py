@@ -98,7 +98,8 @@ def _evaluate(inputs: list[Path], options: EvalOptions) -> Summary:
     results = options.official_results
     keep = keep_official_results(results) if results else None
     if runs:
-        from dfdbench.generate.clips import complete, parse_seeds
+        from dfdbench.generate.clips import parse_seeds
+        from dfdbench.generate.missing import complete
 
         text = options.seeds
         seeds = parse_seeds(text) if isinstance(text, str) else text or None

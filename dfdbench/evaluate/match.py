@@ -122,12 +122,17 @@ def record(store: Store, suite: Suite, facts: dict[str, str], paths: set[str]) -
 
 
 def asks(suite: Suite, prompt_id: str, family: MetricFamily) -> bool:
-    """Whether a clip of this prompt should get the family's values: VBench's info file says so.
+    """Whether a clip of this prompt should get the family's values: VBench's info file says so,
+    or the suite, of a prompt that has families of its own.
 
-    A family without a dimension of VBench is for every clip.
+    A family without a dimension of VBench is for every clip of VBench's.
     """
     prompt = suite.find(prompt_id)
-    if prompt is None or not prompt.dimensions:
+    if prompt is None:
+        return True
+    if prompt.metrics and family.name not in prompt.metrics and family.name in suite.metrics:
+        return False
+    if not prompt.dimensions:
         return True
     names = {metric.name for metric in family.metrics}
     wanted = names & set(DIMENSIONS) | {STANDS_FOR[name] for name in names & set(STANDS_FOR)}
@@ -154,10 +159,9 @@ class _Found:
             self.refused.append(Refused(sample.path, f"{sample.path}: {error}"))
             return
         if prompt is not None:
-            given, text = sample.prompt, sample.prompt
+            text = sample.prompt
             if self.suite.protocol:
-                same = given and text_key(given) == text_key(prompt.text)
-                words[sample.method]["raw" if same else "other" if given else "unknown"] += 1
+                words[sample.method][_origin(sample, prompt, by_name)] += 1
             if self.suite.protocol or by_name:
                 text = prompt.text
             sample = sample._replace(prompt_id=prompt.id, prompt=text, seed=seed)
@@ -213,6 +217,16 @@ class _Found:
             names = [file for file in self.suite.files if file in self.unused]
             lines.append(f"{len(names)} clips of the map of prompts are not here ({listed(names)})")
         return lines
+
+
+def _origin(sample: Sample, prompt: Prompt, by_name: bool) -> str:
+    """Where the text that a clip of VBench's was made from is from: a key of protocol.ORIGINS."""
+    made_from = sample.generated_from or sample.prompt
+    if not made_from or (by_name and prompt.long_text):
+        return "unknown"  # names of files are the short prompts, whatever clips were made from
+    if prompt.long_text and text_key(made_from) == text_key(prompt.long_text):
+        return "extended"
+    return "raw" if text_key(made_from) == text_key(prompt.text) else "other"
 
 
 def _with_crops(samples: list[Sample], suite: Suite, folder: Path) -> list[Sample]:

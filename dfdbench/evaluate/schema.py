@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from dfdbench.utils.video import Clip
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS samples (
     suite TEXT NOT NULL, path TEXT NOT NULL, prompt_id TEXT NOT NULL, prompt TEXT, seed INTEGER,
     method TEXT NOT NULL, sha256 TEXT NOT NULL, image TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (suite, path));
+    blocks TEXT NOT NULL DEFAULT '', PRIMARY KEY (suite, path));
 CREATE TABLE IF NOT EXISTS scores (
     sha256 TEXT NOT NULL, metric TEXT NOT NULL, version INTEGER NOT NULL, weights TEXT NOT NULL,
     policy TEXT NOT NULL, decoder TEXT NOT NULL, dtype TEXT NOT NULL, device TEXT NOT NULL,
@@ -46,6 +46,8 @@ INSERT INTO scores SELECT sha256, metric, version, weights, policy, decoder, dty
     value, data FROM old_scores ORDER BY rowid;
 DROP TABLE old_scores;
 """  # from schema 1 or 2, which knew no scores that depend on a prompt or an image
+ADD_BLOCKS = "ALTER TABLE samples ADD COLUMN blocks TEXT NOT NULL DEFAULT ''"
+"""From schema 3 or older, which knew no causal students."""
 NEWEST = """
 SELECT s.sha256, s.metric, s.version, s.condition, s.{column} FROM scores s
 LEFT JOIN current c USING (metric, version, weights, policy, dtype, device)
@@ -78,19 +80,23 @@ class Key(NamedTuple):
 MERGED["scores"] = Key._fields
 
 
-def condition_of(needs: Sequence[str], prompt: str | None, image: str) -> str | None:
+def condition_of(
+    needs: Sequence[str], prompt: str | None, image: str, blocks: str = ""
+) -> str | None:
     """What of a sample's condition goes into a score: a short text; None where it lacks it.
 
-    needs: "prompt", "image", both or neither (""). image: sha256 of the sample's image, or "".
+    needs: some of "prompt", "image" and "blocks"; "" for none. image: sha256 of the sample's image,
+    or "". blocks: as of the sample, or "".
     """
     given = {
-        "prompt": hashlib.sha256(prompt.encode()).hexdigest() if prompt else "",
-        "image": image,
+        "prompt": hashlib.sha256(prompt.encode()).hexdigest()[:16] if prompt else "",
+        "image": image[:16],
+        "blocks": blocks,
     }
     parts = [(need, given[need]) for need in needs]
     if not all(value for _, value in parts):
         return None
-    return " ".join(f"{need}:{value[:16]}" for need, value in parts)
+    return " ".join(f"{need}:{value}" for need, value in parts)
 
 
 def damage_key(sha256: str) -> str:
@@ -124,3 +130,4 @@ class Row(NamedTuple):
     method: str
     sha256: str
     image: str = ""  # sha256 of the picture that it should continue
+    blocks: str = ""  # of a causal student's clip, as of a Sample

@@ -50,7 +50,11 @@ def latent_stage(
         for shard in index.shards
         for key, offset, size in zip(shard.keys, shard.offsets, shard.sizes, strict=True)
     }
-    left_out = {f"{s.name}: {source}": why for s in index.shards for source, why in s.left_out}
+    left_out = {
+        f"{shard.name}: {source}": why.removeprefix(f"{source}: ")
+        for shard in index.shards
+        for source, why in shard.left_out
+    }
     settings = {"parts": PARTS, "vae": index.vae_sha256, "latents": index.latents}
     stage = Stage(out, name, settings, packages=["torch"], reads={"latents": index.sha256})
 
@@ -64,9 +68,9 @@ def latent_stage(
             try:
                 if path != tar:
                     tar, files = path, members(path)
-                row, feature = _of_sample(path, key, member, files.get(key, {}), index)
+                row, feature = _of_sample(path, item, member, files.get(key, {}), index)
             except UserError as error:
-                yield Done(item, {"left_out": str(error)})
+                yield Done(item, {"left_out": str(error).removeprefix(f"{item}: ")})
                 continue
             yield Done(item, row, feature)
 
@@ -74,17 +78,18 @@ def latent_stage(
 
 
 def _of_sample(
-    path: Path, key: str, member: Member, files: dict[str, Member], index: SetIndex
+    path: Path, where: str, member: Member, files: dict[str, Member], index: SetIndex
 ) -> tuple[dict[str, Any], np.ndarray]:
-    where = f"{path.name}: {key}"
     try:
         latents = load(read_member(path, member))["latents"]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{where} is damaged ({error}); {REMEDY}") from None
+        raise UserError(f"{where}: damaged ({error}); {REMEDY}") from None
     if [*latents.shape] != index.latents:
-        raise UserError(f"{where} holds latents {[*latents.shape]}, its set {index.latents}")
+        raise UserError(
+            f"{where}: of shape {[*latents.shape]}, its set of {index.latents}; {REMEDY}"
+        )
     if not torch.isfinite(latents).all():
-        raise UserError(f"{where} holds latents that are not finite; {REMEDY}")
+        raise UserError(f"{where}: holds latents that are not finite; {REMEDY}")
     text = read_member(path, files["json"]).decode("utf-8", "replace") if "json" in files else "{}"
     facts = validate(Facts, parse_json(text, where, REMEDY), where, REMEDY)
     captions = facts.captions or ({"caption": facts.prompt} if facts.prompt else {})

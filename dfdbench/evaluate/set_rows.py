@@ -18,7 +18,7 @@ from pydantic import Field
 
 from dfdbench.distill.data.curate.features import Embedder, save_array, unit_mean
 from dfdbench.distill.data.curate.measures import look
-from dfdbench.distill.data.curate.readers import Video, find_videos
+from dfdbench.distill.data.curate.readers import Video, find_videos, is_there
 from dfdbench.distill.data.curate.shots import HASHED_AT
 from dfdbench.distill.data.curate.work import Done, Gathered, Outcome, Stage, fill
 from dfdbench.distill.data.format import INDEX
@@ -209,7 +209,7 @@ def _of_source(source: Source) -> Item:
 
 
 def _size(path: Path) -> int | None:
-    return os.stat(path).st_size if path.is_file() else None
+    return os.stat(path).st_size if is_there(path) else None
 
 
 def _describe(key: str, item: Item, embedder: Embedder | None) -> Done:
@@ -226,7 +226,7 @@ def _describe(key: str, item: Item, embedder: Embedder | None) -> Done:
                 raise UserError(str(error).removeprefix(f"{path}: ")) from None
         feature = unit_mean(embedder, clip.frames) if embedder else None
     except UserError as error:
-        return Done(key, {"left_out": str(error)})
+        return Done(key, {"left_out": str(error).removeprefix(f"{key}: ")})
     return Done(key, {**facts_of(clip), "motion": motion, "words": words}, feature)
 
 

@@ -103,7 +103,7 @@ class Store:
             self._insert_sample(row)
 
     def _insert_sample(self, row: Row) -> None:
-        self._db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         self._db.execute("DELETE FROM failures WHERE suite = ? AND path = ?", (row.suite, row.path))
 
     def add_scores(
@@ -320,13 +320,13 @@ class Store:
 
 
 def _of_samples(samples: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Samples with their scores; of those that depend on a prompt or an image, their own."""
+    """Samples with their scores; of those that depend on a condition, their own."""
     scored = samples.merge(scores, on="sha256")
     if not scored["condition"].any():
         return scored
-    kinds = ((), ("prompt",), ("image",), ("prompt", "image"))
+    kinds = ((), ("prompt",), ("image",), ("prompt", "image"), ("blocks",))
     own = [
-        {condition_of(needs, row["prompt"], row["image"]) for needs in kinds}
+        {condition_of(needs, row["prompt"], row["image"], row["blocks"]) for needs in kinds}
         for row in samples.to_dict("records")
     ]
     of_path = dict(zip(zip(samples["suite"], samples["path"], strict=True), own, strict=True))

@@ -54,6 +54,11 @@ class Item:
     image: Path | None = None
 
     @property
+    def text(self) -> str:
+        """What the clip is generated from."""
+        return self.prompt.source_text
+
+    @property
     def path(self) -> str:
         """Where the clip lies, relative to samples.jsonl."""
         return f"{self.prompt.id}/{self.seed}.mp4"
@@ -118,7 +123,7 @@ class Conditions:
 
     def __call__(self, items: Sequence[Item]) -> Conditioning:
         """Of a batch, on the family's device."""
-        texts = [item.prompt.text for item in items]
+        texts = [item.text for item in items]
         if not self.embedded.keys() >= set(texts):
             self.fill(texts)
         both = concatenate([self.embedded[text] for text in texts]).to(self.family.device)
@@ -161,14 +166,20 @@ def load_student(run: Run, family: ModelFamily, compiled: bool) -> nn.Module:
     """The student of a run, ready to sample.
 
     Raises:
-        UserError: it is not causal as its recipe says.
+        UserError: it cannot be loaded, or is not causal as its recipe says.
     """
-    module = family.load_student(run.student).eval().requires_grad_(False)
     layout = recipe_of(run).student.layout
-    if layout and family.causal and family.causal.layout(module) != layout:
+    try:
+        module = family.load_student(run.student).eval().requires_grad_(False)
+        own = family.causal.layout(module) if layout and family.causal else layout
+    except UserError as error:
+        if str(run.path) in str(error):
+            raise
+        raise UserError(f"{run.student}: {error}; restore the folder from a copy") from None
+    if own != layout:
         raise UserError(
-            f"{run.student}: its network has {family.causal.layout(module)}, the run's recipe "
-            f"{layout}; restore the folder or {RUN_FILE} from a copy"
+            f"{run.student}: its network has {own}, the run's recipe {layout}; restore the folder "
+            f"or {RUN_FILE} from a copy"
         )
     if compiled:
         compile_blocks(family, module)
@@ -184,7 +195,7 @@ def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
     shape = family.latent_shape(*clip)
 
     def prepare(wanted: Sequence[Item]) -> Sample:
-        texts = [item.prompt.text for item in wanted]
+        texts = [item.text for item in wanted]
         encode = Conditions(family, clip, texts)
         encode.fill(texts[:1])  # before the network is there
         module = load_student(run, family, compiled)
@@ -226,7 +237,7 @@ def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
     shape = family.latent_shape(*clip)
 
     def prepare(wanted: Sequence[Item]) -> Sample:
-        texts = [item.prompt.text for item in wanted]
+        texts = [item.text for item in wanted]
         encode = Conditions(family, clip, texts)
         negative = family.encode_prompt([d.negative_prompt])
         encode.fill(texts[:1])  # before the network is there

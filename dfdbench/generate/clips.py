@@ -24,6 +24,7 @@ from dfdbench.generate.arms import (
     teacher_sampler,
 )
 from dfdbench.generate.batches import batches, make_clips
+from dfdbench.generate.blocks import blocks_column
 from dfdbench.generate.real import opening, write_first_frame
 from dfdbench.generate.sample_index import Row, SampleIndex
 from dfdbench.generate.speed import Speed, speed_file
@@ -185,37 +186,6 @@ def open_run(
     return reference_run(arm, out or Path("runs") / arm, model or "toy-t2v", cfg, steps)
 
 
-def complete(
-    inputs: Sequence[Path],
-    suite: Suite,
-    seeds: Sequence[int] | None,
-    batch_size: int | None,
-    device: str,
-    shard: Shard | None = None,
-) -> None:
-    """Generate what the runs among `inputs` lack of the suite; other inputs are left alone.
-
-    Raises:
-        UserError: clips are lacking and `shard` is given: which clips are whose to score is only
-            known when all are there, and several calls would make the same ones.
-    """
-    families: dict[str, ModelFamily] = {}
-    for path in inputs:
-        if (path / "run.json").is_file():
-            run = Run.open(path)
-            model = model_of(run)
-            if model not in families:
-                families = {model: open_family(model, device)}  # one model in memory
-            if shard is None:
-                generate(run, suite, seeds, batch_size, family=families[model])
-            elif todo := _todo(run, suite, seeds, families[model]):
-                raise UserError(
-                    f"{path} lacks {len(todo)} clips of suite {suite.name}; make them first: "
-                    f"dfdbench generate {path} --suite {suite.name} "
-                    f"--shard {shard.index}/{shard.count}"
-                )
-
-
 def generate(
     run: Run,
     suite: Suite,
@@ -248,12 +218,12 @@ def generate(
         family = open_family(model_of(run), device)
     if compiled and method_of(run) == "real":
         raise UserError("--compile: real clips come from no network; leave it out")
-    sampler = _sampler_of(run, suite, family, compiled)
+    sampler = sampler_of(run, suite, family, compiled)
     asked = clips_of(run, suite, seeds, family, sampler.settings, shard)
     todo, folder, speed = asked.todo, asked.sample_index.folder, Speed()
     count, largest = len(asked.items), 0
     with (
-        asked.sample_index.kept(asked.order, asked.first_frames),
+        asked.sample_index.kept(asked.order, asked.columns),
         Bar(count, f"generating {run.arm}", done=count - len(todo)) as bar,
         torch.no_grad(),
         _Writer(asked, run, family) as writer,
@@ -274,28 +244,22 @@ def generate(
 class Clips(NamedTuple):
     """A suite's clips of a run: order of all paths, the items of a shard, those still to make.
 
-    first_frames: columns of each item's path that name its first frame, if it has one.
+    columns: of each item's path, the columns that say what it is made from.
     """
 
     order: list[str]
     items: list[Item]
     todo: list[Item]
-    first_frames: dict[str, Row]
+    columns: dict[str, Row]
     sample_index: SampleIndex
 
 
-def _sampler_of(run: Run, suite: Suite, family: ModelFamily, compiled: bool = False) -> ArmSampler:
+def sampler_of(run: Run, suite: Suite, family: ModelFamily, compiled: bool = False) -> ArmSampler:
+    """The way of the run's arm to clips of the suite; nothing is loaded yet."""
     if method_of(run) == "real":
         return real_sampler(family, suite)
     choose = teacher_sampler if method_of(run) == "teacher" else student_sampler
     return choose(run, family, compiled)
-
-
-def _todo(
-    run: Run, suite: Suite, seeds: Sequence[int] | None, family: ModelFamily
-) -> Sequence[Item]:
-    settings = _sampler_of(run, suite, family).settings
-    return clips_of(run, suite, seeds, family, settings).todo
 
 
 def clips_of(
@@ -315,17 +279,21 @@ def clips_of(
     items = shard.of(everything)
     index = SampleIndex(folder, shard, {**settings, **decoded})
     hashes = {image: sha256_file(image) for image in {item.image for item in items} if image}
-    first_frames = {item.path: _first_frame_columns(folder, item.image, hashes) for item in items}
-    intact = index.intact(first_frames)
+    columns = {item.path: _condition_columns(folder, item, hashes) for item in items}
+    intact = index.intact(columns)
     todo = [item for item in items if item.path not in intact]
-    return Clips([item.path for item in everything], items, todo, first_frames, index)
+    return Clips([item.path for item in everything], items, todo, columns, index)
 
 
-def _first_frame_columns(folder: Path, image: Path | None, hashes: Mapping[Path, str]) -> Row:
-    if image is None:
-        return {}
-    where = Path(os.path.relpath(image, folder)).as_posix()
-    return {"image": where, "image_sha256": hashes[image]}
+def _condition_columns(folder: Path, item: Item, hashes: Mapping[Path, str]) -> Row:
+    """What a clip is made from: both texts where it has two, and its first frame."""
+    columns = {"prompt": item.prompt.text}
+    if item.text != item.prompt.text:
+        columns["generated_from"] = item.text
+    if item.image is not None:
+        where = Path(os.path.relpath(item.image, folder)).as_posix()
+        columns |= {"image": where, "image_sha256": hashes[item.image]}
+    return columns
 
 
 class _Writer:
@@ -368,19 +336,23 @@ class _Writer:
 def clip_row(asked: Clips, run: Run, family: ModelFamily, item: Item, frames: int) -> Row:
     """The row of samples.jsonl of a clip whose file is whole."""
     settings = asked.sample_index.settings
-    return {
-        "path": item.path,
-        "prompt_id": item.prompt.id,
-        "prompt": item.prompt.text,
-        "seed": item.seed,
-        "method": run.arm,
-        "sha256": sha256_file(asked.sample_index.folder / item.path),
-        "frames": frames,
-        "fps": family.defaults.fps,
-        "model": model_of(run),
-        "student_sha256": settings.get("student_sha256"),
-        "settings": settings,
-    } | asked.first_frames[item.path]
+    return (
+        {
+            "path": item.path,
+            "prompt_id": item.prompt.id,
+            "prompt": item.prompt.text,
+            "seed": item.seed,
+            "method": run.arm,
+            "sha256": sha256_file(asked.sample_index.folder / item.path),
+            "frames": frames,
+            "fps": family.defaults.fps,
+            "model": model_of(run),
+            "student_sha256": settings.get("student_sha256"),
+            "settings": settings,
+        }
+        | blocks_column(run, family, frames)
+        | asked.columns[item.path]
+    )
 
 
 def open_family(model: str, device: str = "auto") -> ModelFamily:

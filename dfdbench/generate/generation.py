@@ -1,19 +1,22 @@
 """`dfdbench.generate`: from a run and the name of a suite to its clips.
 
-What `dfdbench generate` calls; clips.py makes the clips.
+What `dfdbench generate` calls; missing.py makes the clips.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from dfdbench.generate import clips
+from dfdbench.generate.missing import make
 from dfdbench.generate.schedule import read_schedule
-from dfdbench.generate.stream import Rollout, generate_stream
+from dfdbench.generate.stream import Rollout
 from dfdbench.generate.suites import choose_suite
 from dfdbench.utils.device import choose_device, local_device
 from dfdbench.utils.errors import UserError, memory_remedy
 from dfdbench.utils.run import Run
 from dfdbench.utils.shards import WHOLE, parse_shard
+
+DEFAULT_SUITE = "toy-t2v"
 
 
 @memory_remedy(
@@ -23,7 +26,7 @@ def generate(
     run: Run | str | Path | None = None,
     *,
     arm: str | None = None,
-    suite: str = "toy-t2v",
+    suite: str = DEFAULT_SUITE,
     prompts: str | Path | None = None,
     images: str | Path | None = None,
     seeds: Sequence[int] | None = None,
@@ -76,18 +79,16 @@ def generate(
             f"--prompt-schedule {schedule}: stands in place of a suite; leave out "
             f"{'--prompts' if prompt_file else '--images'}"
         )
+    if schedule is not None and suite != DEFAULT_SUITE:
+        raise UserError(
+            f"--prompt-schedule {schedule}: stands in place of a suite; leave --suite {suite} out"
+        )
     rollout = Rollout(frames, window, sinks, read_schedule(Path(schedule)) if schedule else None)
     if rollout.schedule:
         wanted = rollout.schedule.suite()
     else:
         wanted = choose_suite(suite, prompt_file, image_folder, [clips.model_of(chosen)])
-    if not rollout.options:
-        return clips.generate(chosen, wanted, seeds, batch, place, shard=part, compiled=compiled)
-    if batch is not None:
-        raise UserError(
-            f"--batch {batch}: {rollout.options} makes one clip at a time; leave --batch out"
-        )
-    return generate_stream(chosen, wanted, rollout, seeds, place, shard=part, compiled=compiled)
+    return make(chosen, wanted, seeds, batch, place, shard=part, compiled=compiled, rollout=rollout)
 
 
 def _path(value: str | Path | None) -> Path | None:

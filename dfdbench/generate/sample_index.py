@@ -31,6 +31,8 @@ class Clip(Open):
     sha256: str = ""
     settings: dict[str, Any] | None = None
     image_sha256: str | None = None
+    prompt: str | None = None
+    generated_from: str | None = None
 
 
 class SampleIndex:
@@ -49,8 +51,8 @@ class SampleIndex:
 
         Alone, a process looks after the clips of earlier calls too.
 
-        wanted: columns by path; a clip that continues another first frame than the one there
-            now counts as none.
+        wanted: columns by path; a clip of another text, or that continues another first frame than
+            the one there now, counts as none.
         """
         with self._locked():
             rows = self._rows()
@@ -60,7 +62,7 @@ class SampleIndex:
             fine = pool.map(lambda path: self._is_whole(rows[path]), paths)
             self.broken = {path for path, whole in zip(paths, fine, strict=True) if not whole}
         self.broken |= {
-            p for p in mine & set(wanted) if _first_frame(rows[p]) != _first_frame(wanted[p])
+            p for p in mine & set(wanted) if _made_from(rows[p]) != _made_from(wanted[p])
         }
         return mine - self.broken
 
@@ -114,5 +116,5 @@ class SampleIndex:
         return locked(self.folder, "samples", wait=60)
 
 
-def _first_frame(row: Row) -> str | None:
-    return row.get("image_sha256")
+def _made_from(row: Row) -> tuple[str | None, ...]:
+    return tuple(row.get(name) for name in ("image_sha256", "prompt", "generated_from"))

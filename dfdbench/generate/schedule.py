@@ -7,11 +7,11 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import NonNegativeFloat
+from pydantic import Field
 
-from dfdbench.generate.suites import SUITES
+from dfdbench.generate.suites import is_suite
 from dfdbench.generate.suites.base import EIGHT_SEEDS, GENERAL, Prompt, Suite
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.names import check_name
@@ -34,7 +34,7 @@ class Switch(NamedTuple):
 class Entry(Outside):
     """One prompt of a JSON file."""
 
-    seconds: NonNegativeFloat
+    seconds: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
     prompt: Text
 
 
@@ -72,7 +72,7 @@ class Schedule(NamedTuple):
             UserError: the file's name is no file name for clips, or a suite's.
         """
         name = self.path.stem
-        if name in SUITES:
+        if is_suite(name):
             raise UserError(
                 f"--prompt-schedule {self.path}: a suite is called {name}; rename the file"
             )

@@ -1,14 +1,15 @@
 """Clips of any length of a causal student: sampled, decoded and written block after block.
 
-Used by generation.py where a length, a window or a schedule of prompts is asked for; clips.py makes
-the clips as they were trained. Noise, prompt and decoding are those of clips.py, so a clip of the
-trained length is the same one. Nothing held grows with length under a window.
+Used by missing.py where a length, a window or a schedule of prompts is asked for, or the suite is
+one of streams; clips.py makes the clips as they were trained. Noise, prompt and decoding are those
+of clips.py, so a clip of the trained length is the same one. Nothing held grows with length under a
+window.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor
 from dfdbench.distill.stages import grid, recipe_of
 from dfdbench.generate.arms import Conditions, Item, clip_shape, load_student, student_settings
 from dfdbench.generate.batches import USELESS, finite_frames
-from dfdbench.generate.clips import UNTRAINED, clip_row, clips_of, model_of, open_family
+from dfdbench.generate.clips import UNTRAINED, Clips, clip_row, clips_of, model_of, open_family
 from dfdbench.generate.schedule import Schedule
 from dfdbench.generate.speed import StreamSpeed, speed_file
-from dfdbench.generate.suites.base import Suite
+from dfdbench.generate.suites.base import Prompt, Suite
+from dfdbench.generate.suites.streams import streamed
 from dfdbench.models.causal import Layout
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.sampling import LongNoise, compute_precision, stream_blocks
@@ -55,70 +57,138 @@ class Rollout:
         return " ".join([*named, *(["--prompt-schedule"] if self.schedule else [])])
 
 
+AS_ASKED = Rollout()
+"""As the suite and the student have it."""
+
+
 class Course(NamedTuple):
     """What a rollout comes to for one run.
 
-    frames: of the clip. shape: (C, T, H, W) of the latents of a clip as trained. latents: latent
-    frames of the rollout. layout: its blocks and window. prompts: one a block of a schedule.
+    suite: what is made, under the name of its folder. frames: of the clips of each prompt, by its
+    id. shape: (C, T, H, W) of the latents of a clip as trained. latents: latent frames by frames.
+    layout: of the rollout. prompts: one a block of a schedule.
     """
 
-    frames: int
+    suite: Suite
+    frames: dict[str, int]
     shape: tuple[int, int, int, int]
-    latents: int
+    latents: dict[int, int]
     layout: Layout
     prompts: list[str] | None
 
-    def suite(self, suite: Suite) -> Suite:
-        """A suite for these clips alone: others of the run keep their folder."""
-        window = self.layout.window_frames
-        return replace(
-            suite, name=f"{suite.name}-{self.frames}f" + (f"-w{window}" if window else "")
-        )
+    @property
+    def longest(self) -> int:
+        """Frames of the longest clip."""
+        return max(self.latents)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the clips depend on beside the student."""
+        frames = sorted(self.latents)
+        return {
+            "frames": frames if frames[1:] else frames[0],
+            "window_frames": self.layout.window_frames,
+            "sink_frames": self.layout.sink_frames,
+        }
 
 
-def course_of(run: Run, family: ModelFamily, rollout: Rollout) -> Course:
+def course_of(run: Run, family: ModelFamily, suite: Suite, rollout: Rollout = AS_ASKED) -> Course:
     """Check what is asked before anything is loaded.
 
     Raises:
-        UserError: the student is bidirectional; the clip does not fill a block, or is longer than
+        UserError: the student is bidirectional; a clip does not fill a block, or is longer than
             trained without a window; the window does not hold a block; a prompt gets no block.
     """
+    asked = rollout.options or f"suite {suite.name}"
     own = None if run.arm in UNTRAINED else recipe_of(run).student.layout
     if own is None:
         raise UserError(
-            f"{rollout.options}: {run.path} has no causal student, which goes on block after "
-            "block; leave the option out, or give a run that was trained with student.block_frames"
+            f"{asked}: {run.path} has no causal student, which goes on block after block; "
+            f"{'leave the option out' if rollout.options else 'take another suite'}, or give a run "
+            "that was trained with student.block_frames"
+        )
+    if rollout.frames is not None and suite.is_streamed:
+        raise UserError(
+            f"--frames {rollout.frames}: suite {suite.name} says how long its clips are; leave it "
+            "out, or take another suite"
         )
     trained, height, width = clip_shape(run, family)
-    frames = trained if rollout.frames is None else rollout.frames
     shape = family.latent_shape(trained, height, width)
-    latents = family.latent_shape(frames, height, width)[1]
-    window = own.window_frames if rollout.window is None else rollout.window
-    sinks = own.sink_frames if rollout.sinks is None else rollout.sinks
+    frames = {
+        prompt.id: rollout.frames or clip_frames(prompt, trained, family, own.block_frames)
+        for prompt in suite.prompts
+    }
     try:
-        layout = Layout(own.block_frames, window, sinks)
-        blocks = layout.blocks(latents)
+        latents = {n: family.latent_shape(n, height, width)[1] for n in {*frames.values()}}
     except UserError as error:
-        raise UserError(f"{rollout.options}: {error}") from None
-    if latents > shape[1] and not window:
-        raise UserError(
-            f"--frames {frames}: the student of {run.path} was trained on {trained} frames and "
-            "has no window, so its memory grows without end; give --window, "
-            f"{max(shape[1], len(blocks[0]) + sinks)} latent frames for example"
-        )
+        raise UserError(f"{asked}: {error}") from None
+    layout = _layout(run, suite, rollout, own, latents, shape[1], asked)
     prompts = None
     if rollout.schedule:
-        per_latent = (frames - 1) / max(1, latents - 1)
+        each = family.frames_per_latent
         # The first latent frame is one frame, each later one as many as the autoencoder packs.
-        first = (1 + (b.start - 1) * per_latent if b.start else 0 for b in blocks)
+        blocks = layout.blocks(max(latents.values()))
+        first = (1 + (b.start - 1) * each if b.start else 0 for b in blocks)
         prompts = rollout.schedule.prompts([frame / family.defaults.fps for frame in first])
-    return Course(frames, shape, latents, layout, prompts)
+    if rollout.options:
+        length = None if suite.is_streamed else max(frames.values())
+        window = layout.window_frames or rollout.window
+        suite = streamed(suite, length, window, rollout.sinks)
+    return Course(suite, frames, shape, latents, layout, prompts)
+
+
+def clip_frames(prompt: Prompt, trained: int, family: ModelFamily, block_frames: int) -> int:
+    """Frames of a prompt's clips; `trained` where it says nothing of their length."""
+    if prompt.length is None:
+        return trained
+    fps, each = family.defaults.fps, family.frames_per_latent
+    return prompt.length.frames_for(trained, each, fps, block_frames)
+
+
+def _layout(
+    run: Run,
+    suite: Suite,
+    rollout: Rollout,
+    own: Layout,
+    latents: Mapping[int, int],
+    trained: int,
+    asked: str,
+) -> Layout:
+    """The blocks and the window that is asked for, else the student's own.
+
+    A suite whose clips are longer than trained gives a student without a window one of the trained
+    length, which changes nothing of a clip as trained.
+
+    Args:
+        latents: latent frames by frames of the clips. trained: latent frames of a clip as trained.
+    """
+    sinks = next(n for n in (rollout.sinks, suite.sinks, own.sink_frames) if n is not None)
+    window = next((n for n in (rollout.window, suite.window) if n is not None), None)
+    longest = max(latents.values())
+    try:
+        first = max(len(Layout(own.block_frames).blocks(n)[0]) for n in latents.values())
+        enough = max(trained, first + sinks)
+        if window is None:
+            needed = suite.is_streamed and longest > trained and not own.window_frames
+            window = enough if needed else own.window_frames
+        layout = Layout(own.block_frames, window, sinks)
+        for count in latents.values():
+            layout.blocks(count)
+    except UserError as error:
+        raise UserError(f"{asked}: {error}") from None
+    if longest > trained and not window:
+        raise UserError(
+            f"{asked}: the student of {run.path} was trained on {trained} latent frames, a clip "
+            f"has {longest} and without a window its memory grows without end; give --window, "
+            f"{enough} latent frames for example"
+        )
+    return layout
 
 
 def generate_stream(
     run: Run,
     suite: Suite,
-    rollout: Rollout,
+    rollout: Rollout = AS_ASKED,
     seeds: Sequence[int] | None = None,
     device: str = "auto",
     family: ModelFamily | None = None,
@@ -127,31 +197,23 @@ def generate_stream(
 ) -> Path:
     """Make what is missing of a suite's clips, one after the other, each as a stream of frames.
 
-    They lie beside the clips as trained, in a folder that is called after suite, frames and
-    window. A clip that is there is not made again. Latency, frames a second and the highest use of
-    memory are left in speed.json. Other arguments as of `clips.generate`; returns the path of
-    samples.jsonl.
+    Those of a rollout that is not the suite's own lie in a folder called after suite, frames and
+    window, beside the clips as trained. A clip that is there is not made again. Latency, frames a
+    second and the highest use of memory are left in speed.json. Other arguments as of
+    `clips.generate`; returns the path of samples.jsonl.
 
     Raises:
         UserError: as `course_of`, or the clip is longer than the network's positions reach.
     """
     if family is None:
         family = open_family(model_of(run), device)
-    course = course_of(run, family, rollout)
-    settings = student_settings(run, family) | {
-        "frames": course.frames,
-        "window_frames": course.layout.window_frames,
-        "sink_frames": course.layout.sink_frames,
-    }
-    if rollout.schedule:
-        settings["schedule"] = [list(switch) for switch in rollout.schedule.switches]
-    suite = course.suite(suite)
-    asked = clips_of(run, suite, seeds, family, settings, shard)
+    course, asked = stream_clips(run, suite, rollout, seeds, family, shard)
+    settings = asked.sample_index.settings
     folder, count = asked.sample_index.folder, len(asked.items)
     speed = StreamSpeed()
     reset_peak(family.device)
     with (
-        asked.sample_index.kept(asked.order, asked.first_frames),
+        asked.sample_index.kept(asked.order, asked.columns),
         Bar(count, f"generating {run.arm}", done=count - len(asked.todo)) as bar,
         torch.no_grad(),
     ):
@@ -169,34 +231,54 @@ def generate_stream(
     if asked.todo:
         about = {"peak": peak_memory(family.device), "compile": compiled}
         about |= describe(family.device)
-        write_json(speed_file(folder, shard), speed.record() | settings | about)
+        write_json(speed_file(folder, shard), speed.record() | dict(settings) | about)
     return folder / "samples.jsonl"
+
+
+def stream_clips(
+    run: Run,
+    suite: Suite,
+    rollout: Rollout,
+    seeds: Sequence[int] | None,
+    family: ModelFamily,
+    shard: Shard = WHOLE,
+) -> tuple[Course, Clips]:
+    """What a rollout comes to, and which clips there are and are still to make.
+
+    Raises:
+        UserError: as `course_of`.
+    """
+    course = course_of(run, family, suite, rollout)
+    settings = student_settings(run, family) | course.settings
+    if rollout.schedule:
+        settings["schedule"] = [list(switch) for switch in rollout.schedule.switches]
+    return course, clips_of(run, course.suite, seeds, family, settings, shard)
 
 
 def _sampler(
     run: Run, family: ModelFamily, course: Course, wanted: Sequence[Item], compiled: bool
 ) -> Callable[[Item], Iterator[Tensor]]:
     """The way from an item to the latents (1 C T' H W) of its blocks, which come one by one."""
-    texts = course.prompts or [item.prompt.text for item in wanted]
+    texts = course.prompts or [item.text for item in wanted]
     encode = Conditions(family, clip_shape(run, family), texts)
     encode.fill(course.prompts or texts[:1])  # before the network is there
     module = load_student(run, family, compiled)
     assert family.causal is not None
     family.causal.give_window(module, course.layout.window_frames, course.layout.sink_frames)
-    reach = family.causal.reach(module)
-    if course.latents > reach:
+    reach, longest = family.causal.reach(module), course.latents[course.longest]
+    if longest > reach:
         raise UserError(
-            f"--frames {course.frames}: {course.latents} latent frames, and the positions of the "
-            f"student of {run.path} reach {reach}; lower --frames, or raise rope_max_seq_len in "
-            "student/transformer/config.json"
+            f"clips of {course.longest} frames: {longest} latent frames, and the positions of the "
+            f"student of {run.path} reach {reach}; lower --frames or take another suite, or raise "
+            "rope_max_seq_len in student/transformer/config.json"
         )
     recipe = recipe_of(run)
-    numbers = {b.start: i for i, b in enumerate(course.layout.blocks(course.latents))}
+    numbers = {b.start: i for i, b in enumerate(course.layout.blocks(longest))}
 
     def sample(item: Item) -> Iterator[Tensor]:
-        own = course.prompts or [item.prompt.text]
+        own = course.prompts or [item.text]
         given = {
-            text: encode([replace(item, prompt=replace(item.prompt, text=text))])
+            text: encode([replace(item, prompt=replace(item.prompt, text=text, long_text=""))])
             for text in dict.fromkeys(own)
         }
         noise = LongNoise(item.prompt.id, item.seed, course.shape)
@@ -207,7 +289,7 @@ def _sampler(
                 module,
                 lambda block: given[own[numbers[block.start] if course.prompts else 0]],
                 lambda step, block: noise(step, block).to(family.device),
-                course.latents,
+                course.latents[course.frames[item.prompt.id]],
                 grid(recipe),
                 recipe.student.sampler,
             ),

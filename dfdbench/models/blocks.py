@@ -102,8 +102,9 @@ def _forward(
 
 
 def _keep(context: Any, op: Any, *inputs: Any, **named: Any) -> CheckpointPolicy:
-    """Outputs of self-attention; with the few keys of a prompt attention costs little."""
-    if op in ATTENTION_OPS and inputs[0].shape[-2] == inputs[1].shape[-2]:
+    """Outputs of self-attention, where queries find themselves and what a cache holds among the
+    keys; with the few keys of a prompt attention costs little."""
+    if op in ATTENTION_OPS and inputs[0].shape[-2] <= inputs[1].shape[-2]:
         return CheckpointPolicy.MUST_SAVE
     return CheckpointPolicy.PREFER_RECOMPUTE
 

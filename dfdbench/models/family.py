@@ -88,6 +88,7 @@ class ModelFamily(ABC):
         self.path, self.dtype, self.device, self._load_part = folder, dtype, device, part
         self.defaults = read_defaults(folder, self.own_defaults)
         self.cut_prompts: dict[str, int] = {}  # those longer than is read -> their tokens
+        self.unclear_prompt = ""  # one with words that the tokenizer does not have
         for name in ("transformer", *SHARED_PARTS):
             if not (folder / name).is_dir():
                 raise UserError(
@@ -137,13 +138,19 @@ class ModelFamily(ABC):
         return tokenizer, nn.Module.to(encoder, self.device).eval().requires_grad_(False)
 
     def _warn_of_unknown_words(self, prompts: list[str], tokens: Tensor) -> None:
-        """Name each prompt whose tokens (B L) hold the tokenizer's <unk>; some have none."""
+        """Name the first prompt whose tokens (B L) hold the tokenizer's <unk>; some have none."""
         unknown = self.text_encoder[0].unk_token_id
-        if unknown is None:
+        if unknown is None or self.unclear_prompt:
             return
         bad = (tokens == unknown).any(dim=1).tolist()
-        for prompt in (p for p, unclear in zip(prompts, bad, strict=True) if unclear):
-            warnings.warn(f"{self.path.name} does not know every word of {prompt!r}", stacklevel=3)
+        unclear = [prompt for prompt, is_bad in zip(prompts, bad, strict=True) if is_bad]
+        self.unclear_prompt = unclear[0] if unclear else ""
+        if self.unclear_prompt:
+            warnings.warn(
+                f"{self.path.name} does not know every word of all prompts, such as "
+                f"{self.unclear_prompt[:60]!r}",
+                stacklevel=3,
+            )
 
     def _note_cut(self, prompts: list[str], counts: list[int]) -> None:
         """Remember the prompts whose `counts` of tokens are more than the text encoder is given."""
@@ -182,14 +189,19 @@ class ModelFamily(ABC):
         Raises:
             UserError: the family has none.
         """
+        causal = self.causal_variant.variant_of(module, layout)
+        self.keep_precise(self.adapt(causal))
+        return causal
+
+    @property
+    def causal_variant(self) -> CausalVariant:
+        """`causal`; UserError where the family has none."""
         if self.causal is None:
             raise UserError(
                 f"a model of the family {self.name} has no causal variant; leave out "
                 "student.block_frames, or give another --model"
             )
-        causal = self.causal.variant_of(module, layout)
-        self.keep_precise(self.adapt(causal))
-        return causal
+        return self.causal
 
     def network_in(self, folder: Path) -> Any:
         """The class of the denoiser in its own folder: the causal one where its config says so."""
@@ -370,11 +382,16 @@ class ModelFamily(ABC):
         (mean, std), decoder = self._latent_scale(), StreamDecoder(self.vae)
         return lambda latents: decoder(latents.to(self.device, torch.float32) * std + mean)
 
+    @property
+    def frames_per_latent(self) -> int:
+        """Frames of a latent frame after the first, which is one frame."""
+        return int(self._vae_config.get("scale_factor_temporal") or 4)
+
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latents of such a clip; UserError for one that does not fit."""
         config = self._vae_config
         spatial = config.get("scale_factor_spatial") or 8
-        temporal = config.get("scale_factor_temporal") or 4
+        temporal = self.frames_per_latent
         if (frames - 1) % temporal or height % (2 * spatial) or width % (2 * spatial):
             raise UserError(
                 f"a clip of {frames} frames at {height}x{width} does not fit {self.path.name}; "

@@ -31,6 +31,13 @@ KNOWN = {
     "regression": Look("regression", "#56B4E9", "P"),
     "dp_dmd": Look("DP-DMD", "#CC79A7", "^"),
     "dfd": Look("DFD", "#009E73", "D"),
+    # Autoregressive students, in the order of their stages; colours are of Tol's muted set.
+    "teacher_forcing": Look("teacher forcing", "#332288", "v"),
+    "ode_init": Look("ODE initialisation", "#88CCEE", "X"),
+    "self_forcing_dmd": Look("Self Forcing, DMD", "#CC6677", "o"),
+    "self_forcing_control": Look("Self Forcing control", "#DDCC77", "s"),
+    "self_forcing_dp_dmd": Look("Self Forcing, DP-DMD", "#AA4499", "^"),
+    "self_forcing_dfd": Look("Self Forcing, DFD", "#117733", "D"),
 }
 SPARE = ("#6B4E16", "#8C6BB1", "#7F6000", "#B2182B", "#1B7837", "#999999")
 SPARE_MARKERS = ("v", "X", "<", ">", "h", "d")

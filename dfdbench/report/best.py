@@ -52,10 +52,8 @@ def best_arm(
             return None
         goal = complete(tables[aim]).mean(axis=1)
     students = {arm: t for arm, t in tables.items() if not is_reference(arm, references)}
-    badness = {
-        arm: float(_badness(table, direction, goal).mean()) for arm, table in students.items()
-    }
-    ranked = sorted((arm for arm in students if not isnan(badness[arm])), key=badness.__getitem__)
+    means = {arm: float(badness(table, direction, goal).mean()) for arm, table in students.items()}
+    ranked = sorted((arm for arm in students if not isnan(means[arm])), key=means.__getitem__)
     if len(ranked) < 2:
         return None
     first, second = (students[arm].dropna(axis=1, how="all") for arm in ranked[:2])
@@ -63,7 +61,7 @@ def best_arm(
     both = pd.concat([table.loc[shared] for table in (first, second)], axis=1).dropna()
     apart = len(shared[1])
     worse, better = (
-        _badness(part, direction, goal) for part in (both.iloc[:, apart:], both.iloc[:, :apart])
+        badness(part, direction, goal) for part in (both.iloc[:, apart:], both.iloc[:, :apart])
     )
     lead = worse - better
     if t_test(lead.to_numpy()).low > 0 and not is_zero(
@@ -73,7 +71,7 @@ def best_arm(
     return None
 
 
-def _badness(table_PS: pd.DataFrame, direction: str, goal: pd.Series | None) -> pd.Series:
+def badness(table_PS: pd.DataFrame, direction: str, goal: pd.Series | None) -> pd.Series:
     """Of each training seed the mean over prompts, turned so that less is better.
 
     goal: what values of each prompt should be near; then the distance of the means.

@@ -67,7 +67,7 @@ class Collected:
     where no dimension of VBench was scored. chosen: the suite of these rows, with the conditions it
     was scored under; None for a user's own prompts, and where its file of VBench is not here.
     references: the arms that `eval --reference` named. families: those that the clips were scored
-    with. earlier: reports among the sources, whose cells and runs count too.
+    with. earlier: reports among the sources, whose cells and runs count too. sources: the stores.
     """
 
     suite: str
@@ -83,6 +83,7 @@ class Collected:
     references: frozenset[str] = frozenset()
     families: frozenset[str] = frozenset()
     earlier: tuple[Earlier, ...] = ()
+    sources: tuple["Source", ...] = ()
 
     @property
     def arms(self) -> list[str]:
@@ -314,6 +315,7 @@ def collect(sources: Sequence[Path], suite: str | None = None) -> Collected:
         frozenset(arm for arm in references if arm),
         frozenset(name for of_store in families for name in of_store if name),
         earlier,
+        tuple(named),
     )
 
 

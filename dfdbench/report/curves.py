@@ -35,6 +35,10 @@ class Panel(NamedTuple):
 TRAINING = (
     Panel("matching", "student, distribution matching", "loss", False),
     Panel("diversity", "student, diversity (DP-DMD)", "loss", True),
+    Panel("flow", "student, teacher forcing", "mean square error of v", True),
+    Panel("ode", "student, ODE regression", "mean square error of x0", True),
+    Panel("first_block_direction2", "fake minus teacher, first block", "E(f − r)²", True),
+    Panel("later_blocks_direction2", "fake minus teacher, later blocks", "E(f − r)²", True),
     Panel("critic_fake_score", "fake score, denoising", "mean square error", True),
     Panel("gan", "student, GAN", "loss", False),
     Panel("student_gradient_norm", "student, gradient norm", "norm before clipping", True),

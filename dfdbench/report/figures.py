@@ -124,8 +124,10 @@ def grid_prompt(clips: pd.DataFrame, prompt: str | None) -> str:
 
 
 @styled
-def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
-    """Rows arms, columns up to 8 seeds: the middle frame of each clip of one prompt.
+def seed_grid(
+    collected: Collected, prompt: str | None = None, frame: int | None = None
+) -> Figure | None:
+    """Rows arms, columns up to 8 seeds: one frame, the middle one, of each clip of one prompt.
 
     An arm with several training seeds is shown with its lowest. The place of a clip that is gone or
     cannot be read stays empty, and `collected.skipped` names it.
@@ -151,7 +153,8 @@ def seed_grid(collected: Collected, prompt: str | None = None) -> Figure | None:
                 except (UserError, OSError) as error:
                     collected.skipped.append(f"picture of a clip: {error}")
                     continue
-                frames[arm, seed] = video[len(video) // 2]
+                shown_frame = len(video) // 2 if frame is None else min(frame, len(video) - 1)
+                frames[arm, seed] = video[shown_frame]
     if not frames:
         return None
     height, width = next(iter(frames.values())).shape[:2]
@@ -276,12 +279,15 @@ def saturation_histograms(
 
 
 @styled
-def over_training_seeds(summary: Summary, references: Collection[str] = ()) -> Figure | None:
-    """A panel a headline metric, a row an arm: training seeds as dots, their mean and median.
+def over_training_seeds(
+    summary: Summary, references: Collection[str] = (), panels: Sequence[str] | None = None
+) -> Figure | None:
+    """A panel a metric, a row an arm: training seeds as dots, their mean and median.
 
-    references: arms that are labelled so.
+    references: arms that are labelled so. panels: the metrics; None: the headline metrics.
     """
-    panels = headline({metric for own in summary.values() for metric in own})
+    if panels is None:
+        panels = headline({metric for own in summary.values() for metric in own})
     if not panels:
         return None
     arms, look = list(summary), drawn_looks(summary, references)
@@ -326,19 +332,22 @@ def _sizes(summary: Summary, metrics: Sequence[str]) -> str:
 
 @styled
 def diversity_against_saturation(
-    summary: Summary, references: Collection[str] = ()
+    summary: Summary, references: Collection[str] = (), metrics: Sequence[str] = ()
 ) -> Figure | None:
     """Each arm's diversity over its saturation: training seeds as dots, means with 95 % intervals,
     medians; real clips as dotted lines.
 
-    references: arms that are labelled so.
+    references: arms that are labelled so. metrics: a panel each, its legend below; none: the first
+    PANELS that there are.
     """
-    panels = [m for m in DIVERSITY_LABELS if any(m in own for own in summary.values())][:PANELS]
+    names = metrics or DIVERSITY_LABELS
+    panels = [m for m in names if any(m in own for own in summary.values())][:PANELS]
     arms = [a for a in summary if "saturation_mean" in summary[a] and set(panels) & set(summary[a])]
     if not panels or not arms:
         return None
     look = drawn_looks(summary, references)
-    figure, axes = new_figure(4.1 * len(panels) + 1.2, 3.5, 1, len(panels))
+    beside = 0.0 if metrics else 1.2
+    figure, axes = new_figure(4.1 * len(panels) + beside, 3.5, 1, len(panels))
     for axis, metric in zip(axes[0], panels, strict=True):
         for arm in (a for a in arms if metric in summary[a]):
             x, y = summary[arm]["saturation_mean"], summary[arm][metric]
@@ -363,12 +372,14 @@ def diversity_against_saturation(
                 axis.axvline(x.mean, color=colour, lw=0.7, ls=":", zorder=0)
                 axis.axhline(y.mean, color=colour, lw=0.7, ls=":", zorder=0)
         axis.set_xlabel("mean HSV saturation (0 to 1)")
-        axis.set_ylabel(DIVERSITY_LABELS[metric])
+        label = DIVERSITY_LABELS[metric]
+        axis.set_ylabel(fill(label, 40) if metrics else label)
         axis.margins(0.08)
         if metric.endswith("_diversity"):
             axis.set_ylim(bottom=0)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    place: Any = "outside lower center" if metrics else "outside right center"
+    figure.legend(handles, labels, loc=place, ncols=3 if metrics else 1)
     intervals = any(np.isfinite(summary[a][m].low) for a in arms for m in panels if m in summary[a])
     caption = f"Diversity against saturation: {DOTS}, large signs means"
     caption += " with 95 % intervals" if intervals else ""

@@ -1,6 +1,6 @@
 """`dfdbench report`: from runs, stores and manifests to one folder that a person reads.
 
-Writes index.html (self-contained) and report.md, the same sections twice; cells.csv, from which
+Writes index.html (by web/; most of its clips lie in clips/) and report.md; cells.csv, from which
 alone every number of table.{md,csv,tex}, summary.json and deltas.{json,md} follows; runs.json (the
 run.json of every run: recipe, hashes, versions, and mean discrepancies of its log), provenance.json
 (decoder, weights and versions behind the scores), pooled.json (values against a reference) and
@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Plot
 
 from dfdbench import __version__
-from dfdbench.report import curves, figures, lengths, paper, tables, vbench
+from dfdbench.report import curves, figures, lengths, over_time, paper, tables, vbench
 from dfdbench.report.absent import absent_lines
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.best import best_in
@@ -28,7 +28,6 @@ from dfdbench.report.sections import (
     Lines,
     Page,
     Section,
-    html_page,
     markdown_page,
     markdown_sections,
 )
@@ -43,6 +42,7 @@ from dfdbench.report.summary import (
     summary_json,
     training_cost,
 )
+from dfdbench.report.web.render import Made, web_page
 from dfdbench.utils.files import write_json, write_text
 from dfdbench.utils.progress import track
 from dfdbench.utils.table import Table, latex, markdown, of_texts
@@ -73,6 +73,8 @@ def draw(collected: Collected, summary: Summary, out: Path, prompt: str | None) 
         ),
         ("updates", lambda: lengths.against_updates(summary, runs, references)),
         ("saturation-histograms", lambda: figures.saturation_histograms(collected, summary)),
+        ("over-time", lambda: over_time.curves_over_time(collected)),
+        ("frames-over-time", lambda: over_time.frames_over_time(collected, prompt)),
         ("training-curves", lambda: curves.training_curves(runs)),
         ("discrepancy", lambda: curves.discrepancy_against_t(runs)),
     )
@@ -162,6 +164,18 @@ def page_of(
     return Page("dfdbench report", [introduction(collected)], sections)
 
 
+def _options(
+    suite: str | None,
+    prompt: str | None,
+    against: Sequence[tuple[str, str]],
+    paper_setting: str | None,
+) -> list[str]:
+    """The options of a call as a command line has them."""
+    named = (("--suite", suite), ("--prompt", prompt), ("--paper", paper_setting))
+    given = [part for option, value in named if value for part in (option, value)]
+    return [*given, *(part for pair in against for part in ("--against", ":".join(pair)))]
+
+
 def _other_pooled(collected: Collected) -> pd.DataFrame:
     """Pooled values against other references than that of the main table."""
     main = pooled_reference(collected.pooled)
@@ -219,7 +233,13 @@ def report(
     write_text(out / "deltas.md", f"{tables.DELTA_NOTE}\n\n{comparisons}")
     page = page_of(collected, table, deltas, drawn, of_vbench)
     write_text(out / "report.md", markdown_page(page))
-    write_text(out / "index.html", html_page(page))
+    pairs = [(d.a, d.b) for d in deltas]
+    given = _options(suite, prompt, against, paper_setting)
+    made = Made(
+        collected, summary, cells, deltas, best, list(dict.fromkeys(pairs)), drawn, sources, prompt,
+        given,
+    )  # fmt: skip
+    write_text(out / "index.html", web_page(page, made, out))
     if of_vbench:
         write_json(out / "vbench.json", vbench.as_json(of_vbench))
         write_text(out / "vbench.tex", vbench.latex(of_vbench))

@@ -1,10 +1,11 @@
 """Measured values in the form of the paper's tables, beside the published ones.
 
 Used by page.py for `dfdbench report --paper SETTING`; `all` means every table that has a method
-among the sources. A table has up to three blocks with headers of their own, so that no column ever
-mixes what was printed with what was measured here, or one backend with another: the published
-numbers; measured values by the same backend; and measured values by other backends, which can be
-compared between rows only. VBench's columns are VBench's own scores (report/vbench.py).
+among the sources, `ar_wan` is the setting of which the paper prints no numbers. A table has up to
+three blocks with headers of their own, so that no column ever mixes what was printed with what was
+measured here, or one backend with another: the published numbers; measured values by the same
+backend; and measured values by other backends, which can be compared between rows only. VBench's
+columns are VBench's own scores (report/vbench.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from dfdbench.report.statistics import NUMBERS, Interval
 from dfdbench.report.summary import Summary
 from dfdbench.report.tables import ARROWS, cell, numbers_of
 from dfdbench.report.vbench import Scores
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.table import Cell, Table, escape_latex, to_csv
 from dfdbench.utils.table import latex as latex_table
 
@@ -64,6 +65,18 @@ AVERAGED = (
 """The paper's average is the plain mean of those of these columns that its table has."""
 
 ALL = "all"
+AUTOREGRESSIVE = "ar_wan"
+"""The paper's third setting, Self Forcing's students. It is shown in pictures, without a number."""
+STAGES = (
+    "teacher_forcing", "ode_init", "self_forcing_dmd", "self_forcing_control",
+    "self_forcing_dp_dmd", "self_forcing_dfd",
+)  # fmt: skip
+"""Its students: the arms of baselines/wan-self-forcing and baselines/toy-ar."""
+PRINTED = "The published numbers are of the paper's own models, prompts and seeds."
+NOT_PRINTED = (
+    "There are no published numbers: the paper (arXiv 2606.18478, Section 5.1.3) shows its "
+    "autoregressive students in pictures. The columns are those of its Table 1."
+)
 
 
 class Number(NamedTuple):
@@ -103,6 +116,7 @@ def paper_tables(
     if setting != ALL:
         return [paper_table(summary, setting, suite, scores)]
     methods = {name: dict.fromkeys(row.method for row in of_setting(name)) for name in settings()}
+    methods[AUTOREGRESSIVE] = dict.fromkeys(STAGES)
     chosen = [name for name, of_name in methods.items() if not of_name.keys().isdisjoint(summary)]
     if not chosen:
         every = dict.fromkeys(method for of_name in methods.values() for method in of_name)
@@ -122,12 +136,16 @@ def paper_table(summary: Summary, setting: str, suite: str, scores: Scores) -> P
     Raises:
         UserError: an unknown setting, or none of its methods in `summary`.
     """
-    printed = of_setting(setting)
-    methods = list(dict.fromkeys(row.method for row in printed))
-    columns = list(dict.fromkeys(row.metric for row in printed))
-    if not set(methods) & set(summary):
+    if setting not in (names_of := [*settings(), AUTOREGRESSIVE]):
+        raise unknown_name("setting of the paper", setting, names_of)
+    printed = () if setting == AUTOREGRESSIVE else of_setting(setting)
+    form = printed or of_setting("t2v_wan")
+    students = list(dict.fromkeys(row.method for row in printed)) or list(STAGES)
+    methods = students if printed else ["teacher", *students]
+    columns = list(dict.fromkeys(row.metric for row in form))
+    if not set(students) & set(summary):
         raise UserError(
-            f"--paper {setting}: the sources hold none of its methods ({', '.join(methods)}); "
+            f"--paper {setting}: the sources hold none of its methods ({', '.join(students)}); "
             f"they hold {', '.join(summary)}"
         )
     texts = {(row.method, row.metric): row.text for row in printed}
@@ -135,23 +153,24 @@ def paper_table(summary: Summary, setting: str, suite: str, scores: Scores) -> P
         m: [Number(Cell(t), (t,)) if (t := texts.get((m, c))) else Number() for c in columns]
         for m in methods
     }
-    digits = len(printed[0].text.partition(".")[2])
+    digits = len(form[0].text.partition(".")[2])
     names = _same_backend(summary, methods, columns)
     same = {
         m: [_measured(summary.get(m, {}), scores.get(m, {}), n, columns, digits) for n in names]
         for m in methods
     }
-    where = f"{printed[0].source}, Table {printed[0].table}"
-    blocks = [
-        Block(f"Published ({where})", "published", columns, published),
-        Block(f"Measured here, suite {suite}, same backends", "measured", names, same),
-    ]
+    blocks = [Block(f"Measured here, suite {suite}, same backends", "measured", names, same)]
+    if printed:
+        where = f"{printed[0].source}, Table {printed[0].table}"
+        blocks.insert(0, Block(f"Published ({where})", "published", columns, published))
     stand_ins = [name for column in columns for name in OTHER_BACKENDS.get(column, ())]
     if other := _present(summary, methods, stand_ins):
         title = f"Measured here, suite {suite}, other backends (not comparable with the paper)"
         rows = {m: [_number(summary.get(m, {}).get(n)) for n in other] for m in methods}
         blocks.append(Block(title, "measured", other, rows))
-    return PaperTable(setting, blocks, _notes(methods, columns, scores))
+    return PaperTable(
+        setting, blocks, _notes(methods, columns, scores, PRINTED if printed else NOT_PRINTED)
+    )
 
 
 def _present(summary: Summary, methods: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -206,12 +225,14 @@ def _number(interval: Interval | None) -> Number:
     return Number(cell(interval, mark=mark), numbers_of(interval))
 
 
-def _notes(methods: Sequence[str], columns: Sequence[str], scores: Scores) -> list[str]:
+def _notes(
+    methods: Sequence[str], columns: Sequence[str], scores: Scores, published: str
+) -> list[str]:
     notes = [
         "Measured: mean, 95 % interval and median over training seeds, from three on, with their "
         "numbers of training seeds, prompts and clips; VBench's columns are VBench's own scores, "
-        "means over clips or, for consistencies, over frames. The published numbers are of the "
-        "paper's own models, prompts and seeds; unmeasured cells are empty."
+        f"means over clips or, for consistencies, over frames. {published} Unmeasured cells are "
+        "empty."
     ]
     if AVERAGE in columns:
         counts = {m: _averaged(scores.get(m, {}), columns) for m in methods}

@@ -107,15 +107,16 @@ def _address(path: str) -> str:
 
 def html_page(page: Page) -> str:
     """The page as HTML with its pictures inside it, so that it needs nothing but what it links."""
-    parts = [f"<h1>{escape_html(page.title)}</h1>", *map(_html_block, page.notes)]
+    parts = [f"<h1>{escape_html(page.title)}</h1>", *map(html_block, page.notes)]
     for section in page.sections:
-        blocks = "\n".join(map(_html_block, section.blocks))
+        blocks = "\n".join(map(html_block, section.blocks))
         parts.append(f"<h{section.level}>{escape_html(section.title)}</h{section.level}>{blocks}")
     template = Template(files("dfdbench.report").joinpath("page.html").read_text("utf-8"))
     return template.substitute(title=escape_html(page.title), body="\n".join(parts))
 
 
-def _html_block(block: Block) -> str:
+def html_block(block: Block) -> str:
+    """A block as HTML, its texts escaped."""
     match block:
         case Table():
             return to_html(block)

@@ -1,9 +1,11 @@
 """Which clips an input names: a run folder, a manifest (JSONL or CSV), or a folder of videos.
 
 Used by scoring and `data encode`. Manifest columns: path (relative to the manifest; required),
-prompt_id, prompt, seed, method, image (the picture that the clip continues, relative too); others
-are ignored. A folder's files are named as VBench does, `{prompt}-{i}.mp4`. What cannot be used is
-refused by name, and the rest is read.
+prompt_id, prompt, seed, method, image (the picture that the clip continues, relative too),
+generated_from (the text that it was made from, if that is not prompt), blocks (frames of the first
+block and of those after it, as 9+12, of a causal student's clip); others are ignored. A folder's
+files are named as VBench does, `{prompt}-{i}.mp4`. What cannot be used is refused by name, and the
+rest is read.
 """
 
 import os
@@ -50,6 +52,9 @@ Label = Annotated[Name, BeforeValidator(_number_as_name)]  # such as prompt_id 7
 File = Annotated[Text, Field(max_length=4096)]
 
 
+BLOCKS = r"^[1-9][0-9]{0,6}\+[1-9][0-9]{0,6}$"
+
+
 class Row(Open):
     """One line of a manifest; an empty cell is as good as none."""
 
@@ -59,6 +64,8 @@ class Row(Open):
     seed: Seed | None = None
     method: Label | None = None
     image: File | None = None
+    generated_from: Text | None = None
+    blocks: Annotated[str, Field(pattern=BLOCKS)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -69,7 +76,11 @@ class Row(Open):
 
 
 class Sample(NamedTuple):
-    """One clip of an input; `seed` is None where it is not known, `image` where it has none."""
+    """One clip of an input; `seed` is None where it is not known, `image` where it has none.
+
+    generated_from: the text that it was made from, where the manifest names another than `prompt`.
+    blocks: "9+12" where a causal student made it in a block of 9 frames and blocks of 12 after it.
+    """
 
     path: Path
     prompt_id: str
@@ -77,6 +88,8 @@ class Sample(NamedTuple):
     seed: int | None
     method: str
     image: Path | None = None
+    generated_from: str | None = None
+    blocks: str = ""
 
 
 class Refused(NamedTuple):
@@ -321,7 +334,9 @@ def _sample(manifest: Path, line: int, row: Row, method_name: str | None) -> Sam
     path = manifest.parent / row.path
     prompt_id = row.prompt_id or row.prompt or path.stem
     image = manifest.parent / row.image if row.image else None
-    return Sample(path, prompt_id, row.prompt, row.seed, method, image)
+    return Sample(
+        path, prompt_id, row.prompt, row.seed, method, image, row.generated_from, row.blocks or ""
+    )
 
 
 def unique(source: object, samples: list[Sample]) -> list[Sample]:

@@ -24,6 +24,12 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def _pace(items: int, seconds: float) -> str:
+    """Items a second, or below one a second the seconds of each."""
+    rate = items / max(seconds, 1e-9)
+    return f"{rate:.2f}/s" if rate >= 1 or not items else f"{1 / rate:.1f} s each"
+
+
 def _display(console: Console) -> Progress:
     label, rate, note = (progress.TextColumn(field, markup=False) for field in FIELDS)
     passed, left = progress.TimeElapsedColumn(), progress.TimeRemainingColumn()
@@ -76,7 +82,7 @@ class Bar:
             self.note = clean(note) or self.note
             now = time.monotonic()
             if self in _shown:
-                rate = f"{(self.count - self.first) / max(now - self.start, 1e-9):.2f}/s"
+                rate = _pace(self.count - self.first, now - self.start)
                 self.display.update(self.task, completed=self.count, rate=rate, note=self.note)
             elif self.quiet:
                 return
@@ -86,9 +92,10 @@ class Bar:
 
     def _plain(self, final: bool = False) -> None:
         seconds = time.monotonic() - self.start
-        rate = (self.count - self.first) / max(seconds, 1e-9)
-        eta = "" if final else f", {_clock((self.total - self.count) / max(rate, 1e-9))} left"
-        line = f"{self.label}: {self.count}/{self.total} in {_clock(seconds)} ({rate:.2f}/s{eta})"
+        done = self.count - self.first
+        left = (self.total - self.count) * seconds / max(done, 1e-9)
+        pace = _pace(done, seconds) + ("" if final else f", {_clock(left)} left")
+        line = f"{self.label}: {self.count}/{self.total} in {_clock(seconds)} ({pace})"
         say(f"{line} {self.note}".rstrip())
 
 

@@ -36,6 +36,10 @@ CRF = 8
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, on gamma-coded R, G, B
 
 
+class Damaged(UserError):
+    """The decoder reports errors of a clip."""
+
+
 class Clip(NamedTuple):
     """Decoded frames of one video.
 
@@ -43,7 +47,8 @@ class Clip(NamedTuple):
     decoder: name and version, e.g. "pyav-18.1.0-r2". indices: int (T,), the frame numbers taken.
     path: the file, None for frames that come from none. prompt: its text, image: the picture that
     it should continue, uint8 (H, W, 3) RGB; only for families that need them. total: frames of the
-    file, where one was read. damage: what the decoder reported, None where nothing.
+    file, where one was read. damage: what the decoder reported, None where nothing. blocks: as of a
+    Sample (utils/manifest.py), where a causal student made it.
     """
 
     frames: np.ndarray
@@ -55,6 +60,7 @@ class Clip(NamedTuple):
     image: np.ndarray | None = None
     total: int = 0
     damage: str | None = None
+    blocks: str = ""
 
 
 def _all_frames(total: int) -> np.ndarray:
@@ -148,7 +154,7 @@ def read_video(
         else:
             shown, indices = decode.read(path, policy, stop_early=True)
     if shown.damage and not allow_damaged:
-        raise UserError(damaged_line(path, shown.damage))
+        raise Damaged(damaged_line(path, shown.damage))
     total = len(shown.times)
     return Clip(
         shown.frames, shown.fps, decode.name(), indices, path, None, None, total, shown.damage
@@ -184,7 +190,11 @@ def frame_rate(path: str | Path) -> float:
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turn what decoding raises into one line that names the file."""
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"{path}: {error.strerror}; check the path") from None
+    if not is_file:
         kind = "not a regular file" if path.exists() else "no such video file"
         raise UserError(f"{path}: {kind}; check the path")
     try:
@@ -195,7 +205,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except av.error.MemoryError as error:  # also what FFmpeg says of absurd sizes in a damaged file
         raise UserError(
-            f"{path}: FFmpeg was refused memory for it; leave it out, or lower --workers"
+            f"{path}: FFmpeg was refused memory for it; leave it out, or read fewer at a time"
         ) from error
     except decode.UNREADABLE as error:
         pass_out_of_memory(error)
@@ -207,10 +217,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 def damaged_line(path: Path, damage: str) -> str:
     """Why a clip is left out on which the decoder reported `damage`."""
-    return (
-        f"{path}: damaged ({damage}); write or download it again, or score it as it is with "
-        "--allow-damaged"
-    )
+    return f"{path}: damaged ({damage}); write or download it again"
 
 
 def read_image(path: str | Path | None) -> np.ndarray | None:

@@ -18,8 +18,8 @@ COMMANDS = [
     "data curate shots", "data curate caption", "data curate features", "data curate cluster",
     "data curate grid", "data curate pick", "data curate pack", "distill", "generate", "eval",
     "merge", "report", "leaderboard add", "leaderboard render", "leaderboard verify",
-    "vbench export", "plan", "bench train", "bench sample", "toy train", "toy quality", "list",
-    "explain", "doctor", "assets", "assets list", "assets get",
+    "vbench export", "plan", "bench train", "bench sample", "bench stream", "toy train",
+    "toy quality", "list", "explain", "doctor", "assets", "assets list", "assets get",
     "import-student",
 ]  # fmt: skip
 METHODS = "dmd2, dp_dmd, dfd, regression, teacher_forcing, ode_init"

@@ -51,6 +51,21 @@ def test_doctor_is_complete_as_json_and_ends_with_what_is_missing():
     assert doctor.lines(found | {"missing": {}})[-1].endswith(": none")
 
 
+def test_doctor_begins_with_what_is_ready():
+    rows = [
+        {"name": "toy-t2v", "state": "present", "unlocks": ["--model toy-t2v, the default"]},
+        {"name": "wan", "state": "absent", "unlocks": ["--model wan"]},
+        {"name": "brisque", "state": "present", "unlocks": ["brisque"]},
+    ]
+    suites = [
+        {"name": "clips", "ready": ["colour", "flicker"], "missing": ["brisque"], "lacks": ""},
+        {"name": "vbench", "ready": [], "missing": [], "lacks": "no info file"},
+    ]
+    expected = "toy-t2v; metric families of suites: clips 2/3"
+    assert doctor.ready({"assets": rows, "suites": suites}) == expected
+    assert out("doctor").startswith("ready: toy-t2v, toy-i2v; metric families of suites: toy-t2v 3")
+
+
 def test_an_absent_asset_takes_away_its_families_and_no_other():
     faults = doctor.family_faults(stock(effnet_lite2="absent"))
     assert list(faults) == list(FAMILY_NAMES)

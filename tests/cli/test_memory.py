@@ -123,6 +123,8 @@ def out_of_memory(job):
          "dfdbench.distill.bench.train.times", ("--batch", "teacher.guidance_passes")),
         (["bench", "sample", "--out", "o.json"],
          "dfdbench.distill.bench.sample.times", ("--batch", "--no-vae")),
+        (["bench", "stream", "--out", "o.json"],
+         "dfdbench.distill.bench.stream.stream_blocks", ("--window", "--no-vae")),
         (["plan", "--method", "dmd2"], "dfdbench.distill.plan.setup_for", ("optim.batch",)),
         (["toy", "train"], "dfdbench.toy.train.finish_vae", ("fewer --processes",)),
         (["toy", "train", "--json", "--t2v", "toy-t2v"],

@@ -218,7 +218,7 @@ def test_an_arm_either_trains_or_samples_the_teacher(tmp_path, table, fault):
 
 
 def test_every_shipped_study_names_shipped_recipes_and_earlier_arms(tmp_path):
-    assert {"toy/main", "toy/ablations", "toy/quickstart"} <= set(shipped_studies())
+    assert {"toy/main", "toy/ablations", "toy/quickstart", "toy-ar/main"} <= set(shipped_studies())
     assert not set(shipped_studies()) & set(shipped_recipes())
     for name in shipped_studies():
         study = load_study(name)
@@ -236,7 +236,11 @@ def test_every_shipped_study_names_shipped_recipes_and_earlier_arms(tmp_path):
 
 def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
     """The control answers what more training alone does, so it must be as long as DFD."""
-    pairs = {"dmd2_control": "dfd", "control_simulated": "dfd_unpaired"}
+    pairs = {
+        "dmd2_control": "dfd",
+        "control_simulated": "dfd_unpaired",
+        "self_forcing_control": "self_forcing_dfd",
+    }
     seen = set()
     for name in shipped_studies():
         updates = {

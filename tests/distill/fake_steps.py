@@ -9,8 +9,9 @@ from pytest import MonkeyPatch
 from dfdbench.distill import streams
 from dfdbench.distill.bench.train import RandomClips
 from dfdbench.distill.discriminator import Heads
-from dfdbench.distill.loop import Trainer, build_networks
-from dfdbench.distill.methods import get_method
+from dfdbench.distill.loop import STORED, Trainer, build_networks
+from dfdbench.distill.methods import get_method, ode_init
+from dfdbench.distill.methods.ode_init import euler_steps
 from dfdbench.distill.parallel import Group
 from dfdbench.distill.plan import fake_cuda, setup_for
 from dfdbench.distill.plan.measure import Live
@@ -59,6 +60,8 @@ def most_held(recipe: Recipe, folder, coin: bool) -> int:
     recipe, setup = setup_for(recipe)
     method, gpu = get_method(recipe.method), fake_cuda.DEVICE
     times = grid(recipe)  # with values
+    steps = euler_steps(times[:-1], recipe.options) if recipe.method == "ode_init" else None
+    roles = ["student", *(["fake_score"] if hasattr(method, "fake_score_loss") else [])]
     seeded = streams.seeded
     with MonkeyPatch.context() as patch, fake_cuda.fake_gpu(), Live() as live:
         patch.setattr(
@@ -69,11 +72,10 @@ def most_held(recipe: Recipe, folder, coin: bool) -> int:
         patch.setattr("dfdbench.distill.diagnostics.Recorder", lambda *_: nothing)
         patch.setattr(
             streams.Stream,
-            "score_draw",
-            lambda self, like, _: streams.Draw(
-                torch.full((len(like),), 0.5, device=like.device), torch.randn_like(like)
-            ),
+            "times",
+            lambda self, name, schedule, count: torch.full((count,), 0.5, device=gpu),
         )
+        patch.setattr(ode_init, "euler_steps", lambda *_: steps)
         patch.setattr(torch.Tensor, "__float__", lambda _: 0.5)  # the teacher's times have none
         patch.setattr(streams.Stream, "bernoulli", lambda *_: coin)
         patch.setattr(streams.Stream, "integer", lambda self, name, high: coin * (high - 1))
@@ -85,15 +87,18 @@ def most_held(recipe: Recipe, folder, coin: bool) -> int:
             nets = build_networks(recipe, family, method, None, group, negative)
             nets.times = times
             losses: Any = SimpleNamespace(
-                student_loss=with_own_backward(method.student_loss),
-                fake_score_loss=with_own_backward(method.fake_score_loss),
+                **{
+                    f"{role}_loss": with_own_backward(getattr(method, f"{role}_loss"))
+                    for role in roles
+                }
             )
             trainer = Trainer(recipe, losses, nets, clips, Run(folder, {}), None, group)
-            for optimiser in trainer.optimisers.values():  # moments are there from the second on
+            for role in roles:  # moments are there from the second step on
+                optimiser = trainer.optimisers[STORED[role]]
                 for parameter in (p for group in optimiser.param_groups for p in group["params"]):
                     parameter.grad = torch.zeros_like(parameter)
                 optimiser.step()
                 optimiser.zero_grad()
-            for role in ("student", "fake_score"):
+            for role in roles:
                 trainer.step(role, 0)
     return live.peak

@@ -8,13 +8,16 @@ from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
 from dfdbench.distill.bench.device import named_peak
+from dfdbench.distill.bench.stream import _summary as stream_summary
+from dfdbench.distill.bench.stream import bench_stream, rollout_layout
 from dfdbench.distill.bench.train import RandomClips, bench_train
 from dfdbench.distill.loop import Trainer
 from dfdbench.distill.plan import flops, setup_for
 from dfdbench.distill.plan.trace import Shape
-from dfdbench.distill.recipe import recipe_from_dict
+from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.models.random_init import random_init_family
 from dfdbench.models.registry import load_family
+from dfdbench.models.wan_causal import CausalWan
 from dfdbench.utils.device import spread, times
 
 SMALL = ["--frames", "9", "--height", "32", "--width", "32", "--steps", "2", "--warmup", "1"]
@@ -91,6 +94,91 @@ def test_sampling_is_timed_with_and_without_the_autoencoder(configs, tmp_path):
     assert found["student_steps"] == 2
 
 
+@pytest.mark.parametrize(
+    ("recipe", "steps"),
+    [
+        ("toy-ar/dfd", {"student_step", "fake_score_step"}),
+        ("toy-ar/ode_init", {"student_step"}),
+    ],
+)
+def test_training_of_causal_students_is_timed_with_the_steps_that_it_has(
+    configs, tmp_path, recipe, steps
+):
+    out = tmp_path / "train.json"
+    done = bench(
+        "train", "--model", str(configs), "--recipe", recipe, "--batch", "1", *SMALL,
+        "--set", "student.steps=2", "--out", str(out),
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_text())
+    assert {name for name in found if name.endswith("_step")} == steps
+    medians = [found[name]["median_seconds"] for name in sorted(steps, reverse=True)]
+    freq = found["recipe"]["schedule"]["student_update_freq"]
+    assert found["student_update_seconds"] == pytest.approx(
+        medians[0] + (freq - 1) * sum(medians[1:])
+    )
+    assert all(f"{name}: " in done.output for name in steps)
+
+
+STREAM = ["--recipe", "toy-ar/dmd", "--height", "32", "--width", "32", "--steps", "2"]
+
+
+def test_a_stream_is_timed_from_its_first_block_on(configs, tmp_path):
+    out = tmp_path / "stream.json"
+    done = bench(
+        "stream", "--model", str(configs), *STREAM, "--set", "student.steps=2",
+        "--set", "student.block_frames=2", "--frames", "33", "--window", "4", "--sinks", "1",
+        "--out", str(out),
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_text())
+    blocks = found["blocks"]
+    assert [block["frames"] for block in blocks] == [9, 8, 8, 8], "9 latent frames: 3, 2, 2, 2"
+    assert (found["window_frames"], found["sink_frames"], found["frames"]) == (4, 1, 33)
+    assert len(found["latency"]["seconds"]) == 2
+    first = blocks[0]["sampling_seconds"] + blocks[0]["decoding_seconds"]
+    assert found["latency"]["seconds"][-1] == first
+    assert 0 < found["fps_with_vae"] < found["fps"]
+    assert found["peak_memory"]["half"] == blocks[1]["peak_memory"]
+    assert found["peak_memory"]["whole"] == blocks[-1]["peak_memory"]
+    assert "first block after" in done.output
+
+
+def test_rates_of_a_stream_are_of_the_blocks_after_the_first():
+    def block(frames, sampling, decoding):
+        return {"frames": frames, "sampling_seconds": sampling, "decoding_seconds": decoding,
+                "peak_memory": {}}  # fmt: skip
+
+    clip = [block(9, 5.0, 1.0), block(12, 2.0, 1.0), block(12, 4.0, 1.0)]
+    found = stream_summary([clip], True)
+    assert found["latency"]["median_seconds"] == 6.0
+    assert (found["fps"], found["fps_with_vae"]) == (24 / 6, 24 / 8)
+    assert stream_summary([clip], False)["fps_with_vae"] is None
+    assert stream_summary([clip[:1]], True)["fps"] == 9 / 5, "where there is no other"
+
+
+def test_a_stream_in_a_window_holds_no_more_however_long_it_is(configs):
+    """Bytes of the caches that are alive, block after block."""
+    recipe = load_recipe("toy-ar/dmd", [f"model={configs}", "student.steps=1", "data.height=32",
+                                        "data.width=32"])  # fmt: skip
+    layout = rollout_layout(recipe, 3, 1)
+    held = []
+
+    def noted(self, module, clean, conditioning, past):
+        cache = remember(self, module, clean, conditioning, past)
+        tensors = [x for layer in cache.layers for pair in layer for x in pair]
+        sizes = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+        held.append(sum(sizes.values()))
+        return cache
+
+    remember = CausalWan.remember
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CausalWan, "remember", noted)
+        found = bench_stream(recipe, CPU, 161, layout, 1, False, False)
+    assert len(found["blocks"]) == 41 and len(held) == 2 * 40
+    assert len({*held[2:40]}) == 1 and held[0] < held[2]
+
+
 def test_warmup_is_not_timed_and_the_spread_is_of_the_rest():
     seen = []
     assert len(times(seen.append, CPU, 2, 3)) == 3
@@ -126,6 +214,15 @@ def test_faults_are_one_line(tmp_path):
         (["train", "--method", "dmd2", "--gan", "critic"], "unknown --gan 'critic'"),
         (["train"], "name what to train"),
         (["sample", "--model", "wan2.1-t2v-13b"], "did you mean wan2.1-t2v-1.3b"),
+        (["sample", "--recipe", "toy-ar/dmd"], "take bench stream"),
+        (["stream", "--recipe", "toy/dmd2"], "or take bench sample"),
+        (["stream", "--frames", "241"], "--frames 241: more than the recipe's 81"),
+        (
+            ["stream", "--recipe", "toy-ar/dmd", "--window", "1", "--sinks", "1"],
+            "set window_frames",
+        ),
+        (["stream", "--recipe", "toy-ar/dmd", "--frames", "10"], "does not fit"),
+        (["stream", "--recipe", "toy-ar/dmd", "--window", "3", "--frames", "8193"], "reach 1024"),
     ]:
         done = bench(*arguments, *out)
         assert done.exit_code == 2 and says in done.output

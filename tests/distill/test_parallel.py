@@ -128,7 +128,8 @@ def command(rank, arguments, fault=None):
 
 def on_two_distill(out, recipe, values, *more, fault=None):
     sets = [part for value in values for part in ("--set", value)]
-    arguments = ["--recipe", f"toy/{recipe}", "--out", str(out), *sets, *more]
+    recipe = recipe if "/" in recipe else f"toy/{recipe}"
+    arguments = ["--recipe", recipe, "--out", str(out), *sets, *more]
     return on_two(out.parent / f"{out.name}-logs", command, arguments, fault)
 
 
@@ -179,6 +180,21 @@ CASES = {
     "dmd2 self forcing": ["student.input=self_forcing", "student.sampler=sde",
                           "student.block_frames=2", "optim.gradient_checkpointing=true",
                           "schedule.student_updates=2", "log.decode_every=0"],
+    "toy-ar/teacher_forcing": ["schedule.student_update_freq=1", "log.decode_every=0",
+                               "optim.checkpointing=full", "schedule.student_updates=2"],
+    "toy-ar/ode_init": ["schedule.student_update_freq=1", "log.decode_every=0",
+                        "ode_init.grid_steps=4", "schedule.student_updates=2"],
+    # The exit step and the coins are those of the round, whichever process does it.
+    "toy-ar/dfd": ["init.recipe=", "optim.checkpointing=full", "optim.ema_start=2",
+                   "dfd.coin=round", "schedule.student_updates=2", "log.decode_every=0"],
+    "toy-ar/dp_dmd": ["init.recipe=", "dp_dmd.anchor_step=2", "dp_dmd.grid_steps=6",
+                      "schedule.student_updates=2", "log.decode_every=0"],
+    "avd": ["avd.weight=5", "log.decode_every=0"],
+    "f_distill": ["f_distill.divergence=kl", "gan.weight=0.1", "log.decode_every=0"],
+    "sid": ["optim.gradient_checkpointing=true", "schedule.student_updates=2",
+            "log.decode_every=0"],
+    "adversarial": ["schedule.student_updates=2", "log.decode_every=0"],
+    "dcm_dmd": ["dcm_dmd.weight=0.5", "log.decode_every=0"],
     "regression": ["gan.weight=0.03", "schedule.student_updates=2", "log.decode_every=0"],
 }  # fmt: skip
 
@@ -188,7 +204,8 @@ CASES = {
 )
 def test_two_processes_train_what_one_does(tiny_checkpoint, tmp_path, case):
     method, values = case.split()[0], settings(tiny_checkpoint, *CASES[case])
-    one = distill(load_recipe(f"toy/{method}", values), tmp_path / "a" / "one", device="cpu")
+    recipe = load_recipe(method if "/" in method else f"toy/{method}", values)
+    one = distill(recipe, tmp_path / "a" / "one", device="cpu")
     done = on_two_distill(tmp_path / "b" / "two", method, values)
     assert done.codes == [0, 0], done.text
     assert "run: " in done.logs[0] and done.logs[1] == "", "one process talks"

@@ -34,6 +34,7 @@ from dfdbench.distill.plan.trace import Shape, trace
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.distill.sections import MethodOptions
 from dfdbench.distill.stages import grid
+from dfdbench.distill.statistics import new_statistics
 from dfdbench.distill.streams import Stream
 from dfdbench.models.published_configs import published_config
 from dfdbench.models.random_init import random_init_family
@@ -131,6 +132,17 @@ CASES = {
     "dfd mixed": ("dfd", {"dfd": {"w": 0.5}}),
     "dfd above a level": ("dfd", {"dfd": {"p": 1.0, "t_min": 0.4, "cfg_dfd": 1.0}}),
     "dp_dmd": ("dp_dmd", {"dp_dmd": {"anchor_step": 3}}),
+    "decoupled": ("decoupled_dmd", {}),
+    "decoupled matching": ("decoupled_dmd", {"decoupled_dmd": {"parts": "matching"}}),
+    "consistency": ("dcm_dmd", {"dcm_dmd": {"rollout": "input"}}),
+    "avd": ("avd", {}),
+    "f-distill": ("f_distill", {"gan": {"weight": 0.1, "features": "teacher"}}),
+    "sid": ("sid", {}),
+    "sid sequential": ("sid", {"teacher": {"guidance_passes": "sequential"}}),
+    "adversarial": (
+        "adversarial",
+        {"gan": {"weight": 1.0, "features": "teacher", "r1_weight": 1.0}},
+    ),
     "dp_dmd last": ("dp_dmd", {"dp_dmd": {"anchor_step": 1, "gradient_steps": "last"}}),
 }
 
@@ -150,8 +162,8 @@ def networks(recipe, setup, family) -> Networks:
 def counted(recipe, setup, family, student, rng) -> int:
     """FLOPs of one real step of the method, forward and backward."""
     nets, method = networks(recipe, setup, family), get_method(recipe.method)
-    if nets.heads is not None:
-        nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
+    nets.statistics = new_statistics(method, recipe, torch.device("cpu"))
+    nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
     loss = method.student_loss if student else method.fake_score_loss
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         loss(setup.shape.batch(1), nets, recipe, rng).loss.backward()

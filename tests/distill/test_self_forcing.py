@@ -7,16 +7,18 @@ import pytest
 import torch
 from self_forcing_files import loud_checkpoint
 
+from dfdbench.distill import matching
 from dfdbench.distill.batch import Batch
 from dfdbench.distill.loop import Trainer, distill
 from dfdbench.distill.methods import dfd, dmd2, dp_dmd, ode_init, teacher_forcing
 from dfdbench.distill.nets import Networks
-from dfdbench.distill.plan import setup_for
 from dfdbench.distill.recipe import load_recipe, recipe_from_dict
 from dfdbench.distill.stages import grid
 from dfdbench.distill.streams import Stream
 from dfdbench.generate.arms import Item, student_sampler
 from dfdbench.generate.suites.base import Prompt
+from dfdbench.models import blocks
+from dfdbench.models.blocks import run_blocks
 from dfdbench.models.causal import Layout
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.flow import add_noise, student_times, x0_from_v
@@ -209,6 +211,51 @@ def test_the_loss_is_dmd2s_when_the_clip_is_one_block(family, batch, exit_, samp
     torch.testing.assert_close(fake.loss, expected.loss)
 
 
+@pytest.mark.parametrize(("method", "frames"), [("dmd2", 1), ("dfd", 3), ("dp_dmd", 1)])
+def test_the_log_tells_the_exit_and_the_first_block_from_those_after_it(
+    family, batch, monkeypatch, method, frames
+):
+    nets = networks(family, Layout(frames))
+    section = {"dp_dmd": {"dp_dmd": ANCHOR}, "dfd": {"dfd": {"p": 0.0}}}.get(method, {})
+    r = recipe(method, student={"input": "self_forcing", "block_frames": frames}, **section)
+    steps = []
+    gap = matching.gap
+    monkeypatch.setattr(matching, "gap", lambda *a, **k: steps.append(gap(*a, **k)) or steps[-1])
+    rng = FIRST_WITH_EXIT[1]
+    module = {"dmd2": dmd2, "dfd": dfd, "dp_dmd": dp_dmd}[method]
+    parts = module.student_loss(batch, nets, r, stream(rng)).parts
+    assert parts["exit_time"] == pytest.approx(nets.times[1].item())
+    first = Layout(frames).blocks(FRAMES)[0].stop
+    squares = steps[0].raw.square()
+    torch.testing.assert_close(parts["first_block_direction2"], squares[:, :, :first].mean())
+    if first < FRAMES:
+        torch.testing.assert_close(parts["later_blocks_direction2"], squares[:, :, first:].mean())
+    else:
+        assert "later_blocks_direction2" not in parts
+    plain = recipe("dmd2", student={"input": "backward_simulation"})
+    logged = dmd2.student_loss(batch, networks(family), plain, stream(rng)).parts
+    assert set(logged) == {"matching"}, "of a bidirectional student nothing changes"
+
+
+@pytest.mark.parametrize("mode", ["full", "save_attention"])
+def test_recomputed_blocks_of_a_rollout_give_its_gradient(family, batch, mode):
+    found = []
+    for checkpointing in ("none", mode):
+        nets = networks(family, Layout(1, window_frames=2))
+        run_blocks(family.blocks(nets.student), checkpointing=checkpointing)
+        loss = dmd2.student_loss(batch, nets, recipe(), stream(FIRST_WITH_EXIT[2])).loss
+        found.append(gradients(loss, nets.student))
+    plain, again = found
+    assert all(torch.equal(g, again[name]) for name, g in plain.items())
+
+
+def test_attention_to_a_cache_is_kept_as_dear_and_to_a_prompt_is_not():
+    op = torch.ops.aten._scaled_dot_product_flash_attention.default
+    queries = torch.empty(1, 2, 12, 8)
+    for keys, policy in ((12, "MUST_SAVE"), (36, "MUST_SAVE"), (5, "PREFER_RECOMPUTE")):
+        assert blocks._keep(None, op, queries, torch.empty(1, 2, keys, 8)).name == policy
+
+
 def test_several_blocks_are_not_the_bidirectional_student(family, batch):
     losses = [
         dmd2.student_loss(batch, networks(family, Layout(n)), recipe(), stream()).loss
@@ -362,6 +409,43 @@ def test_ode_regression_leads_states_of_random_times_to_the_end(family, batch):
     loss = (x0 - states[-1]).square().mean()
     torch.testing.assert_close(ours.loss, loss)
     close(gradients(ours.loss, nets.student), gradients(loss, nets.student))
+
+
+def test_blocks_at_the_trajectorys_end_are_context_without_a_loss(family, batch, monkeypatch):
+    nets, seen = networks(family, Layout(1)), []
+    student = type(nets).student_v
+    monkeypatch.setattr(
+        type(nets), "student_v",
+        lambda self, x_t, t, c: seen.append((x_t, t)) or student(self, x_t, t, c),
+    )  # fmt: skip
+    r = recipe(
+        "ode_init", student={"block_frames": 1}, schedule={"student_update_freq": 1},
+        ode_init={"grid_steps": 4, "grid_shift": 5.0, "clean_blocks": True},
+    )  # fmt: skip
+    shown = [stream(i).integers("block_time", EXITS + 1, 2 * FRAMES) for i in range(40)]
+    drawn = next(i for i, index in enumerate(shown) if 1 < (index == EXITS).sum() < FRAMES)
+    report = ode_init.student_loss(batch, nets, r, stream(drawn))
+    (x_t, t), noise = seen[0], stream(drawn).normal("start", batch.latents)
+    end = ode_init.trajectory(batch, nets, r.options, noise)[-1]
+    clean = t == 0
+    assert 1 < clean.sum() < FRAMES
+    assert torch.equal(x_t.transpose(1, 2)[clean], end.transpose(1, 2)[clean])
+    x0 = x0_from_v(x_t, family.predict(nets.student, x_t, t, batch.conditioning), t)
+    loss = (x0 - end).square().transpose(1, 2)[~clean].mean()
+    torch.testing.assert_close(report.loss, loss)
+    assert torch.equal(t.flatten(), nets.times.float()[shown[drawn]])
+    assert ode_init.record(r, family)["clean_blocks"] is True
+
+
+def test_a_loss_of_clean_blocks_alone_is_zero_and_not_nan(family, batch, monkeypatch):
+    nets = networks(family, Layout(FRAMES))
+    r = recipe(
+        "ode_init", student={"block_frames": FRAMES}, schedule={"student_update_freq": 1},
+        ode_init={"grid_steps": 4, "grid_shift": 5.0, "clean_blocks": True},
+    )  # fmt: skip
+    monkeypatch.setattr(Stream, "integers", lambda self, _, high, count: torch.full((count,), 4))
+    loss = ode_init.student_loss(batch, nets, r, stream()).loss
+    assert loss == 0 and not any(g.any() for g in gradients(loss, nets.student).values())
 
 
 @pytest.mark.parametrize("module", [teacher_forcing, ode_init])
@@ -528,11 +612,6 @@ def test_dp_dmd_anchors_the_first_block_alone_and_rolls_the_others_out(family, b
     torch.testing.assert_close(report.parts["diversity"], expected.detach())
 
 
-def test_a_plan_says_that_it_knows_no_causal_student(checkpoint):
-    with pytest.raises(UserError, match="plans and benches know bidirectional students alone"):
-        setup_for(load_recipe("toy-ar/dmd", [f"model={checkpoint}"]))
-
-
 def test_a_run_with_other_blocks_is_refused_as_a_start(chain, tmp_path):
     small, runs = chain
     r = load_recipe("toy-ar/dmd", [*small, "student.block_frames=2"])
@@ -564,14 +643,13 @@ def test_the_recipes_for_wan_have_the_published_values():
     r = load_recipe("wan-self-forcing/dmd")
     o, s = r.optim, r.schedule
     assert (o.lr, o.fake_lr, o.betas, o.batch, o.clip) == (2e-6, 4e-7, (0.0, 0.999), 64, 10.0)
-    assert (o.ema, o.ema_start * 5) == (0.99, 200)
+    assert (o.ema, (o.ema_start - 1) * 5) == (0.99, 200), "averaged from iteration 200 on"
     assert (s.shift, s.t_low, s.t_high, s.student_update_freq - 1) == (5.0, 0.02, 0.98, 5)
     assert (r.student.layout, r.teacher.cfg, r.fake_score.loss) == (Layout(3), 4.0, "flow")
     assert s.student_updates * 5 == 1200
     assert load_recipe("wan-self-forcing/dfd").schedule.student_updates == 32
-    options = load_recipe("wan-self-forcing/ode_init")
-    assert (options.options.grid_steps, options.options.grid_shift, options.teacher.cfg) == (
-        48,
-        8,
-        6,
-    )
+    ode = load_recipe("wan-self-forcing/ode_init")
+    options = ode.options
+    assert (options.grid_steps, options.grid_shift, ode.teacher.cfg) == (48, 8.0, 6.0)
+    assert options.clean_blocks and (ode.optim.lr, ode.optim.betas) == (2e-6, (0.9, 0.999))
+    assert ode.schedule.student_updates == 3000

@@ -1,6 +1,7 @@
 """The recipes of Wan2.1-T2V-1.3B against a table written by hand from the paper (2606.18478)."""
 
 import dataclasses
+import math
 import re
 
 import pytest
@@ -28,12 +29,21 @@ TABLE = {
     "dmd2_two_step": ("dmd2", 16, 2, DMD2_ITERATIONS, True, None, None),
     "dfd_two_step": ("dfd", 16, 2, DFD_ITERATIONS, False, 0.5, "dmd2_two_step"),
 }
+# Methods of other papers: lr, fake lr, batch, ratio, standard guidance, G's input, sampler.
+RIVALS = {
+    "decoupled_dmd": (1e-5, 1e-5, 16, 5, 5.0, "noised_real", "ode"),
+    "dcm_dmd": (2e-6, 4e-7, 16, 5, 6.0, "noised_real", "sde"),
+    "avd": (2e-6, 2e-6, 16, 5, 6.0, "backward_simulation", "sde"),
+    "f_distill": (5e-5, 5e-5, 16, 5, 5.0, "noised_real", "ode"),
+    "sid": (2e-6, 2e-6, 64, 5, 4.0, "backward_simulation", "sde"),
+    "adversarial": (2e-6, 4e-6, 16, 2, 5.0, "noised_real", "ode"),
+}
 TIMES = {4: [0.999, 0.9375, 0.8333, 0.625, 0.0], 2: [0.999, 0.8333, 0.0]}
 
 
 def test_the_table_lists_every_shipped_recipe():
     shipped = {name.split("/")[1] for name in shipped_recipes() if name.startswith(f"{FOLDER}/")}
-    assert shipped == set(TABLE)
+    assert shipped == TABLE.keys() | RIVALS.keys()
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -91,4 +101,25 @@ def test_a_first_stage_saves_memory_as_the_second_does():
 def test_the_readme_starts_every_recipe_by_its_name():
     text = (baselines_folder() / FOLDER / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(rf"--recipe {re.escape(FOLDER)}/(\w+)", text))
-    assert named == set(TABLE)
+    assert named == TABLE.keys() | RIVALS.keys()
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_rival_s_recipe_has_the_released_values(name):
+    recipe = load_recipe(f"{FOLDER}/{name}")
+    o, s, student = recipe.optim, recipe.schedule, recipe.student
+    assert recipe.method == recipe.arm == name
+    assert (recipe.model, recipe.family) == (published_config(FOLDER)["repository"], "wan")
+    found = (o.lr, o.fake_lr, o.batch, s.student_update_freq, recipe.teacher.cfg)
+    assert (*found, student.input, student.sampler) == RIVALS[name]
+    assert o.checkpointing == "full" and o.batch == o.accumulate and s.shift == 5.0
+    assert (recipe.data.frames, recipe.data.height, recipe.data.width) == (81, 480, 832)
+    assert recipe.log.decode_every == 0 and not recipe.init.recipe
+    get_method(name).record(recipe, None)
+
+
+def test_rcm_s_released_sampler_is_in_its_recipe():
+    """Starts at sigma 80, then at TrigFlow's times 1.3, 1 and .6: t = tan / (1 + tan)."""
+    sigmas = [80.0, *(math.tan(time) for time in (1.3, 1.0, 0.6))]
+    expected = [sigma / (1 + sigma) for sigma in sigmas]
+    assert grid(load_recipe(f"{FOLDER}/dcm_dmd")).tolist()[:-1] == pytest.approx(expected, abs=5e-4)

@@ -125,9 +125,9 @@ def test_a_store_of_schema_1_keeps_its_scores(tmp_path: Path) -> None:
             assert store.values("clips", ["saturation_mean"])["saturation_mean"].tolist() == [0.25]
             assert store.array("abc", "saturation_histogram").tolist() == [0, 1, 2]
             assert len(store.known("abc")) == 2
-            assert store.meta()["schema"] == "3"
+            assert store.meta()["schema"] == "4"
 
 
 def test_no_registered_family_needs_what_engines_cannot_give() -> None:
     for name in metrics.FAMILY_NAMES:
-        assert set(metrics.get_family(name).needs) <= {"prompt", "image"}
+        assert set(metrics.get_family(name).needs) <= {"prompt", "image", "blocks"}

@@ -14,7 +14,8 @@ from dfdbench.cli.app import app
 from dfdbench.distill.sections import Recipe
 from dfdbench.generate import batches
 from dfdbench.generate import clips as module
-from dfdbench.generate.clips import complete, generate
+from dfdbench.generate.clips import generate
+from dfdbench.generate.missing import complete
 from dfdbench.generate.sample_index import SampleIndex
 from dfdbench.generate.speed import Speed, rates
 from dfdbench.generate.suites.base import Prompt, Suite

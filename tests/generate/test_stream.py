@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from self_forcing_files import loud_checkpoint
+from self_forcing_files import finished_run, loud_checkpoint
 from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
-from dfdbench.distill.sections import Recipe
 from dfdbench.generate import stream
 from dfdbench.generate.clips import generate, reference_run
 from dfdbench.generate.generation import generate as generate_clips
@@ -51,16 +50,7 @@ def student_run(tmp_path, family, checkpoint):
     """A finished run of a causal student, or with block_frames=0 of a bidirectional one."""
 
     def make(name: str = "run", sampler: str = "sde", **layout: int) -> Run:
-        student = {"steps": 2, "sampler": sampler, **(layout or {"block_frames": 2})}
-        recipe = Recipe(method="dfd", model=str(checkpoint)).as_dict()
-        causal = student["block_frames"] > 0
-        recipe["student"].update(student, input="self_forcing" if causal else "noised_real")
-        info = {"arm": "dfd", "method": "dfd", "training_seed": 0, "recipe": recipe}
-        run = Run.create(tmp_path / name, {**info, "status": "finished"})
-        frames = {key: value for key, value in student.items() if key.endswith("_frames")}
-        module = family.new_causal_module(Layout(**frames)) if causal else family.new_module()
-        family.save_student(module, run.student)
-        return run
+        return finished_run(tmp_path / name, family, checkpoint, sampler, **layout)
 
     return make
 
@@ -151,8 +141,9 @@ def test_clips_that_are_there_are_not_made_again_and_each_length_has_its_folder(
     changed = [path for path in times if path.stat().st_mtime_ns != times[path]]
     assert len(times) == 6 and changed == [first.parent / "box/1.mp4"]
     assert rows(first)[0]["settings"]["frames"] == 25 and rows(first)[0]["frames"] == 25
-    generate_stream(run, SUITE, Rollout(25, 3, sinks=1), family=family)
-    assert rows(first)[0]["settings"]["sink_frames"] == 1, "other settings make them anew"
+    sunk = generate_stream(run, SUITE, Rollout(25, 3, sinks=1), family=family)
+    assert sunk.parent.name == "two-25f-w3-s1" and rows(sunk)[0]["settings"]["sink_frames"] == 1
+    assert rows(first)[0]["settings"]["sink_frames"] == 0
 
 
 def test_a_window_and_sinks_that_are_asked_for_are_those_that_are_used(student_run, streamed):
@@ -261,6 +252,7 @@ def test_a_schedule_reads_the_same_from_lines_and_json(tmp_path):
         ("a.txt", "# nothing\n", r"a\.txt: names no prompt; write SECONDS"),
         ("a.json", "[]", r"a\.json: names no prompt; write SECONDS"),
         ("a.json", '{"0": "a"}', r"a\.json: .*; write SECONDS"),
+        ("a.json", '[{"seconds": true, "prompt": "a"}]', r"a\.json: .*seconds.*; write SECONDS"),
         ("a.json", '[{"seconds": "x", "prompt": "a"}]', r"a\.json: .*seconds.*; write SECONDS"),
         ("a.json", '[{"seconds": 0, "prompt": " "}]', r"a\.json: entry 1: an empty prompt"),
         (
@@ -319,7 +311,7 @@ def test_a_stream_leaves_its_speed_beside_its_clips(student_run, family, monkeyp
         ({"block_frames": 0}, {"schedule": schedule((0, "a"))}, "--prompt-schedule: .* no causal"),
         ({"block_frames": 3}, {"frames": 5}, "--frames 5: .*2 latent frames does not fill a block"),
         ({"block_frames": 1}, {"frames": 18}, "18 frames .* 1 \\+ a multiple of 4"),
-        ({"block_frames": 1}, {"frames": 21}, "--frames 21: .*trained on 17.*give --window, 5"),
+        ({"block_frames": 1}, {"frames": 21}, "--frames 21: .*trained on 5 .*give --window, 5"),
         ({"block_frames": 3}, {"frames": 41, "window": 4}, "set window_frames to 5 or more"),
         ({"block_frames": 3}, {"frames": 41, "window": 5, "sinks": 3}, "to 6 or more"),
         ({"block_frames": 2}, {"sinks": 1}, "--sinks 1: .*set window_frames"),
@@ -337,13 +329,13 @@ def test_a_stream_leaves_its_speed_beside_its_clips(student_run, family, monkeyp
 )
 def test_a_rollout_that_cannot_be_is_one_line(student_run, family, layout, rollout, words):
     with pytest.raises(UserError, match=words) as caught:
-        course_of(student_run(**layout), family, Rollout(**rollout))
+        course_of(student_run(**layout), family, ONE, Rollout(**rollout))
     assert "\n" not in str(caught.value)
 
 
 def test_the_window_that_the_refusal_names_is_one_that_works(student_run, family):
-    course = course_of(student_run(block_frames=1), family, Rollout(21, window=5))
-    assert course.latents == 6 and course.layout == Layout(1, 5)
+    course = course_of(student_run(block_frames=1), family, ONE, Rollout(21, window=5))
+    assert course.latents == {21: 6} and course.layout == Layout(1, 5)
 
 
 def test_neither_teacher_nor_real_clips_are_streamed(tmp_path, checkpoint, family):
@@ -374,6 +366,29 @@ def test_a_student_of_other_blocks_than_its_recipe_says_is_refused(student_run, 
             make()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"block_frames": 0},
+            r"run/student: .*block_frames must be at least 1.*restore",
+        ),
+        (
+            {"window_frames": 1},
+            r"run/student: .*window_frames = 1 is too small.*restore",
+        ),
+        ({"sink_frames": 1}, r"run/student: sink_frames mean something only within a window"),
+    ],
+)
+def test_a_student_of_blocks_that_none_can_have_is_named(student_run, family, change, words):
+    run = student_run(block_frames=2)
+    file = run.student / "transformer" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UserError, match=words) as caught:
+        generate_stream(run, ONE, Rollout(frames=17), family=family)
+    assert "\n" not in str(caught.value)
+
+
 def test_options_that_a_stream_does_not_take_are_named(student_run, tmp_path):
     run, file = student_run(), tmp_path / "story.txt"
     file.write_text("0 | a\n")
@@ -381,6 +396,7 @@ def test_options_that_a_stream_does_not_take_are_named(student_run, tmp_path):
         ({"frames": 17, "batch": 2}, "--batch 2: --frames 17 makes one clip at a time"),
         ({"schedule": file, "prompts": file}, "leave out --prompts"),
         ({"schedule": file, "images": tmp_path}, "leave out --images"),
+        ({"schedule": file, "suite": "ar-30s"}, "leave --suite ar-30s out"),
         ({"schedule": tmp_path / "no.txt"}, r"no\.txt"),
     ):
         with pytest.raises(UserError, match=words):

@@ -146,6 +146,7 @@ def test_a_clip_size_that_does_not_fit_is_refused(tiny_family):
         tiny_family.latent_shape(16, 64, 64)
 
 
-def test_unknown_words_are_warned_about(tiny_family):
+def test_unknown_words_are_warned_about(tiny_checkpoint):
+    tiny_family = load_family(tiny_checkpoint)
     with pytest.warns(UserWarning, match="zeppelin"):
         tiny_family.encode_prompt(["a zeppelin"])

@@ -1,4 +1,3 @@
-import copy
 import json
 
 import diffusers
@@ -6,7 +5,6 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor, WanRotaryPosEmbed
-from self_forcing_files import original
 
 from dfdbench.models.causal import Cache, Layout
 from dfdbench.models.conditioning import Conditioning
@@ -15,7 +13,6 @@ from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import predictor, sample_blocks, sample_student
 from dfdbench.models.wan import Wan
 from dfdbench.models.wan_causal import CausalWanTransformer3DModel, Pass
-from dfdbench.models.wan_causal_import import read_self_forcing
 from dfdbench.toy.checkpoint import TINY, build_transformer, write_checkpoint
 from dfdbench.utils.errors import UserError
 
@@ -355,89 +352,6 @@ def test_a_bidirectional_student_is_still_saved_as_one(tiny_family, tmp_path):
     tiny_family.save_student(tiny_family.new_module(), tmp_path / "student")
     index = json.loads((tmp_path / "student" / "model_index.json").read_text())
     assert index["transformer"] == ["diffusers", "WanTransformer3DModel"]
-
-
-# --- Self Forcing's checkpoints
-
-
-def other(module):
-    """Another network of the same sizes."""
-    changed = copy.deepcopy(module)
-    with torch.no_grad():
-        for parameter in changed.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    return changed
-
-
-def test_a_self_forcing_checkpoint_comes_in_whole_and_its_average_first(tiny_family, tmp_path):
-    last, average = other(bidirectional()), other(bidirectional())
-    wrapped = {
-        name.replace("model.", "model._fsdp_wrapped_module."): value
-        for name, value in original(average).items()
-    }
-    torch.save({"generator": original(last), "critic": {}}, tmp_path / "last.pt")
-    torch.save({"generator": original(last), "generator_ema": wrapped}, tmp_path / "both.pt")
-    for file, expected in (("last.pt", last), ("both.pt", average)):
-        module = read_self_forcing(tmp_path / file, tiny_family)
-        assert CAUSAL.layout(module) == Layout(3)
-        assert all(p.requires_grad and p.dtype == torch.float32 for p in module.parameters())
-        for name, value in expected.state_dict().items():
-            assert torch.equal(module.state_dict()[name], value), name
-    tiny_family.save_student(module, tmp_path / "student")
-    again = tiny_family.load_student(tmp_path / "student").state_dict()
-    assert all(torch.equal(again[name], value) for name, value in module.state_dict().items())
-
-
-def test_half_precision_weights_of_a_checkpoint_become_float32(tiny_family, tmp_path):
-    weights = {name: value.bfloat16() for name, value in original(bidirectional()).items()}
-    torch.save({"generator": weights}, tmp_path / "half.pt")
-    module = read_self_forcing(tmp_path / "half.pt", tiny_family, Layout(1))
-    assert CAUSAL.layout(module) == Layout(1)
-    assert module.proj_out.weight.dtype == torch.float32
-    assert torch.equal(module.proj_out.weight, weights["model.head.head.weight"].float())
-
-
-class Code:
-    """What no file of weights may hold."""
-
-
-def without_one(weights):
-    del weights["model.head.head.bias"]
-    return {"generator": weights}
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (lambda w: {"generator": Code()}, "cannot be read as plain tensors"),
-        (lambda w: {"critic": w}, "no state dict under generator_ema or generator"),
-        (lambda w: w["model.head.head.bias"], "no state dict under"),
-        (lambda w: {"generator": {"model.head.head.bias": "text"}}, "is no weight of a Wan"),
-        (lambda w: {"generator": {"head.head.bias": torch.zeros(2)}}, "is no weight of a Wan"),
-        (without_one, "lacks proj_out.bias"),
-        (lambda w: {"generator": w | {"model.extra.weight": torch.zeros(1)}}, "extra.weight"),
-        (
-            lambda w: {"generator": w | {"model.head.head.bias": torch.zeros(3)}},
-            r"proj_out.bias is \[3\], the model's is",
-        ),
-        (lambda w: {"generator": {name: value / 0 for name, value in w.items()}}, "NaN"),
-    ],
-)  # fmt: skip
-def test_anything_else_is_one_line_that_names_the_file(tiny_family, tmp_path, content, words):
-    file = tmp_path / "student.pt"
-    torch.save(content(original(bidirectional())), file)
-    with pytest.raises(UserError, match=words) as caught:
-        read_self_forcing(file, tiny_family)
-    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
-    assert "give a Self Forcing checkpoint" in str(caught.value)
-
-
-def test_a_file_that_is_none_of_torch_or_is_not_there_is_one_line(tiny_family, tmp_path):
-    (tmp_path / "text.pt").write_text("not weights")
-    for file in (tmp_path / "text.pt", tmp_path / "nowhere.pt", tmp_path):
-        with pytest.raises(UserError, match="cannot be read as plain tensors") as caught:
-            read_self_forcing(file, tiny_family)
-        assert "\n" not in str(caught.value)
 
 
 # --- What cannot be

@@ -43,9 +43,11 @@ def page(runs, tmp_path_factory):
 
 def test_everything_is_written(page):
     names = {p.relative_to(page).as_posix() for p in page.rglob("*") if p.is_file()}
+    clips = {name for name in names if name.startswith("clips/")}
     drawn = ("seed-grid", "training-seeds", "diversity-saturation", "saturation-histograms",
              "training-curves", "discrepancy")  # fmt: skip
-    assert names == {
+    assert len(clips) == 4 * 2 * 8  # of training seeds 1 and 2; those of 0 are in the page
+    assert names - clips == {
         "index.html", "report.md", "table.md", "table.csv", "table.tex", "summary.json",
         "deltas.json", "deltas.md", "cells.csv", "runs.json", "pooled.json", "provenance.json",
         *(f"figures/{name}.{suffix}" for name in drawn for suffix in ("png", "svg")),
@@ -204,7 +206,10 @@ def test_the_page_needs_nothing_from_outside_and_escapes_names(runs, tmp_path):
     shutil.copytree(runs / "real-None", folder / "real")
     text = report([folder], tmp_path / "out").read_text()
     assert "<script>" not in text and "a&lt;script&gt;" in text
-    assert not re.findall(r'(?:src|href)="(?!data:image/png;base64,)', text)
+    links = set(re.findall(r'(?:src|href)="(?!data:)([^"]*)', text))
+    files = {link for link in links if not link.startswith("#")}
+    assert all((tmp_path / "out" / name).is_file() for name in files) and "cells.csv" in files
+    assert {link[1:] for link in links - files} <= set(re.findall(r'id="([^"]*)', text))
     assert "http" not in text
 
 

@@ -10,8 +10,10 @@ from tex_document import check
 from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
+from dfdbench.distill.recipe import load_recipe, shipped_recipes
 from dfdbench.generate.suites.dimensions import DIMENSIONS
 from dfdbench.report import paper, published
+from dfdbench.report.arms import KNOWN
 from dfdbench.report.statistics import Interval
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.table import Cell
@@ -126,6 +128,42 @@ def test_measured_values_stand_in_blocks_of_their_own_by_backend():
         plain = row["kind"] == "published" or row["metric"] == "motion_smoothness"
         assert (row["low"] == "") == plain
     assert not {r["metric"] for r in rows if r["kind"] == "measured"} & {"clip_diversity_mean"}
+
+
+def test_the_setting_without_printed_numbers_has_measured_rows_alone(tmp_path):
+    arms = ("teacher", "self_forcing_dmd", "self_forcing_dfd", "dfd")
+    summary = {arm: {"clip_vit_l14_diversity": at(0.2)} for arm in arms}
+    scores = {"self_forcing_dfd": dict.fromkeys(COLUMNS, 0.5), "dfd": dict.fromkeys(COLUMNS, 0.9)}
+    table = paper.paper_table(summary, "ar_wan", "ar-5s", scores)
+    text = paper.markdown(table)
+    (block,) = table.blocks
+    assert block.kind == "measured" and "## Published" not in text
+    assert "no published numbers" in text and "numbers are of the paper's own" not in text
+    average = column(text, "Measured here, suite ar-5s, same", "average_vbench")
+    assert average == {
+        "teacher": "", "teacher forcing": "", "ODE initialisation": "", "Self Forcing, DMD": "",
+        "Self Forcing control": "", "Self Forcing, DP-DMD": "", "Self Forcing, DFD": "0.500",
+    }  # fmt: skip
+    assert {row["kind"] for row in csv.DictReader(io.StringIO(paper.long_csv([table])))} == {
+        "measured"
+    }
+    check(paper.latex(table), tmp_path)
+    names = [t.setting for t in paper.paper_tables(summary, "all", "ar-5s", scores)]
+    assert names[-1] == "ar_wan"
+    others = paper.paper_tables({"teacher": {}, "dfd": {}}, "all", "s", {})
+    assert "ar_wan" not in [t.setting for t in others]
+    with pytest.raises(UserError, match=r"ar_wan: the sources hold none of its methods"):
+        paper.paper_table({"teacher": {}, "dfd": {}}, "ar_wan", "s", {})
+    with pytest.raises(UserError, match="did you mean ar_wan"):
+        paper.paper_table(summary, "ar-wan", "s", {})
+
+
+def test_the_arms_of_that_setting_are_those_of_the_recipes():
+    arms = {r.arm for name in shipped_recipes() if name.startswith("toy-ar/")
+            for r in [load_recipe(name)]}  # fmt: skip
+    assert set(paper.STAGES) == arms and set(paper.STAGES) < set(KNOWN)
+    wan = {load_recipe(n).arm for n in shipped_recipes() if n.startswith("wan-self-forcing/")}
+    assert wan < set(paper.STAGES)
 
 
 def test_both_dinos_get_a_column_where_both_are_measured():

@@ -73,7 +73,7 @@ def test_a_damaged_clip_is_read_where_that_is_asked_for(tmp_path: Path) -> None:
         assert bool(clip.damage) >= bool(errors)
         assert len(clip.frames) == len(expected)
         if clip.damage:
-            with pytest.raises(UserError, match=r"damaged \(.*--allow-damaged"):
+            with pytest.raises(UserError, match=r"damaged \(.*download it again$"):
                 read_video(path)
 
 

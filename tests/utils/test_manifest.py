@@ -24,7 +24,7 @@ def test_manifest_columns_become_a_sample(tmp_path: Path) -> None:
     cells = row(prompt_id="p", prompt="a ball", seed=3, frames=17, image="first/a.png")
     found = collect(manifest(tmp_path, cells), "released-clips")
     expected = (tmp_path / "a.mp4", "p", "a ball", 3, "dfd", tmp_path / "first" / "a.png")
-    assert found.samples == [expected]
+    assert found.samples == [(*expected, None, "")]
     assert found.store == Path(f"scores-{tmp_path.name}") / "scores.sqlite" and not found.is_run
 
 
@@ -39,7 +39,24 @@ def test_csv_and_jsonl_name_the_same_clips(tmp_path: Path) -> None:
 
 def test_an_empty_cell_is_none_and_a_number_may_be_a_name(tmp_path: Path) -> None:
     path = manifest(tmp_path, row(prompt_id=7, seed="", image=None, prompt=""))
-    assert collect(path, "s").samples == [(tmp_path / "a.mp4", "7", None, None, "dfd", None)]
+    assert collect(path, "s").samples == [
+        (tmp_path / "a.mp4", "7", None, None, "dfd", None, None, "")
+    ]
+
+
+def test_a_clip_may_say_what_it_was_made_from_and_its_blocks(tmp_path: Path) -> None:
+    cells = {"generated_from": "a red ball", "blocks": "9+12"}
+    for listing in (
+        manifest(tmp_path, row(**cells)),
+        tmp_path / "list.csv",
+    ):
+        if listing.suffix == ".csv":
+            listing.write_text("path,method,generated_from,blocks\na.mp4,dfd,a red ball,9+12\n")
+        (sample,) = collect(listing, "s").samples
+        assert (sample.generated_from, sample.blocks) == ("a red ball", "9+12")
+    for blocks in ("9", "0+4", "9+0", "-9+4", "9+12+4", 9, " 9+12", "9 + 12", "9+12\n"):
+        with pytest.raises(UserError, match=r"manifest\.jsonl:1: blocks"):
+            collect(manifest(tmp_path, row(blocks=blocks)), "s")
 
 
 def test_a_folder_is_its_manifest_if_it_has_one(tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ def test_plain_lines_show_count_rate_time_left_and_note(
     assert last.startswith("clips: 5/5 in 0:00 (") and last.endswith("/s) loss 1")
 
 
+@pytest.mark.parametrize(
+    ("items", "seconds", "shown"),
+    [(10, 4.0, "2.50/s"), (3, 3.0, "1.00/s"), (2, 9.0, "4.5 s each"), (1, 130.0, "130.0 s each"),
+     (0, 5.0, "0.00/s"), (1, 0.0, "1000000000.00/s")],
+)  # fmt: skip
+def test_below_one_a_second_the_seconds_of_each_are_shown(items, seconds, shown) -> None:
+    assert progress._pace(items, seconds) == shown
+
+
 def test_a_quiet_bar_says_nothing(plain: None, capsys: pytest.CaptureFixture[str]) -> None:
     with Bar(2, "rank 1", quiet=True) as bar:
         bar.step(2)

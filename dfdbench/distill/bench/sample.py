@@ -11,8 +11,16 @@ from dfdbench.distill.plan import setup_for
 from dfdbench.distill.sections import Recipe
 from dfdbench.distill.stages import grid
 from dfdbench.models.random_init import random_init_family
-from dfdbench.models.sampling import compile_blocks, compute_precision, predictor, sample_student
+from dfdbench.models.sampling import (
+    compile_blocks,
+    compute_precision,
+    decode_clips,
+    is_tiled,
+    predictor,
+    sample_student,
+)
 from dfdbench.utils.device import describe, peak_memory, reset_peak, spread, times
+from dfdbench.utils.errors import UserError
 
 
 @torch.no_grad()
@@ -30,7 +38,15 @@ def bench_sample(
     Returns:
         median and range of the times for a whole batch; frames of video a second without and with
         the autoencoder; peak memory; settings.
+
+    Raises:
+        UserError: the student is causal, or see `setup_for`.
     """
+    if recipe.student.layout:
+        raise UserError(
+            f"bench sample times whole clips, and {recipe.arm}'s student makes them block by "
+            "block; take bench stream, or leave out student.block_frames"
+        )
     recipe, setup = setup_for(recipe)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     torch.manual_seed(recipe.seed)
@@ -52,12 +68,16 @@ def bench_sample(
         reset_peak(device)
         sampling = spread(times(sample, device, warmup, steps, "timing sampling"))
         sampling_memory = peak_memory(device)
-        decoding, decoding_memory = None, None
+        decoding, decoding_memory, tiled = None, None, None
         if decode:
             reset_peak(device)
-            look = lambda _: family.decode_latents(latents)  # noqa: E731
+
+            def look(_: int) -> None:
+                for _clip in decode_clips(family, latents):
+                    pass
+
             decoding = spread(times(look, device, min(warmup, 1), steps, "timing decoding"))
-            decoding_memory = peak_memory(device)
+            decoding_memory, tiled = peak_memory(device), is_tiled(family)
     d, data = family.defaults, recipe.data
     frames = data.frames or d.frames
     alone = sampling["median_seconds"]
@@ -66,6 +86,7 @@ def bench_sample(
         "bench": "sample",
         "sampling": sampling,
         "decoding": decoding,
+        "vae_tiled": tiled,
         "fps": batch * frames / alone,
         "fps_with_vae": batch * frames / whole if whole else None,
         "peak_memory": {"sampling": sampling_memory, "decoding": decoding_memory},

@@ -9,14 +9,14 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dfdbench.distill.data.format import Member, members, read_member
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, clean
 from dfdbench.utils.files import sha256_file
 from dfdbench.utils.manifest import LISTINGS, VIDEO_SUFFIXES, collect, is_clip_name
 from dfdbench.utils.reading import BOM, Open, Text, parse_json, read_text, validate
@@ -161,7 +161,7 @@ def find_sources(path: Path) -> list[Source]:
         raise UserError(f"{path}: no such folder, manifest or tar; check the path")
     if not sources:
         raise UserError(f"{path}: no clips; expected {', '.join(VIDEO_SUFFIXES)}, each with a .txt")
-    return sources
+    return [replace(source, name=clean(source.name)) for source in sources]  # they are written down
 
 
 def _in_folder(path: Path) -> list[Source]:

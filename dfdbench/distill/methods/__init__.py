@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from dfdbench.distill.streams import Stream
     from dfdbench.models.family import ModelFamily
 
-SHIPPED = ("dmd2", "dp_dmd", "dfd", "regression", "teacher_forcing", "ode_init")
+SHIPPED = (
+    "dmd2", "dp_dmd", "dfd", "regression", "decoupled_dmd", "dcm_dmd", "avd", "f_distill", "sid",
+    "adversarial", "teacher_forcing", "ode_init",
+)  # fmt: skip
 _registered: dict[str, "Method"] = {}
 
 
 class Method(Protocol):
-    """What a method gives: a module with these names, or any object."""
+    """What a method gives: a module with these names, or any object.
+
+    It may also have REAL_CLIPS, whether its losses look at real clips beyond what student.input and
+    a GAN do, and `statistics(recipe)` and `survey(batch, nets, recipe, rng)`, see statistics.py.
+    """
 
     Options: "type[MethodOptions]"  # a frozen dataclass with defaults: the recipe's section
 

@@ -21,6 +21,7 @@ from dfdbench.models.defaults import Guidance
 from dfdbench.models.family import ModelFamily
 
 Share = Annotated[float, Field(ge=0, le=1)]
+REAL_CLIPS = True
 
 
 @dataclass(frozen=True)

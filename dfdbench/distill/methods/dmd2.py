@@ -13,6 +13,8 @@ from dfdbench.distill.sections import MethodOptions, Recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.models.family import ModelFamily
 
+REAL_CLIPS = False
+
 
 @dataclass(frozen=True)
 class Options(MethodOptions):

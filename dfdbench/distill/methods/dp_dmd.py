@@ -27,6 +27,8 @@ from dfdbench.models.flow import teacher_times
 from dfdbench.models.sampling import sample_teacher, start_at, student_step
 from dfdbench.utils.errors import UserError
 
+REAL_CLIPS = False
+
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
@@ -129,8 +131,10 @@ def rollout(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> Rollou
                 times[i + 1],
                 fresh(i) if i < end else None,  # the last step only gives x̂0
             )
-    time = torch.full((len(noise),), times[end], device=noise.device)  # (B,)
-    x0 = roll_out(batch, nets, recipe, rng, begun=step.x0)[0] if layout else step.x0
+    x0, exit_time = step.x0, times[end]
+    if x0.shape[2] < whole.shape[2]:
+        x0, exit_time = roll_out(batch, nets, recipe, rng, begun=x0)
+    time = torch.full((len(noise),), exit_time, device=noise.device)  # (B,)
     return Rollout(whole, first.v, Generated(x0, time))
 
 

@@ -23,6 +23,7 @@ from dfdbench.distill.streams import Stream
 from dfdbench.models.family import ModelFamily
 
 Weight = Annotated[float, Field(ge=0)]
+REAL_CLIPS = True
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from dfdbench.distill.nets import LossReport, Networks
 from dfdbench.distill.sections import MethodOptions, Recipe
 from dfdbench.distill.streams import Stream
 from dfdbench.models.family import ModelFamily
-from dfdbench.models.flow import add_noise, sample_t, velocity
+from dfdbench.models.flow import add_noise, velocity
 
 __all__ = ["Options", "generate", "record", "student_loss", "uses_gan"]
+REAL_CLIPS = True
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ def record(recipe: Recipe, family: ModelFamily) -> dict[str, Any]:
 
 def student_loss(batch: Batch, nets: Networks, recipe: Recipe, rng: Stream) -> LossReport:
     """mean (v̂ − (ε − x))² at x noised block by block, each block seeing clean ones before it."""
-    x, s = batch.latents, recipe.schedule
+    x = batch.latents
     blocks = nets.causal.layout(nets.student).blocks(x.shape[2])
     count = len(x) * len(blocks)
-    t = sample_t(count, rng.generator("block_t"), s.shift, s.t_low, s.t_high)
+    t = rng.times("block_t", recipe.schedule, count)
     t = per_frame(t, blocks)  # (B T)
     eps = rng.normal("block_eps", x)
     v = nets.causal_v(add_noise(x, eps, t), t, batch.conditioning, after=x)

@@ -13,6 +13,7 @@ import torch
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.parallel import rounds_each
 from dfdbench.distill.plan.memory import Setup, lines
+from dfdbench.distill.plan.streaming import in_words, streaming
 from dfdbench.distill.plan.trace import Shape
 from dfdbench.distill.sections import Optim, Recipe
 from dfdbench.distill.stages import first_stage_recipe, resolve
@@ -78,13 +79,9 @@ def setup_for(recipe: Recipe, gpus: int = 1) -> tuple[Recipe, Setup]:
     """The recipe with its model's defaults filled in, and what it trains, without any weights.
 
     Raises:
-        UserError: nothing is known of the model, clips that do not fit it, too many GPUs, or a
-            causal student.
+        UserError: nothing is known of the model, clips that do not fit it or a causal student's
+            blocks, too many GPUs, or a causal student of a family that has none.
     """
-    if recipe.student.layout:
-        raise UserError(
-            "plans and benches know bidirectional students alone; leave out student.block_frames"
-        )
     with random_init_family(recipe.model, torch.bfloat16, "meta") as family:
         d, data = family.defaults, recipe.data
         recipe = resolve(recipe, d)
@@ -92,8 +89,10 @@ def setup_for(recipe: Recipe, gpus: int = 1) -> tuple[Recipe, Setup]:
         size = (data.frames or d.frames, data.height or d.height, data.width or d.width)
         shape = Shape(family.latent_shape(*size), family.text_shape, family.conditioning_frames)
         blocks = family.block_count(family.teacher)
+        if layout := recipe.student.layout:
+            _ = family.causal_variant, layout.blocks(shape.latents[1])  # or they refuse it
     rounds_each(recipe.optim.accumulate, recipe.optim.batch, gpus)
-    return recipe, Setup(recipe, recipe.model, shape, blocks, gpus)
+    return recipe, Setup(recipe, recipe.model, shape, blocks, gpus, size[0])
 
 
 def flops(setup: Setup, student: bool) -> tuple[float, float]:
@@ -202,6 +201,7 @@ def make_plan(
         "seconds_a_student_update": update / rate,
         "samples_a_second": batch * s.student_update_freq * rate / update,
         "student_updates": s.student_updates,
+        "streaming": streaming(setup, setup.frames, gpu.tflops * 1e12 * share),
         "hours": s.student_updates * update / rate / 3600,
         "first_stage": make_plan(first_stage_recipe(recipe), gpus, gpu, mfu)
         if first and recipe.init.recipe
@@ -209,11 +209,32 @@ def make_plan(
     }
 
 
+WHAT = {
+    "clip": "all blocks",
+    "after_clean": "all blocks, after a clean clip",
+    "block": "a block after the cache",
+    "memory": "a clean block into the cache",
+}
+
+
+def _kinds(passes: list[dict[str, Any]]) -> dict[str, float]:
+    """Passes in words, and how often they are; those of a rollout's blocks are one kind."""
+    kinds: dict[str, float] = {}
+    for p in passes:
+        kept = {"none": "no gradient"}.get(p["gradient"], f"gradient to {p['gradient']}")
+        said = f"{p['network']:<11}{kept}"
+        if piece := p["piece"]:
+            said = f"{said:<31}{WHAT[piece['kind']]}"
+        kinds[said] = kinds.get(said, 0.0) + p["count"]
+    return kinds
+
+
 def text(plan: dict[str, Any]) -> str:
     """The plan for people."""
     gpu, memory, f = plan["gpu"], plan["memory_bytes"], plan["flops"]
     channels, frames, height, width = plan["latents"]
     guessed = " (an estimate, not measured; --mfu sets it)" if plan["mfu_is_an_estimate"] else ""
+    fake = f"fake score step {f['fake_score_step'] / 1e12:.0f}, " if f["fake_score_step"] else ""
     rows = [
         f"{plan['recipe']} on {plan['model']}: {plan['parameters']['network'] / 1e9:.3f} billion "
         f"parameters, latents {channels}x{frames}x{height}x{width}, "
@@ -231,13 +252,12 @@ def text(plan: dict[str, Any]) -> str:
     rows += [f"    then {line}" for line in plan["advice"]]
     rows += ["", "passes for each clip"]
     for name, passes in plan["passes"].items():
-        for p in passes:
-            kept = {"none": "no gradient"}.get(p["gradient"], f"gradient to {p['gradient']}")
-            rows.append(f"  {name:<17}{p['count']:5.2f} x {p['network']:<11}{kept}")
+        rows += [f"  {name:<17}{count:5.2f} x {said}" for said, count in _kinds(passes).items()]
     rows += [
         "",
         f"TFLOP: forward pass of a clip {f['forward_pass_of_one_clip'] / 1e12:.1f}, student step "
-        f"{f['student_step'] / 1e12:.0f}, fake score step {f['fake_score_step'] / 1e12:.0f}, "
+        f"{f['student_step'] / 1e12:.0f}, "
+        f"{fake}"
         f"student update {f['student_update'] / 1e12:.0f} "
         f"(and {f['recomputed_in_student_update'] / 1e12:.0f} again for checkpointing)",
         f"at {plan['mfu']:.0%}{guessed} of {plan['gpus']} x {gpu['tflops']:g} TFLOP/s: "
@@ -245,6 +265,8 @@ def text(plan: dict[str, Any]) -> str:
         f"{plan['samples_a_second']:.3g} samples/s, {plan['hours']:.1f} hours for "
         f"{plan['student_updates']} updates",
     ]
+    if plan["streaming"]:
+        rows.append(in_words(plan["streaming"], guessed))
     if plan["first_stage"]:
         stage = plan["first_stage"]
         rows += ["", "before it, unless --init names such a run:", ""]

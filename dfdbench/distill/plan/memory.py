@@ -8,9 +8,11 @@ and activations are added up, as they are both there from the second accumulatio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from dfdbench.distill.plan.measure import Cost
-from dfdbench.distill.plan.recording import Look, Passes, Step, record
+from dfdbench.distill.plan.pieces import Piece
+from dfdbench.distill.plan.recording import Event, Freed, Look, Passes, Step, record
 from dfdbench.distill.plan.trace import (
     HeadsCost,
     Held,
@@ -29,13 +31,14 @@ MOMENTS = {"adamw": ("float32", 4.0), "adamw8bit": ("8 bits", 1 + FLOAT32 / 256)
 
 @dataclass(frozen=True)
 class Setup:
-    """A recipe on a machine. blocks: of the transformer. gpus: processes."""
+    """A recipe on a machine. blocks: of the transformer. gpus: processes. frames: of a clip."""
 
     recipe: Recipe
     model: str
     shape: Shape
     blocks: int
     gpus: int = 1
+    frames: int = 1
 
     @property
     def micro(self) -> int:
@@ -57,7 +60,7 @@ class Setup:
         trained = one.network != "teacher"
         frozen = not trained or one.gradient.endswith("input")
         tapped = one.gradient.startswith("features")
-        return trace(self.model, self.shape, trained, frozen, tapped)
+        return trace(self.model, self.shape, trained, frozen, tapped, one.piece)
 
     @cached_property
     def steps(self) -> dict[bool, Step]:
@@ -110,8 +113,16 @@ class Setup:
         blocks = max(self.taps) + 1 if one.gradient.startswith("features") else network.blocks
         block = network.block.forward
         if self.recipe.optim.checkpointing == "save_attention":
-            block -= 4 * network.hidden**2 // network.width  # of self-attention, 4 L² D
+            block -= self._self_attention(one, network)
         return blocks * block
+
+    @staticmethod
+    def _self_attention(one: Passes, network: NetworkCost) -> int:
+        """FLOPs of a block's self-attention, 4 D for each query and key."""
+        if not one.piece:
+            return 4 * network.hidden**2 // network.width
+        frame = network.hidden // network.width // one.piece.passed  # tokens
+        return 4 * network.width * frame**2 * sum(q * k for q, k in one.piece.looks)
 
     def held(self, one: Passes) -> Held:
         """Bytes of a pass over the micro-batch, beside weights and their gradients."""
@@ -124,12 +135,16 @@ class Setup:
             one.gradient,
             one.network != "teacher",
             self.recipe.optim.checkpointing,
+            one.piece,
         )
+
+    def remembered(self, piece: Piece) -> int:
+        """Bytes of the keys and values of a block that the micro-batch's caches take."""
+        return self.held(Passes("student", "none", 1, 1, piece)).kept
 
     def peak(self, one: Passes) -> int:
         """The most bytes of a pass over the micro-batch, forward and backward."""
-        attention = self.attention if one.gradient != "none" else 0
-        return self.held(one).peak + attention + self._gathered(one)
+        return self.held(one).peak + self._attention(one) + self._gathered(one)
 
     def _gathered(self, one: Passes) -> int:
         """Weights of two blocks that FSDP gathers at a time, beside all that lies outside of
@@ -150,33 +165,58 @@ class Setup:
         blocks = max(self.taps) + 1 if one.gradient == "features" else n.blocks
         return FLOAT32 * (n.parameters - (n.blocks - blocks) * n.block_parameters)
 
-    @property
-    def attention(self) -> int:
+    def _attention(self, one: Passes) -> int:
         """Queries' gradients in float32, which fused attention adds up in a buffer of its own."""
-        n = self.trained
-        return self.micro * n.hidden * FLOAT32
+        if one.gradient == "none":
+            return 0
+        size = self.micro * self.trained.hidden * FLOAT32
+        if one.piece:
+            most = max(queries for queries, _ in one.piece.looks)
+            return size * most // self.shape.latents[1]
+        return size
 
 
-def sequence_bytes(setup: Setup, sequence: Sequence[Passes | Look]) -> tuple[int, int]:
-    """Bytes that passes keep for their backward passes at the peak of a step, and those it needs
-    for a moment on top. Backward passes run in the reverse order, each after the later ones were
-    freed, so that every pass meets what those before it keep.
+class StepBytes(NamedTuple):
+    """At the peak of a step: what passes keep for their backward passes, the keys and values that
+    a causal student remembers, and what is needed for a moment on top."""
+
+    kept: int
+    cache: int
+    working: int
+
+
+def sequence_bytes(setup: Setup, sequence: Sequence[Event]) -> StepBytes:
+    """Bytes of the passes of a step, one after the other.
+
+    Backward passes run in the reverse order, each after the later ones were freed, so that every
+    pass meets what those before it keep.
     """
-    kept = 0
-    peaks = [(0, 0)]  # most, and kept by then
+    kept = cache = 0
+    peaks = [(0, 0, 0)]  # most, and what is kept and remembered by then
+    # What is computed again looks into the cache that it found the first time.
+    again = setup.recipe.optim.checkpointing != "none" and any(
+        isinstance(one, Passes) and one.piece and one.gradient != "none" for one in sequence
+    )
     for i, one in enumerate(sequence):
+        if isinstance(one, Freed):
+            cache -= 0 if again else setup.remembered(one.piece)
+            continue
+        own = remembered = 0
         if isinstance(one, Look):
             own, most = setup.look(one)
         else:
-            own, most = setup.held(one).kept, setup.peak(one) + _waiting(setup, sequence, i)
-            own = own if one.gradient != "none" else 0
-        peaks.append((kept + most, kept + own))
-        kept += own
-    most, then = max(peaks)
-    return then, most - then
+            most = setup.peak(one) + _waiting(setup, sequence, i)
+            if one.gradient != "none":
+                own = setup.held(one).kept
+            elif one.piece and one.piece.kind == "memory":
+                remembered = setup.remembered(one.piece)
+        peaks.append((kept + cache + most, kept + own, cache + remembered))
+        kept, cache = kept + own, cache + remembered
+    most, kept, cache = max(peaks)
+    return StepBytes(kept, cache, most - kept - cache)
 
 
-def _waiting(setup: Setup, sequence: Sequence[Passes | Look], i: int) -> int:
+def _waiting(setup: Setup, sequence: Sequence[Event], i: int) -> int:
     """Bytes of gradients that wait on top of the peak of pass number `i`.
 
     Where one backward goes through a network several times, autograd sums up the gradients of a
@@ -197,7 +237,7 @@ def _waiting(setup: Setup, sequence: Sequence[Passes | Look], i: int) -> int:
     return max(0, made - setup.held(one).kept)  # they come as what it kept goes
 
 
-def step_bytes(setup: Setup, student: bool) -> tuple[int, int]:
+def step_bytes(setup: Setup, student: bool) -> StepBytes:
     """`sequence_bytes` of the outcome of a step's choices that needs the most."""
     return max((sequence_bytes(setup, s) for s in setup.steps[student].sequences), key=sum)
 
@@ -208,18 +248,19 @@ def lines(setup: Setup) -> dict[str, int]:
     heads = setup.head_parameters
     teacher = trace(setup.model, setup.shape, False, True)
     trainable = 2 * n.parameters + heads
-    steps: Sequence[tuple[int, int]] = [step_bytes(setup, student) for student in (True, False)]
-    kept, working = max(steps, key=sum)
+    moved = trainable if setup.steps[False].passes else n.parameters  # without a fake score
+    step = max((step_bytes(setup, student) for student in (True, False)), key=sum)
     kind, size = MOMENTS[recipe.optim.optimiser]
     return {
         "student, fake score, heads (float32)": FLOAT32 * trainable // cut,
         "teacher (bfloat16)": teacher.parameter_bytes // cut,
-        f"AdamW ({kind}, twice)": int(2 * size * trainable) // cut,
+        f"AdamW ({kind}, twice)": int(2 * size * moved) // cut,
         "gradients of one network (float32)": FLOAT32 * (n.parameters + heads) // cut,
         "average of the student (float32)": FLOAT32 * n.parameters // cut
         if recipe.optim.ema
         else 0,
         "clips and prompts": setup.micro * 2 * setup.shape.bytes,
-        "activations kept": kept,
-        "working memory": working,
+        "activations kept": step.kept,
+        "cache of keys and values (bfloat16)": step.cache,
+        "working memory": step.working,
     }

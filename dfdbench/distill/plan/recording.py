@@ -6,6 +6,7 @@ CPU, such as the student's and the teacher's grids, keeps its values. Random cho
 exactly: the method runs under every outcome of them.
 """
 
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 from dfdbench.distill.loop import build_networks
 from dfdbench.distill.methods import get_method
 from dfdbench.distill.parallel import Group
+from dfdbench.distill.plan.pieces import Piece
 from dfdbench.distill.plan.trace import Shape
 from dfdbench.distill.sections import Recipe, Schedule
 from dfdbench.distill.streams import Draw, Stream
+from dfdbench.models.causal import Cache, Layout
 from dfdbench.models.conditioning import Conditioning
 
 T = TypeVar("T")
@@ -37,13 +40,21 @@ class Passes:
     gradient: "none"; "weights", kept until the backward pass; "input", the same through a network
     that is not trained itself; "features" and "features_input" are these two for a GAN, whose
     gradients begin at the last tapped block. count: a mean over random choices. together: clips at
-    a time for each clip of the batch (2 where both branches of guidance are one batch).
+    a time for each clip of the batch (2 where both branches of guidance are one batch). piece: what
+    a causal student is given; None for a network that looks at the whole clip.
     """
 
     network: Literal["student", "fake_score", "teacher"]
     gradient: Gradient
     count: float
     together: int = 1
+    piece: Piece | None = None
+
+
+class Freed(NamedTuple):
+    """The end of the keys and values that the pass of this piece remembered."""
+
+    piece: Piece
 
 
 class Look(NamedTuple):
@@ -57,30 +68,35 @@ class Step(NamedTuple):
     """What one step runs for each clip of its batch.
 
     looks: how often each kind is taken. taps: blocks that they look at, () without a GAN.
-    sequences: passes, each once, and looks in their order, one list for each outcome of choices.
+    sequences: passes, each once, looks and the ends of what was remembered in their order, one list
+    for each outcome of choices.
     """
 
     passes: list[Passes]
     looks: dict[Look, float]
     taps: tuple[int, ...]
-    sequences: list[list[Passes | Look]]
+    sequences: list[list["Event"]]
+
+
+Event = Passes | Look | Freed
+NOTHING = Step([], {}, (), [[]])
 
 
 class _StandIn(nn.Module):
     """In the place of a transformer; one weight, so that it can be trained or frozen."""
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", layout: Layout | None = None) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.layout = name, layout
         self.weight = nn.Parameter(torch.empty(0, device=META))
 
 
 class _Pass:
     """One call of a network; its backward pass says where gradients went."""
 
-    def __init__(self, network: str, rows: int) -> None:
+    def __init__(self, network: str, rows: int, piece: Piece | None) -> None:
         self.network: Any = network
-        self.rows = rows
+        self.rows, self.piece = rows, piece
         self.gradient: Gradient = "none"
 
 
@@ -112,10 +128,14 @@ class _Family:
         self.conditioning_frames = conditioning_frames
         self.teacher = _StandIn("teacher").requires_grad_(False)
         self.block_count = lambda module: block_count
-        self.noted: list[_Pass | Look] = []
+        self.noted: list[_Pass | Look | Freed] = []
+        self.causal = _Causal(self)
 
     def new_module(self) -> _StandIn:
         return _StandIn()
+
+    def new_causal_module(self, layout: Layout) -> _StandIn:
+        return _StandIn(layout=layout)
 
     def blocks(self, module: nn.Module) -> Sequence[nn.Module]:
         """Which passes are run again does not depend on the method."""
@@ -137,10 +157,55 @@ class _Family:
         conditioning: Conditioning,
         blocks: Sequence[int],
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        noted = _Pass(module.name, len(x_t))
+        layout = module.layout
+        whole = Piece(layout, "clip", 0, x_t.shape[2]) if layout else None
+        return self.note(module, x_t, len(blocks), whole)
+
+    def note(
+        self, module: _StandIn, x_t: Tensor, taps: int, piece: Piece | None
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        noted = _Pass(module.name, len(x_t), piece)
         self.noted.append(noted)
-        v, *hidden = _Run.apply(noted, module.weight, x_t, len(blocks))
+        v, *hidden = _Run.apply(noted, module.weight, x_t, taps)
         return v, hidden
+
+
+class _Causal:
+    """Keeps what methods ask of a CausalVariant. Its caches hold a number a frame."""
+
+    def __init__(self, family: _Family) -> None:
+        self.family = family
+
+    def layout(self, module: _StandIn) -> Layout:
+        assert module.layout is not None
+        return module.layout
+
+    def predict(
+        self,
+        module: _StandIn,
+        x_t: Tensor,
+        t: Tensor,
+        conditioning: Conditioning,
+        after: Tensor | Cache | None,
+    ) -> Tensor:
+        layout, frames = self.layout(module), x_t.shape[2]
+        if isinstance(after, Tensor):
+            piece = Piece(layout, "after_clean", 0, frames)
+        else:
+            piece = Piece(layout, "block", after.start if after else 0, frames)
+        return self.family.note(module, x_t, 0, piece)[0]
+
+    @torch.no_grad()
+    def remember(
+        self, module: _StandIn, clean: Tensor, conditioning: Conditioning, past: Cache | None
+    ) -> Cache:
+        layout, frames = self.layout(module), clean.shape[2]
+        past = past or Cache.empty(1)
+        piece, noted = Piece(layout, "memory", past.start, frames), self.family.noted
+        self.family.note(module, clean, 0, piece)
+        key = torch.empty(len(clean), frames, 1, 1, device=META)
+        weakref.finalize(key.untyped_storage(), noted.append, Freed(piece))
+        return past.followed_by([(key, key)], frames, layout)
 
 
 class _Choices(Stream):
@@ -159,6 +224,15 @@ class _Choices(Stream):
 
     def integers(self, name: str, high: int, count: int) -> Tensor:
         return torch.empty(count, dtype=torch.long, device=META)
+
+    def times(self, name: str, schedule: Schedule, count: int) -> Tensor:
+        return torch.empty(count, device=META)
+
+    def uniform(self, name: str, count: int) -> Tensor:
+        return torch.empty(count, device=META)
+
+    def turn(self, name: str, high: int) -> int:
+        return self.integer(name, high)
 
     def score_draw(self, like: Tensor, schedule: Schedule) -> Draw:
         return Draw(torch.empty(len(like), device=META), self.normal("", like))
@@ -191,7 +265,8 @@ def every_outcome(run: Callable[[Stream], T]) -> Iterator[tuple[Fraction, T]]:
 
 
 def record(recipe: Recipe, shape: Shape, block_count: int, student: bool) -> Step:
-    """The passes of a student step, or of one of the fake score and the discriminator.
+    """The passes of a student step, or of one of the fake score and the discriminator; NOTHING
+    where the method has no fake score.
 
     Args:
         block_count: of the model's transformer.
@@ -199,40 +274,53 @@ def record(recipe: Recipe, shape: Shape, block_count: int, student: bool) -> Ste
     Raises:
         UserError: the recipe taps blocks that the model does not have.
     """
+    method = get_method(recipe.method)
+    if not student and not hasattr(method, "fake_score_loss"):
+        return NOTHING
     batch = shape.batch(1, META)
     family: Any = _Family(block_count, shape.conditioning_frames)
-    method = get_method(recipe.method)
     nets: Any = build_networks(recipe, family, method, None, Group(), batch.conditioning)
     nets.student.name, nets.fake_score.name = "student", "fake_score"
+    nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
+    if nets.statistics is not None:
+        nets.statistics.to(META)
+    nets.whole_batch = recipe.optim.accumulate == 1
+    look_ahead = getattr(method, "survey", None) if student and nets.statistics else None
     if nets.heads is not None:
-        nets.train_only(*((nets.student,) if student else (nets.fake_score, nets.heads)))
         nets.heads.to(META).register_forward_hook(
             lambda heads, inputs, _: family.noted.append(_look(heads, *inputs))
         )
     loss = method.student_loss if student else method.fake_score_loss
 
     @torch.enable_grad()
-    def run(rng: Stream) -> list[_Pass | Look]:
+    def run(rng: Stream) -> list[_Pass | Look | Freed]:
         family.noted = []
+        if look_ahead and not nets.whole_batch:
+            with torch.no_grad():
+                look_ahead(batch, nets, recipe, rng)
         loss(batch, nets, recipe, rng).loss.backward()
-        noted: list[_Pass | Look] = family.noted
+        noted: list[_Pass | Look | Freed] = family.noted
         return noted
 
     passes: dict[tuple[Any, ...], Fraction] = defaultdict(Fraction)
     looks: dict[Look, Fraction] = defaultdict(Fraction)
-    sequences: list[list[Passes | Look]] = []
+    sequences: list[list[Event]] = []
     for probability, noted in every_outcome(run):
         sequences.append([])
         for one in noted:
+            if isinstance(one, _Pass):
+                kind = one.network, one.gradient, one.rows, one.piece
+                passes[kind] += probability * one.rows
+                sequences[-1].append(Passes(one.network, one.gradient, 1, one.rows, one.piece))
+                continue
+            sequences[-1].append(one)
             if isinstance(one, Look):
                 looks[one] += probability
-                sequences[-1].append(one)
-            else:
-                kind = one.network, one.gradient, one.rows
-                passes[kind] += probability * one.rows
-                sequences[-1].append(Passes(one.network, one.gradient, 1, one.rows))
     return Step(
-        [Passes(name, kept, float(count), rows) for (name, kept, rows), count in passes.items()],
+        [
+            Passes(name, kept, float(count), rows, piece)
+            for (name, kept, rows, piece), count in passes.items()
+        ],
         {look: float(count) for look, count in looks.items()},
         nets.blocks,
         sequences,

@@ -6,9 +6,10 @@ are traced; the others cost what the second did.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,9 @@ from dfdbench.distill.batch import Batch, make_batch
 from dfdbench.distill.discriminator import Heads
 from dfdbench.distill.plan import fake_cuda
 from dfdbench.distill.plan.measure import Cost, Live, measure
+from dfdbench.distill.plan.pieces import Piece
 from dfdbench.models.blocks import Checkpointing, run_blocks
+from dfdbench.models.causal import Cache, Layout
 from dfdbench.models.conditioning import Conditioning
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.random_init import random_init_family
@@ -80,15 +83,33 @@ class Shape:
         return 4 * (torch.Size(self.latents).numel() + self.text[0] * self.text[1])
 
 
+def _bfloat16() -> AbstractContextManager[None]:
+    return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
+
+
 def _features(
     family: ModelFamily, module: nn.Module, batch: Batch, x: Tensor
 ) -> tuple[Tensor, Tensor]:
     """v̂ of a pass in bfloat16, and the hidden states after the last block."""
     t = torch.full((len(x),), 0.5, device=x.device)
     last = family.block_count(module) - 1
-    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+    with _bfloat16():
         v, (hidden,) = family.predict_with_features(module, x, t, batch.conditioning, (last,))
     return v, hidden
+
+
+def _v(
+    piece: Piece,
+    family: ModelFamily,
+    module: nn.Module,
+    batch: Batch,
+    x: Tensor,
+    past: Cache | None,
+) -> Tensor:
+    """v̂ of a causal network's pass in bfloat16; of one that remembers a block, one of its keys."""
+    with _bfloat16():
+        out = piece.run(family, module, batch, x, past)
+    return out if isinstance(out, Tensor) else out.layers[0][-1][0]
 
 
 class Passed(NamedTuple):
@@ -100,14 +121,26 @@ class Passed(NamedTuple):
 
 
 def _pass(
-    family: ModelFamily, module: nn.Module, batch: Batch, frozen: bool, tapped: bool
+    family: ModelFamily,
+    module: nn.Module,
+    batch: Batch,
+    frozen: bool,
+    tapped: bool,
+    piece: Piece | None,
 ) -> Passed:
     module.requires_grad_(not frozen)
     x = batch.latents.clone().requires_grad_(frozen)
     features: list[tuple[int, ...]] = []
     sizes: list[int] = []
+    if piece:
+        with _bfloat16():
+            past = piece.cache(family, module, batch)
+        x = piece.cut(x)
 
     def run() -> Tensor:
+        if piece:
+            features.append((0, 0, 0))  # no GAN looks at a causal network
+            return _v(piece, family, module, batch, x, past)
         v, hidden = _features(family, module, batch, x)
         features.append(tuple(hidden.shape))
         return hidden.float() if tapped else v
@@ -139,16 +172,26 @@ def _held(
     batch: Batch,
     gradient: str,
     checkpointing: Checkpointing,
+    piece: Piece | None,
 ) -> Held:
     module.requires_grad_(gradient in ("weights", "features"))
     x = batch.latents.clone().requires_grad_(gradient.endswith("input"))
     run_blocks(family.blocks(module), checkpointing=checkpointing)
     for parameter in module.parameters():  # as from the second accumulation round on
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    past = None
+    if piece:
+        with _bfloat16():
+            past = piece.cache(family, module, batch)
     with Live() as live, torch.set_grad_enabled(gradient != "none"):
-        v, hidden = _features(family, module, batch, x)
-        out = hidden if gradient.startswith("features") else v
-        del v, hidden
+        out: Any
+        if piece:
+            with _bfloat16():
+                out = piece.run(family, module, batch, piece.cut(x), past)
+        else:
+            v, hidden = _features(family, module, batch, x)
+            out = hidden if gradient.startswith("features") else v
+            del v, hidden
         kept = live.bytes
         if gradient != "none":
             loss = out.float().sum()
@@ -173,19 +216,37 @@ def _leave_meta(module: nn.Module) -> None:
 
 
 def _network(
-    model: str, layers: int | None, trained: bool
+    model: str, layers: int | None, trained: bool, layout: Layout | None = None
 ) -> tuple[ModelFamily, nn.Module, list[int]]:
-    """A network without storage, its family, and its parameters and their bytes."""
+    """A network without storage, its family, and its parameters and their bytes.
+
+    layout: makes it causal.
+    """
     with random_init_family(model, torch.bfloat16, "meta", layers) as family:
-        module = family.new_module() if trained else family.teacher
+        if layout:
+            module = family.new_causal_module(layout)
+        else:
+            module = family.new_module() if trained else family.teacher
     held = [*module.parameters()]
     return family, module, [sum(p.numel() for p in held), sum(p.nbytes for p in held)]
 
 
 @cache
+def _whole(model: str, trained: bool) -> tuple[int, int, int]:
+    """Parameters, their bytes and blocks of a network in full length."""
+    family, module, (count, size) = _network(model, None, trained)
+    return count, size, family.block_count(module)
+
+
+@cache
 @torch.enable_grad()
 def trace(
-    model: str, shape: Shape, trained: bool, frozen: bool, tapped: bool = False
+    model: str,
+    shape: Shape,
+    trained: bool,
+    frozen: bool,
+    tapped: bool = False,
+    piece: Piece | None = None,
 ) -> NetworkCost:
     """The costs of a network of `model` for one clip on a GPU.
 
@@ -194,23 +255,25 @@ def trace(
         trained: held in float32 and computing in bfloat16, else held in bfloat16 as the teacher.
         frozen: gradients go to the clip instead of the weights.
         tapped: they come from the features of the last block instead of v̂.
+        piece: what a causal network is given; None for one that looks at the whole clip.
     """
-    family, module, whole = _network(model, None, trained)
+    layout = piece.layout if piece else None
+    parameters, parameter_bytes, blocks = _whole(model, trained)
     parts = []
     for layers in (1, 2):
-        family, small, counts = _network(model, layers, trained)
+        family, small, counts = _network(model, layers, trained, layout)
         with fake_cuda.fake_gpu():
             _leave_meta(small)
             batch = shape.batch(1, fake_cuda.DEVICE)
-            parts.append((counts, _pass(family, small, batch, frozen, tapped)))
+            parts.append((counts, _pass(family, small, batch, frozen, tapped, piece)))
     (few, one), (more, two) = parts
     block = two.cost - one.cost
     return NetworkCost(
-        parameters=whole[0],
-        parameter_bytes=whole[1],
+        parameters=parameters,
+        parameter_bytes=parameter_bytes,
         block_parameters=more[0] - few[0],
         block_bytes=more[1] - few[1],
-        blocks=family.block_count(module),
+        blocks=blocks,
         outside=one.cost - block,
         block=block,
         hidden=one.hidden,
@@ -229,6 +292,7 @@ def trace_held(
     gradient: str,
     trained: bool,
     checkpointing: Checkpointing,
+    piece: Piece | None = None,
 ) -> Held:
     """What a pass of a network over `size` clips holds on a GPU.
 
@@ -237,15 +301,16 @@ def trace_held(
         gradient: as `Passes` states it.
         trained: see `trace`.
         checkpointing: see `run_blocks`; it matters where there are gradients.
+        piece: see `trace`; of a pass that remembers a block, what is kept are keys and values.
     """
     few, more = FEW_BLOCKS
     found = []
     for layers in FEW_BLOCKS:
-        family, module, _ = _network(model, layers, trained)
+        family, module, _ = _network(model, layers, trained, piece.layout if piece else None)
         with fake_cuda.fake_gpu():
             _leave_meta(module)
             batch = shape.batch(size, fake_cuda.DEVICE)
-            found.append(_held(family, module, batch, gradient, checkpointing))
+            found.append(_held(family, module, batch, gradient, checkpointing, piece))
     slopes = [(b - a) // (more - few) for a, b in zip(*found, strict=True)]
     return found[0] + tuple((blocks - few) * slope for slope in slopes)
 

@@ -75,8 +75,8 @@ class MetricFamily:
     "prompt"; versus: those of a method, those of the reference, of one prompt -> the same.
     pool: readings of all clips of a method, those of the reference -> values of level "pooled".
     model: it runs a network, on the device of `Setting`. needs: what of a clip's condition goes
-    into its values ("prompt", "image"); a clip without it has none. default: it is one of the
-    general families, which suites of any clips are scored with. cuts: whether it reads only the
+    into its values ("prompt", "image", "blocks"); a clip without it has none. default: it is one of
+    the general families, which suites of any clips are scored with. cuts: whether it reads only the
     beginning of a prompt.
     """
 
@@ -89,7 +89,7 @@ class MetricFamily:
     versus: Callable[[Sequence[Reading], Sequence[Reading]], dict[str, GroupValue]] | None = None
     pool: Callable[[Iterable[Reading], Iterable[Reading]], dict[str, GroupValue]] | None = None
     model: bool = False
-    needs: tuple[Literal["prompt", "image"], ...] = ()
+    needs: tuple[Literal["prompt", "image", "blocks"], ...] = ()
     dtype: str = "float32"
     min_frames: int = 2
     default: bool = False

@@ -75,7 +75,10 @@ def group_values(name: str, clips: Sequence[np.ndarray]) -> dict[str, GroupValue
         f"{name}_vendi": diversity.vendi(means),
     }
     if len({len(clip) for clip in clips}) == 1:
-        values[f"{name}_diversity_per_frame"] = diversity.per_frame_diversity(np.stack(clips))
+        stacked = np.stack(clips)
+        values[f"{name}_diversity_per_frame"] = diversity.per_frame_diversity(stacked)
+        values[f"{name}_diversity_first"] = diversity.pairwise_diversity(stacked[:, 0])
+        values[f"{name}_diversity_last"] = diversity.pairwise_diversity(stacked[:, -1])
     return {key: GroupValue(value, len(clips)) for key, value in values.items()}
 
 
@@ -164,6 +167,15 @@ def embedding_family(
                 "diversity_per_frame", 2.0, f"{EQ_26}, at equal frames",
                 "How different the clips of one prompt are from seed to seed, frame by frame: "
                 "1 − mean cosine over pairs of seeds at equal frame numbers, mean over frames.",
+            ),
+            *(
+                over_seeds(
+                    f"diversity_{end}", 2.0, f"{EQ_26}, at the {end} frame",
+                    f"How different the clips of one prompt are from seed to seed in their {end} "
+                    "frame: 1 − mean cosine over pairs of seeds. Of a student that is sampled "
+                    "block after block it says whether diversity is lost at once or on the way.",
+                )
+                for end in ("first", "last")
             ),
             over_seeds(
                 "vendi", 1e6, "Vendi score of a prompt's seeds, cosine kernel",

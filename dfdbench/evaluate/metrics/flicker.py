@@ -12,14 +12,20 @@ from dfdbench.evaluate.metrics.base import Metric, MetricFamily, plain
 from dfdbench.utils.video import Clip
 
 
+def changes(frames_THWC: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each frame to the one before it, of uint8: float64 (T − 1,)."""
+    return np.array(
+        [
+            # uint8 differences wrap around: larger minus smaller stays inside the type
+            (np.maximum(a, b) - np.minimum(a, b)).mean(dtype=np.float64)
+            for a, b in pairwise(frames_THWC)
+        ]
+    )
+
+
 def temporal_flickering(frames_THWC: np.ndarray) -> float:
     """Score in [0, 1], 1 for a still clip; uint8 frames (T, H, W, 3), T at least 2."""
-    changes = [
-        # uint8 differences wrap around: larger minus smaller stays inside the type
-        (np.maximum(a, b) - np.minimum(a, b)).mean(dtype=np.float64)
-        for a, b in pairwise(frames_THWC)
-    ]
-    return float((255 - np.mean(changes)) / 255)
+    return float((255 - np.mean(changes(frames_THWC))) / 255)
 
 
 def compute(clip: Clip) -> dict[str, float]:

@@ -46,6 +46,9 @@ FAMILIES = {
     "vbench_bridge": f"{_HERE}.vbench.official",
     "first_frame": f"{_HERE}.first_frame",
     "oracle_i2v": f"{_HERE}.oracle_i2v",
+    "drift": f"{_HERE}.drift",
+    "seams": f"{_HERE}.seams",
+    "oracle_drift": f"{_HERE}.oracle_drift",
 }  # name in stores and of --metrics -> module of its FAMILY, in the order of tables
 FAMILY_NAMES = FAMILIES.keys()  # what the registry holds now
 

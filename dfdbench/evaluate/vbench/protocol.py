@@ -16,7 +16,12 @@ from dfdbench.generate.suites.base import FLICKERING, Suite
 from dfdbench.utils.reading import parse_json, validate
 
 LONG = 5.0  # seconds, from which on VBench-Long is meant
-ORIGINS = {"raw": "the suite's own", "other": "others (extended)", "unknown": "not recorded"}
+ORIGINS = {
+    "raw": "the suite's own",
+    "extended": "the suite's extended ones",
+    "other": "others (extended)",
+    "unknown": "not recorded",
+}
 
 
 def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
@@ -29,7 +34,8 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
         clips; seconds (least, most, and how many clips are long); clips_per_prompt (least, most,
         expected, and prompts with another number); prompts (with clips, expected); seeds (how
         many, least, most, and clips without one); texts (clips by where their prompt is from);
-        crop; static (clips judged, kept, and with a score but not judged, where the suite filters).
+        crop; extended (where the suite's clips are made from extended texts); static (clips judged,
+        kept, and with a score but not judged, where the suite filters).
     """
     method = str(values["method"].iloc[0])
     shapes, meta = store.shapes(), store.meta()
@@ -64,6 +70,8 @@ def measure(store: Store, suite: Suite, values: pd.DataFrame) -> dict[str, Any]:
         "texts": _origins(store, f"prompts {suite.name} {method}"),
         "crop": meta.get(f"crop {suite.name} {method}") or None,
     }
+    if suite.is_extended:
+        facts["extended"] = True
     if suite.static_filter:
         judged = values[STATIC].dropna()
         facts["static"] = {
@@ -132,6 +140,11 @@ def warnings(facts: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{texts['other']} of {facts['clips']} clips were made from other texts than the "
             "suite's; they are scored by the suite's"
+        )
+    if facts.get("extended") and texts and texts.get("raw"):
+        lines.append(
+            f"{texts['raw']} of {facts['clips']} clips were made from the short prompts, not from "
+            "the suite's extended ones"
         )
     number = facts["clips_per_prompt"]
     if number["others"]:

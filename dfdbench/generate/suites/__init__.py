@@ -2,16 +2,19 @@
 
 Used by generate (prompts, seeds), scoring (families, attributes) and report. A suite's version is
 raised whenever its prompts change. To add one, write a function here or in a file beside this one
-and name it in SUITES. toy.py holds the toy's, vbench.py VBench's.
+and name it in SUITES. toy.py holds the toy's, vbench.py VBench's, streams.py those of causal
+students.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dfdbench.generate.suites import toy, vbench
+from dfdbench.generate.suites import streams, toy, vbench
 from dfdbench.generate.suites.base import EIGHT_SEEDS, GENERAL, WITH_IMAGES, Prompt, Suite
+from dfdbench.generate.suites.vbench_info import read_info
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.reading import (
     Name,
@@ -113,8 +116,26 @@ def _prompt_suite(path: Path, description: str) -> Suite:
     """The suite of a file of prompts, named after it."""
     name = validate(Name, path.stem, path, "rename it")
     is_json = path.suffix.lower() == ".json"
-    prompts, files = read_prompt_map(path) if is_json else (read_prompts(path), {})
+    prompts, files = read_any_json(path) if is_json else (read_prompts(path), {})
     return Suite(name, 1, description, prompts, EIGHT_SEEDS, (GENERAL,), files=files)
+
+
+def read_any_json(path: Path) -> tuple[tuple[Prompt, ...], dict[str, str]]:
+    """As `read_prompt_map`; also the prompts of an info file of VBench, whose entries have
+    `prompt_en`: clips of it are generated from `aug_prompt_en`, where every entry has one.
+    """
+    raw = parse_json(read_text(path, "prompts in JSON"), path, FORMS)
+    if not (isinstance(raw, list) and raw and isinstance(raw[0], dict) and "prompt_en" in raw[0]):
+        return read_prompt_map(path)
+    extended = all(isinstance(entry, dict) and "aug_prompt_en" in entry for entry in raw)
+    texts: dict[str, Prompt] = {}
+    for prompt in read_info(path, extended):
+        texts.setdefault(prompt.text, Prompt(prompt.id, prompt.text, long_text=prompt.long_text))
+    return tuple(texts.values()), {}
+
+
+def _ar(name: str) -> Callable[[], Suite]:
+    return lambda: streams.ar_suite(name, read_prompts(streams.PROMPTS))
 
 
 SUITES: dict[str, Callable[[], Suite]] = {
@@ -124,7 +145,9 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "toy-i2v": toy.toy_i2v,
     "clips": _clips,
     "vbench": vbench.vbench,
+    "vbench-extended": lambda: vbench.vbench(extended=True),
     "vbench-i2v": vbench.vbench_i2v,
+    "vbench-i2v-extended": lambda: vbench.vbench_i2v(extended=True),
     "vbench-custom": vbench.vbench_custom,
     "released-clips": _released_clips,
     "t2v-animation": lambda: _prompt_suite(
@@ -133,15 +156,27 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "t2v-mixed": lambda: _prompt_suite(
         HERE / "t2v-mixed.txt", "70 prompts of live action in seven categories"
     ),
+    "ar-toy": streams.ar_toy,
+    **{name: _ar(name) for name in streams.SECONDS},
 }
+
+
+def is_suite(name: str) -> bool:
+    """Whether a suite is called so, or so with the length of its streams."""
+    return name in SUITES or streams.parse_name(name).base in SUITES
 
 
 def get_suite(name: str) -> Suite:
     """The suite called `name`; an unknown name is refused with near ones.
 
+    A name may end in the length and window of streams: toy-t2v-157f-w5 (suites/streams.py).
+
     Raises:
         UserError: also where a suite of VBench lacks its info file; the message says how to get it.
     """
+    base, *asked = streams.parse_name(name)
+    if name not in SUITES and base in SUITES:
+        return _streamed(name, get_suite(base), *asked)
     if name not in SUITES:
         raise unknown_name("suite", name, SUITES)
     suite = SUITES[name]()
@@ -151,6 +186,29 @@ def get_suite(name: str) -> Suite:
     return suite
 
 
+def _streamed(
+    name: str, suite: Suite, frames: int | None, window: int | None, sinks: int | None
+) -> Suite:
+    """The suite at the length and window that its name ends in."""
+    if not suite.prompts or suite.conditions:
+        raise UserError(
+            f"suite {name}: {suite.name} has no prompts of its own for streams, or takes first "
+            "frames; name one of prompts alone, such as toy-t2v-157f-w5"
+        )
+    if frames is not None and suite.is_streamed:
+        raise UserError(
+            f"suite {name}: {suite.name} says how long its clips are; leave -{frames}f out"
+        )
+    if frames is None and not suite.is_streamed:
+        raise UserError(
+            f"suite {name}: {suite.name} is none of streams; say how many frames, such as "
+            f"{suite.name}-157f-w{window or 5}"
+        )
+    if frames == 0:
+        raise UserError(f"suite {name}: a clip has at least 1 frame; write another number")
+    return streams.streamed(suite, frames, window, sinks)
+
+
 def choose_suite(
     name: str,
     prompts: Path | None = None,
@@ -158,6 +216,9 @@ def choose_suite(
     models: Sequence[str] = (),
 ) -> Suite:
     """The suite called `name`, or one of the user's own prompts, named after their file.
+
+    The user's prompts get the length of ar-5s, ar-30s or ar-60s, and both names; and that which
+    any other name ends in, such as toy-t2v-157f-w5.
 
     Args:
         images: folder of first frames, for a suite of VBench that takes them.
@@ -173,9 +234,19 @@ def choose_suite(
         if name in WITH_IMAGES:
             return vbench.with_images(name, images, models)
         return get_suite(name)
-    if prompts.stem in SUITES:
+    if is_suite(prompts.stem):
         raise UserError(f"--prompts {prompts}: a suite is called {prompts.stem}; rename the file")
-    return _prompt_suite(prompts, f"prompts of {prompts.name}")
+    own = _prompt_suite(prompts, f"prompts of {prompts.name}")
+    asked = streams.parse_name(name)
+    if asked.base == "ar-toy":
+        raise UserError(
+            f"--prompts {prompts}: suite ar-toy has the toy's captions; take --suite ar-5s, or "
+            "toy-t2v-157f-w5, for prompts of your own"
+        )
+    if asked.base in streams.SECONDS:
+        suite = streams.ar_suite(asked.base, own.prompts)
+        own = replace(suite, name=f"{asked.base}-{own.name}", files=own.files)
+    return own if not any(asked[1:]) else _streamed(name, own, *asked[1:])
 
 
 def find_suites() -> tuple[list[Suite], dict[str, str]]:

@@ -40,7 +40,14 @@ FLICKERING = "temporal_flickering"
 FILTERED_SEEDS = tuple(range(25))  # of its prompts in VBench, whose static filter keeps five
 
 
-WITH_IMAGES = ("vbench-i2v", "vbench-custom")  # suites that first frames may be given to
+WITH_IMAGES = (
+    "vbench-i2v",
+    "vbench-custom",
+    "vbench-i2v-extended",
+)  # suites that first frames may be given to
+
+
+OF_STREAMS = ("drift", "seams")  # families that clips of any length are scored with as well
 
 
 TOY_FIRST_FRAME = "toy-i2v-picture"  # conditions: one first frame a prompt, for all its clips
@@ -50,11 +57,41 @@ STAND_INS = ("rife39", "dis_flow", "brisque")  # beside them, in columns of thei
 
 
 @dataclass(frozen=True)
+class Length:
+    """How long a stream of a causal student is; one of the three is given.
+
+    frames: of the clip. seconds: about so many, in whole blocks. times: as many latent frames as
+    `times` clips of the length that the student was trained on.
+    """
+
+    frames: int = 0
+    seconds: float = 0
+    times: int = 0
+
+    def frames_for(self, trained: int, per_latent: int, fps: float, block: int) -> int:
+        """Frames of the clip: of whole blocks, but where `frames` says how many.
+
+        Args:
+            trained: frames of the clips that the student was trained on. per_latent: frames of a
+                latent frame after the first, which is one frame. block: latent frames a block.
+        """
+        if self.frames:
+            return self.frames
+        if self.times:
+            return 1 + ((1 + (trained - 1) // per_latent) * self.times - 1) * per_latent
+        blocks = ((self.seconds * fps - 1) / per_latent + 1) / block
+        return 1 + (max(1, round(blocks)) * block - 1) * per_latent
+
+
+@dataclass(frozen=True)
 class Prompt:
     """One prompt; `id` is a file name, `attributes` are what the text fixes.
 
     dimensions: VBench's dimensions that it is for; () means all. auxiliary: VBench's
-    auxiliary_info. image: the first frame that a clip of it should continue.
+    auxiliary_info. image: the first frame that a clip of it should continue. long_text: what clips
+    are generated from where that is another text; names and scores go by `text`. length: of its
+    clips, which are streams then; None: as the model was trained. metrics: families that its clips
+    are scored with; () means all of the suite.
     """
 
     id: str
@@ -63,6 +100,14 @@ class Prompt:
     dimensions: tuple[str, ...] = ()
     auxiliary: Mapping[str, Any] = field(default_factory=dict)
     image: Path | None = None
+    long_text: str = ""
+    length: Length | None = None
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def source_text(self) -> str:
+        """What clips are generated from."""
+        return self.long_text or self.text
 
 
 @dataclass(frozen=True)
@@ -78,7 +123,8 @@ class Suite:
     static_filter: VBench's temporal_flickering counts static clips only. info_sha256: of VBench's
     info file where the prompts are VBench's own. images: the folder of first frames. notes: what a
     reader of the scores must know, a line each. files: clip's file -> prompt id, where a map of
-    clips gave the prompts.
+    clips gave the prompts. window, sinks: latent frames that a block of a stream sees, and that
+    stay in sight; None: the student's own, or of a clip longer than trained the trained length.
     """
 
     name: str
@@ -95,11 +141,25 @@ class Suite:
     images: Path | None = None
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    window: int | None = None
+    sinks: int | None = None
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its clips are streams, which only a causal student makes."""
+        return any(prompt.length for prompt in self.prompts)
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether clips are generated from longer texts than they are scored by."""
+        return any(prompt.long_text for prompt in self.prompts)
 
     @cached_property
     def _by_name(self) -> dict[str, Prompt]:
+        long = {text_key(prompt.long_text): prompt for prompt in reversed(self.prompts)}
         texts = {text_key(prompt.text): prompt for prompt in reversed(self.prompts)}
-        return texts | {prompt.id: prompt for prompt in self.prompts}
+        long.pop("", None)
+        return long | texts | {prompt.id: prompt for prompt in self.prompts}
 
     @cached_property
     def _by_cut(self) -> dict[str, list[Prompt]]:
@@ -152,6 +212,7 @@ class Suite:
             return None
         return {
             prompt.id: {"prompt_en": prompt.text, "dimension": list(prompt.dimensions)}
+            | ({"aug_prompt_en": prompt.long_text} if prompt.long_text else {})
             | ({"auxiliary_info": dict(prompt.auxiliary)} if prompt.auxiliary else {})
             | prompt.attributes
             for prompt in self.prompts

@@ -8,9 +8,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from dfdbench.generate.suites import SUITES, choose_suite, get_suite
+from dfdbench.generate.suites import choose_suite, get_suite, is_suite
 from dfdbench.generate.suites.base import Suite
-from dfdbench.generate.suites.vbench import CUSTOM, OWN, TOY, custom, toy_i2v, vbench_i2v
+from dfdbench.generate.suites.vbench import (
+    CUSTOM,
+    OWN,
+    OWN_EXTENDED,
+    TOY,
+    custom,
+    toy_i2v,
+    vbench_i2v,
+)
 from dfdbench.utils.errors import UserError
 
 
@@ -29,14 +37,15 @@ def stored_suite(
     """
     if prompts:
         return choose_suite(name, prompts)
-    if name not in SUITES:
+    if not is_suite(name):
         return None
     conditions = meta.get(f"conditions {name}", "")
     if name == OWN and conditions == TOY:
         return toy_i2v()
     if name == OWN and conditions == CUSTOM:
         return custom()
-    suite = vbench_i2v(images) if name == OWN else get_suite(name)
+    of_images = name in (OWN, OWN_EXTENDED)
+    suite = vbench_i2v(images, name == OWN_EXTENDED) if of_images else get_suite(name)
     info = meta.get(f"info {name}", "")
     if info and info != suite.info_sha256:
         raise UserError(

@@ -19,6 +19,9 @@ def _prompt(caption: Caption) -> Prompt:
     return Prompt(caption.id, caption.text, {k: v for k, v in fixed.items() if v})
 
 
+TOY_METRICS = ("oracle", "colour", "flicker")
+
+
 def toy_t2v() -> Suite:
     """Captions that name shape and scene; everything else is free."""
     return Suite(
@@ -27,7 +30,7 @@ def toy_t2v() -> Suite:
         description="16 captions that fix shape and scene; hue, direction, pan and size are free",
         prompts=tuple(_prompt(caption) for caption in captions()),
         seeds=CLIPS,
-        metrics=("oracle", "colour", "flicker"),
+        metrics=TOY_METRICS,
     )
 
 

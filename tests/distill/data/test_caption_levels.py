@@ -136,6 +136,38 @@ def test_encoded_levels_are_trained_on(clips, tiny_checkpoint, tiny_family, tmp_
     assert run.info["fairness"]["data_captions"] == [0.2, 0.3, 0.5]
 
 
+def test_two_sets_by_weight_with_drawn_levels_are_trained_on_and_recorded(
+    clips, tiny_checkpoint, tmp_path
+):
+    """Both draws of a recipe at once, from clips to a run; the same seed gives the same student."""
+    sets = []
+    for name in ("one", "two"):
+        other, out = shutil.copytree(clips, tmp_path / name), tmp_path / f"set-{name}"
+        encode([other], str(tiny_checkpoint), out, device="cpu", caption_levels=True)
+        sets.append(tmp_path / f"set-{name}")
+    changes = [
+        "data.count=2", "optim.batch=2", "schedule.student_updates=2",
+        "schedule.student_update_freq=2", "log.every=1", "log.probe_every=0",
+        "log.decode_every=0", f"model={tiny_checkpoint}", f"data.source={sets[0]}",
+        f"data.more_sources=['{sets[1]}']", "data.weights=[0.7, 0.3]",
+        "data.captions=[0.2, 0.3, 0.5]",
+    ]  # fmt: skip
+    runs = [
+        distill(load_recipe("toy/dmd2", changes), tmp_path / f"run-{n}", device="cpu")
+        for n in range(2)
+    ]
+    for run in runs:
+        assert run.info["fairness"]["data_captions"] == [0.2, 0.3, 0.5]
+        assert run.info["fairness"]["data_weights"] == [0.7, 0.3]
+    students = [
+        [path.read_bytes() for path in sorted((tmp_path / f"run-{n}").rglob("*.safetensors"))]
+        for n in range(2)
+    ]
+    assert students[0] == students[1] != []
+    with pytest.raises(UserError, match="weights must be one share"):
+        load_recipe("toy/dmd2", [*changes, "data.weights=[1.0]"])
+
+
 def test_a_set_with_levels_is_not_gone_on_with_without_them(clips, tiny_checkpoint, tmp_path):
     shutil.rmtree(tmp_path / "set", ignore_errors=True)
     encode([clips], str(tiny_checkpoint), tmp_path / "set", device="cpu", caption_levels=True)

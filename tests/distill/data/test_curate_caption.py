@@ -12,11 +12,14 @@ from curation import Reply, by_pictures, bytes_of, caption_server, sentence, thr
 
 from dfdbench.distill.data.curate import servers as http
 from dfdbench.distill.data.curate.caption import Asking, caption
+from dfdbench.distill.data.curate.pack import pack
 from dfdbench.distill.data.curate.rows import Captions
 from dfdbench.distill.data.curate.servers import KEY, Server, Servers
 from dfdbench.distill.data.curate.shots import Filters, shots
 from dfdbench.distill.data.curate.wording import LENGTHS, MAX_TOKENS, PROMPT, Unusable, parse
 from dfdbench.distill.data.curate.work import read_rows
+from dfdbench.distill.data.encode import encode
+from dfdbench.distill.data.format import members, read_member
 from dfdbench.utils.errors import UserError
 
 ASKING = Asking(frames=3, side=32, tries=3)
@@ -52,6 +55,10 @@ def test_the_room_holds_the_longest_captions():
         assert f"{level.upper()}: {length.least} to {length.most} words" in PROMPT
 
 
+def as_json(text):
+    return json.dumps(dict(line.split(": ", 1) for line in text.splitlines()), indent=2)
+
+
 @pytest.mark.parametrize(
     "dress",
     [
@@ -62,6 +69,9 @@ def test_the_room_holds_the_longest_captions():
         lambda text: text.replace(": ", ': "').replace(".\n", '."\n') + '"',
         lambda text: f"Here they are.\n\n### {text}",
         lambda text: text.replace("LONG: a small", "LONG:\na\nsmall"),
+        lambda text: f"```\n{text}\n```",
+        lambda text: f"```json\n{as_json(text)}\n```",
+        lambda text: f"<think>JSON?</think>{as_json(text).lower()}",
     ],
 )
 def test_captions_are_read_out_of_what_models_put_around_them(dress):
@@ -73,6 +83,10 @@ def test_captions_are_read_out_of_what_models_put_around_them(dress):
     ("answer", "reason"),
     [
         ("", "labels are none"),
+        ("<think>LONG: a red", "labels are none"),
+        (as_json(three())[:-9], "labels are none"),
+        (as_json(three()).replace("MEDIUM", "MIDDLE"), "labels are LONG, SHORT"),
+        ('{"LONG": ["a"], "MEDIUM": "b", "SHORT": "c"}', "labels are none"),
         (three().replace("MEDIUM", "MIDDLE"), "labels are LONG, SHORT"),
         ("\n".join(reversed(three().split("\n"))), "labels are SHORT, MEDIUM, LONG"),
         (three() + "\nSHORT: again so", "labels are LONG, MEDIUM, SHORT, SHORT"),
@@ -137,6 +151,33 @@ def test_an_answer_that_was_cut_is_asked_for_again_with_twice_the_room(folder):
     assert {a.body["max_tokens"] for _, a in server.asks} == {MAX_TOKENS, 2 * MAX_TOKENS}
 
 
+def test_the_room_is_doubled_once_for_a_model_that_never_ends(folder):
+    """A model that thought to its end writes null; more room still would be the server's limit."""
+    raw = json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "length"}]})
+    with caption_server(lambda ask: Reply(raw=raw.encode())) as server:
+        rows = captioned(folder, server)
+    reason = f"no captions in 3 answers: cut off after {2 * MAX_TOKENS} tokens"
+    assert {row.left_out for row in rows} == {reason}
+    asked = [ask.body["max_tokens"] for _, ask in server.asks]
+    assert sorted(asked) == [MAX_TOKENS] * 4 + [2 * MAX_TOKENS] * 8
+
+
+def test_a_caption_of_450_words_is_kept_whole_up_to_the_latents(folder, tmp_path, tiny_checkpoint):
+    """Each text is; the text encoder reads as many tokens as it can, and the call says so."""
+    with caption_server(lambda ask: Reply(three(450, 120, 30))) as server:
+        rows = captioned(folder, server)
+    assert {len(row.long.split()) for row in rows} == {450}
+    (folder / "picks.csv").write_text("id\n" + "".join(f"{row.id}\n" for row in rows))
+    pack(folder)
+    tar = folder / "packed" / "shard-00000.tar"
+    with pytest.warns(UserWarning, match="cut there: .* prompts, the longest of 4.. tokens"):
+        encode([tar], str(tiny_checkpoint), tmp_path / "set", device="cpu", caption_levels=True)
+    tar = tmp_path / "set" / "shard-00000.tar"
+    for files in members(tar).values():
+        facts = json.loads(read_member(tar, files["json"]))
+        assert facts["prompt"] == facts["captions"]["long"] == sentence(450)
+
+
 def test_an_answer_of_the_wrong_form_is_asked_for_again_with_another_seed(folder):
     def late(ask):
         return by_pictures(ask) if ask.body["seed"] == 2 else Reply("A nice video!")
@@ -169,6 +210,9 @@ def test_a_shot_that_is_never_captioned_is_left_out_with_the_reason(folder):
         Reply(raw=b"<html>gateway</html>"),
         Reply(raw=b'{"choices": []}'),
         Reply(raw=b'{"choices": [{"message": {"content": null}}]}'),
+        Reply(raw=b'{"choices": [{"message": {"content": ["a"]}}]}'),
+        Reply(three(), half=True),
+        Reply(code=503, text="later", headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}),
         Reply(three(), seconds=1.0),
     ],
 )

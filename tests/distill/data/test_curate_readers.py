@@ -1,5 +1,6 @@
 """What `shots` reads: folders, tables, data-juicer's and NeMo-Curator's outputs, tars."""
 
+import importlib.util
 import json
 import tarfile
 
@@ -95,6 +96,74 @@ def test_chunks_of_data_juicer_caption_their_videos(videos, tmp_path):
     assert captions(table, tmp_path) == ({"clip-1.mp4": "just so"}, [])
 
 
+def test_exports_of_data_juicer_are_read_in_each_of_their_forms(videos, tmp_path):
+    """Columns and forms of its Exporter: JSONL, a JSON array, Parquet; stats kept beside."""
+    rows = [
+        {
+            "videos": [str(videos / f"clip-{n}.mp4")],
+            "text": f"<__dj__video> clip number {n} <|__dj__eoc|>",
+            "__dj__stats__": {"video_duration": [2.1], "video_motion_score": [n]},
+            "__dj__meta__": {"src": "customised"},
+        }
+        for n in range(3)
+    ]
+    jsonl(tmp_path / "out.jsonl", *rows)
+    (tmp_path / "out.json").write_text(json.dumps(rows, ensure_ascii=False))
+    kinds = ["jsonl", "json"]
+    if importlib.util.find_spec("pyarrow"):
+        import pandas as pd
+
+        pd.DataFrame(rows).to_parquet(tmp_path / "out.parquet")
+        kinds.append("parquet")
+    wanted = {f"clip-{n}.mp4": f"clip number {n}" for n in range(3)}
+    for kind in kinds:
+        assert captions(tmp_path / f"out.{kind}", tmp_path) == (wanted, [])
+
+
+def test_samples_without_videos_are_told_in_each_form(videos, tmp_path):
+    rows = [
+        {"videos": ["clip-0.mp4"], "text": "a"},
+        {"videos": [], "text": "none"},
+        {"videos": None, "text": "none"},
+    ]
+    jsonl(videos / "out.jsonl", *rows)
+    (videos / "out.json").write_text(json.dumps(rows))
+    tables = [videos / "out.jsonl", videos / "out.json"]
+    if importlib.util.find_spec("pyarrow"):
+        import pandas as pd
+
+        pd.DataFrame(rows).to_parquet(videos / "out.parquet")
+        pd.DataFrame({"videos": ["clip-0.mp4"]}).to_parquet(videos / "text.parquet")
+        tables.append(videos / "out.parquet")
+        assert "text.parquet:1: videos: " in captions(videos / "text.parquet", tmp_path)[1][0]
+    for table in tables:
+        usable, faults = captions(table, tmp_path)
+        assert usable == {"clip-0.mp4": "a"}
+        assert [fault.split(table.name)[1][:11] for fault in faults] == [
+            ":2: videos:",
+            ":3: videos:",
+        ]
+
+
+def test_tables_in_other_encodings(videos, tmp_path):
+    """A byte-order mark is read over; a row that is not UTF-8 is told, and UTF-16 with a remedy."""
+    table = videos / "set.csv"
+    table.write_bytes(
+        b"\xef\xbb\xbfpath,caption\r\nclip-0.mp4,caf\xc3\xa9\r\nclip-1.mp4,caf\xe9\r\n"
+    )
+    usable, faults = captions(table, tmp_path)
+    assert usable == {"clip-0.mp4": "café"}
+    assert "set.csv:3: " in faults[0]
+    assert "UTF-8" in faults[0]
+    table.write_bytes("path,caption\nclip-0.mp4,a\n".encode("utf-16"))
+    with pytest.raises(UserError, match=r"UTF-16.*save it in UTF-8"):
+        find_videos([table], tmp_path)
+    for name in ("set.jsonl.gz", "set.tar.zst"):
+        (videos / name).write_bytes(b"packed")
+        with pytest.raises(UserError, match=rf"{name}: is compressed; unpack it first"):
+            find_videos([videos / name], tmp_path)
+
+
 def test_clips_that_nemo_curator_kept_have_its_captions(videos, tmp_path):
     out = tmp_path / "nemo"
     metas = {
@@ -104,18 +173,34 @@ def test_clips_that_nemo_curator_kept_have_its_captions(videos, tmp_path):
         "d": [{"qwen_caption": "filtered away"}],
     }
     for i, (name, windows) in enumerate(metas.items()):
-        meta = {"span_uuid": name, "source_video": "x.mp4", "windows": windows, "valid": True}
+        kept = "filtered_clips" if name == "d" else "clips"
+        meta = {
+            "span_uuid": name,
+            "source_video": "/data/videos/x.mp4",
+            "duration_span": [0.0, 5.0],
+            "width_source": 1920,
+            "height_source": 1080,
+            "framerate_source": 30.0,
+            "clip_location": f"/elsewhere/{kept}/{'c0/' * (name == 'c')}{name}.mp4",
+            "motion_score": {"global_mean": 0.51, "per_patch_min_256": 0.29},
+            "aesthetic_score": 0.72,
+            "windows": windows,
+            "valid": True,
+        }
         path = out / "metas" / "v0" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(meta))
-        folder = out / ("filtered_clips" if name == "d" else "clips")
-        folder.mkdir(exist_ok=True)
+        folder = out / kept / ("c0" if name == "c" else "")  # as its documentation shows
+        folder.mkdir(exist_ok=True, parents=True)
         (folder / f"{name}.mp4").write_bytes((videos / f"clip-{i % 3}.mp4").read_bytes())
     (out / "metas" / "v0" / "e.json").write_text("{")
+    gone = {"span_uuid": "f", "clip_location": "/elsewhere/clips/f.mp4", "windows": []}
+    (out / "metas" / "v0" / "f.json").write_text(json.dumps(gone))
     usable, faults = captions(out, tmp_path)
     assert usable == {"a.mp4": "plain", "b.mp4": "richer", "c.mp4": None}
-    assert len(faults) == 1
+    assert len(faults) == 2
     assert "e.json: not JSON" in faults[0]
+    assert "f.mp4 is not there; copy it too" in faults[1]
 
 
 def test_videos_of_a_tar_are_unpacked_once_and_nowhere_else(videos, tmp_path):

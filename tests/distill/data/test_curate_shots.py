@@ -11,14 +11,7 @@ from curation import toy_frames, write_footage
 
 from dfdbench.distill.data.curate.cuts import detector, pieces
 from dfdbench.distill.data.curate.footage import shot_frames, spread
-from dfdbench.distill.data.curate.measures import (
-    bar_area,
-    black_bars,
-    perceptual_hash,
-    strong_edges,
-    text_share,
-    unlike,
-)
+from dfdbench.distill.data.curate.measures import bar_area, black_bars, perceptual_hash, unlike
 from dfdbench.distill.data.curate.rows import Shot
 from dfdbench.distill.data.curate.shots import LEFT_OUT, Filters, shots
 from dfdbench.distill.data.curate.work import read_rows
@@ -82,13 +75,6 @@ def test_shots_differ_by_the_most_unlike_of_their_three_hashes():
     one = np.array([0, 0, 0], np.uint64)
     others = np.array([[1, 3, 0], [0, 0, 2**64 - 1]], np.uint64)
     assert unlike(one, others).tolist() == [2, 64]
-
-
-def test_letters_are_what_stays_while_the_scene_moves():
-    moving = moving_texture(6, 5, 288, 512)
-    still = np.stack([strong_edges(frame) for frame in moving])
-    lined = np.stack([strong_edges(frame) for frame in subtitled(moving)])
-    assert text_share(still) < 0.008 < text_share(lined)
 
 
 # Cuts

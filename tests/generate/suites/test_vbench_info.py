@@ -99,7 +99,9 @@ def test_absent_files_leave_the_other_suites_and_say_how_to_get_them(tmp_path, m
     (tmp_path / "vbench" / "VBench_full_info.json").unlink()
     found, absent = find_suites()
     assert {"toy-t2v", "vbench-custom"} <= {suite.name for suite in found}
-    assert set(absent) == {"vbench", "vbench-i2v"}
+    modes = {"vbench", "vbench-i2v", "vbench-extended", "vbench-i2v-extended"}
+    assert set(absent) == modes and "VBench_aug_full_info.json" in absent["vbench-extended"]
+    assert "vbench2_i2v_aug_full_info.json" in absent["vbench-i2v-extended"]
     assert "pip install --no-deps vbench==0.1.5" in absent["vbench"]
     assert "--images" in absent["vbench-i2v"] and str(tmp_path) in absent["vbench-i2v"]
     with pytest.raises(UserError, match="pip install"):

@@ -103,7 +103,7 @@ def _caption(servers: Servers, asking: Asking, shot: Shot, frames: np.ndarray | 
         answer = servers.ask(PROMPT, pictures, room, seed)
         if answer.cut:
             reason = f"cut off after {room} tokens"
-            room *= 2
+            room = 2 * asking.max_tokens  # once: more would end in a server's limit
             continue
         try:
             return Done(shot.id, {**row, **parse(answer.text)})

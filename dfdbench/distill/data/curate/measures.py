@@ -1,4 +1,4 @@
-"""What is measured of a shot's pixels: change, black bars, letters, and hashes for near duplicates.
+"""What is measured of a shot's pixels: change, black bars, and hashes for near duplicates.
 
 Pure functions of uint8 RGB frames. Used by shots.py.
 """
@@ -9,13 +9,9 @@ import numpy as np
 
 from dfdbench.utils.video import reduced
 
-SMALL, READABLE = 144, 288  # pixels of the short side: of all measures, of that of letters
+SMALL = 144  # pixels of the short side
 BLACK = 24  # grey levels up to which a pixel is black
 HASH_SIDE, HASH_KEPT = 32, 8
-LETTERS = (0.02, 0.15)  # least and largest height of a line of letters, of the picture's height
-LINE = 2.0  # a line of letters is so many times as wide as high
-FILLED = 0.4  # share of a line's box that its letters fill
-EDGE = 60.0  # least contrast of a letter's edge, grey levels
 
 
 class Look(NamedTuple):
@@ -72,41 +68,6 @@ def perceptual_hash(grey: np.ndarray) -> int:
     low = cv2.dct(square.astype(np.float32))[:HASH_KEPT, :HASH_KEPT]
     bits = (low > np.median(low)).flatten()
     return int(np.packbits(bits).tobytes().hex(), 16)
-
-
-def strong_edges(picture: np.ndarray) -> np.ndarray:
-    """Where uint8 (H W 3) has edges as strong as those of letters, bool (H, W), reduced."""
-    import cv2
-
-    grey = cv2.cvtColor(reduced(picture, READABLE), cv2.COLOR_RGB2GRAY)
-    change = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    return np.asarray(change > EDGE)
-
-
-def text_share(edges: np.ndarray) -> float:
-    """Share of the area in boxes that look like lines of letters laid over a shot, 0 to 1.
-
-    Edges that stay where they are through the shot are joined sideways; what is then a filled box,
-    wider than high and of a height that letters have, counts. A rule without a network: it finds
-    titles, subtitles and logos over a scene that moves, not those that move with it, and where
-    nothing moves it takes some fences and windows for letters.
-
-    Args:
-        edges: bool (T, H, W), of `strong_edges`.
-    """
-    import cv2
-
-    stays = np.asarray(edges.all(axis=0), np.uint8)
-    height, width = stays.shape
-    reach = np.ones((1, max(3, height // 40)), np.uint8)
-    joined = cv2.morphologyEx(stays, cv2.MORPH_CLOSE, reach)
-    _, _, boxes, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
-    area = 0
-    for _, _, w, h, pixels in boxes[1:].tolist():
-        high = LETTERS[0] * height <= h <= LETTERS[1] * height
-        if high and w >= LINE * h and pixels >= FILLED * w * h:
-            area += w * h
-    return area / (height * width)
 
 
 def unlike(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -3,8 +3,9 @@
 An input is
 
     a video, or a folder of videos      caption in a .txt of the same name
-    a table: .csv, .jsonl, .parquet     a column of paths, relative to it, and one of captions
-    data-juicer's .jsonl                `videos` and `text`, in chunks with <__dj__video> in them
+    a table: .csv, .jsonl, .parquet,    a column of paths, relative to it or absolute, and one of
+      .json (an array of objects)       captions
+    data-juicer's exports (the same)    `videos` and `text`, in chunks with <__dj__video> in them
     NeMo-Curator's output folder        clips/UUID.mp4 and metas/v0/UUID.json (ClipWriterStage)
     a WebDataset .tar                   KEY.mp4 beside KEY.txt or KEY.json; unpacked for use
 
@@ -18,8 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dfdbench.distill.data.sources import find_sources
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, clean
 from dfdbench.utils.files import atomic_path
 from dfdbench.utils.manifest import VIDEO_SUFFIXES, is_clip_name
 from dfdbench.utils.reading import (
@@ -38,7 +41,8 @@ CAPTIONS = ("caption", "prompt", "text")
 REMEDY = f"correct that line (a path: {', '.join(PATHS)}; a caption: {', '.join(CAPTIONS)})"
 VIDEO_TOKEN, END_OF_CHUNK = "<__dj__video>", "<|__dj__eoc|>"
 TOKENS = re.compile(r"<__dj__\w+>|<\|__dj__\w+\|>")
-TABLES = (".csv", ".jsonl", ".parquet")
+TABLES = (".csv", ".jsonl", ".json", ".parquet")
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 
 
 class Video(NamedTuple):
@@ -63,6 +67,7 @@ class Clip(Open):
     """metas/v0/UUID.json of NeMo-Curator; the windows of a clip have a caption a model."""
 
     span_uuid: Text
+    clip_location: Text = ""
     windows: list[dict[str, Any]] = []  # noqa: RUF012
 
 
@@ -79,13 +84,35 @@ def find_videos(inputs: Sequence[Path], out: Path) -> dict[str, Video]:
     for path in inputs:
         found = dict(_of_input(path, out))
         if not found:
+            if path.is_file() and path.suffix.lower() in COMPRESSED:
+                raise UserError(f"{path}: is compressed; unpack it first")
             expected = f"{', '.join(VIDEO_SUFFIXES)}, {', '.join(TABLES)} or .tar"
             raise UserError(f"{path}: no videos; expected {expected}")
-        for name, video in found.items():
+        for given, video in found.items():
+            name = clean(given)
+            if not is_utf8(given, os.path.relpath(video.path, out)):
+                fault = UserError(f"{video.path}: its name is not in UTF-8; rename it")
+                video = video._replace(fault=video.fault or str(fault))
             if videos.setdefault(name, video).path != video.path:
                 both = f"{video.path} and {videos[name].path}"
                 raise UserError(f"{both} are both {name}; rename one folder")
     return videos
+
+
+def is_utf8(*names: str) -> bool:
+    """Whether names can be written as UTF-8, which the rows of the stages are."""
+    try:
+        return all(name.encode() is not None for name in names)
+    except UnicodeEncodeError:
+        return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path that a table gives is a file; also False for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
 
 
 def _of_input(path: Path, out: Path) -> Found:
@@ -146,6 +173,8 @@ def _rows(path: Path, refuse: Callable[[int, UserError], None]) -> Iterator[tupl
             return read_csv(path, kind, REMEDY, refuse)
         case ".jsonl":
             return read_jsonl(path, kind, REMEDY, refuse=refuse)
+        case ".json":
+            return iter(enumerate(read_json(path, list[kind], REMEDY), start=1))
     import pandas as pd
 
     try:
@@ -154,11 +183,10 @@ def _rows(path: Path, refuse: Callable[[int, UserError], None]) -> Iterator[tupl
         raise UserError(f"{path}: pyarrow is not here; pip install 'dfdbench[curate]'") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a Parquet file ({error}); write it again") from None
-    lists = [name for name in table if name == "videos"]
     rows = table.to_dict("records")
     for row in rows:
-        for name in lists:
-            row[name] = list(row[name])
+        if isinstance(row.get("videos"), np.ndarray):
+            row["videos"] = row["videos"].tolist()
     return iter(enumerate(rows, start=1))
 
 
@@ -179,6 +207,8 @@ def _juiced(path: Path, line: int, row: Any) -> list[Video]:
     """The videos of a sample: each chunk's text belongs to as many as it has tokens."""
     where = f"{path}:{line}"
     sample = validate(Juiced, row, where, "correct that line")
+    if not sample.videos:
+        raise UserError(f"{where}: videos: names none; leave that line out")
     if VIDEO_TOKEN not in sample.text:
         caption = _text(TOKENS.sub(" ", sample.text))
         return [Video(path.parent / video, caption) for video in sample.videos]
@@ -198,16 +228,21 @@ def _juiced(path: Path, line: int, row: Any) -> list[Video]:
 def _nemo(path: Path) -> Found:
     """Clips that NeMo-Curator kept; those that it filtered lie in another folder of its."""
     origin = path.resolve().name
-    for meta in sorted((path / "metas" / "v0").glob("*.json")):
+    for meta in sorted((path / "metas" / "v0").rglob("*.json")):
         name = f"{origin}/clips/{meta.stem}.mp4"
         try:
             clip = read_json(meta, Clip, "write it again")
         except UserError as error:
             yield name, Video(meta, fault=str(error))
             continue
-        file = path / "clips" / f"{meta.stem}.mp4"
-        if file.is_file():
+        # flat as its code has it, or in folders as its documentation shows
+        below = clip.clip_location.rpartition("clips/")[2] or f"{meta.stem}.mp4"
+        places = [path / "clips" / f"{meta.stem}.mp4", path / "clips" / below]
+        file = next((place for place in places if is_there(place)), None)
+        if file:
             yield name, Video(file, _window_caption(clip))
+        elif "filtered_clips/" not in clip.clip_location:
+            yield name, Video(places[0], fault=f"{meta}: {places[0]} is not there; copy it too")
 
 
 def _window_caption(clip: Clip) -> str | None:

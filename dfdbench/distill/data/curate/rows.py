@@ -24,7 +24,7 @@ class Shot(Open):
         total: frames of the video. fps: of the video. height, width: pixels.
         motion: mean change from frame to frame, in grey levels of 255, at 256 pixels across.
         bars: share of the area that stays black along the edges.
-        text: share of the area in boxes that look like letters; None in the shortest.
+        text: share of the area that letters lie over, see letters.py; None in the shortest.
         hashes: perceptual hashes, 64 bits in hexadecimal, at 1/6, 1/2 and 5/6 of its length.
         caption: what came beside the video. left_out: why it is not used; None: it is.
     """

@@ -117,7 +117,7 @@ class Servers:
 
         def read(reply: Any) -> Answer:
             choice = reply["choices"][0]
-            content = choice["message"]["content"]
+            content = choice["message"]["content"] or ""  # null: it thought, and wrote nothing
             if not isinstance(content, str):
                 raise TypeError("content is no text")
             return Answer(content, choice.get("finish_reason") == "length")

@@ -15,15 +15,9 @@ from typing import Any
 import numpy as np
 
 from dfdbench.distill.data.curate.cuts import DETECTORS, PACKAGE, detector, pieces
-from dfdbench.distill.data.curate.measures import (
-    Look,
-    bar_area,
-    look,
-    strong_edges,
-    text_share,
-    unlike,
-)
-from dfdbench.distill.data.curate.readers import Video, find_videos
+from dfdbench.distill.data.curate.letters import Reading, read_letters, text_share
+from dfdbench.distill.data.curate.measures import Look, bar_area, look, unlike
+from dfdbench.distill.data.curate.readers import Video, find_videos, is_there
 from dfdbench.distill.data.curate.rows import Shot
 from dfdbench.distill.data.curate.work import Done, Gathered, Outcome, Stage, fill, line_of
 from dfdbench.utils import decode
@@ -56,7 +50,7 @@ class Filters:
     min_side: int = 240
     min_motion: float = 0.2
     max_bars: float = 0.05
-    max_text: float = 0.008
+    max_text: float = 0.006
     near: int = 6
 
     def fault(self, shot: Shot) -> str | None:
@@ -122,7 +116,7 @@ def shots(
 
 
 def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+    return path.stat().st_size if is_there(path) else None
 
 
 def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str, Any]:
@@ -132,7 +126,7 @@ def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str,
     path = video.path
     looks, cuts = list[Look](), list[int]()
     change, before, size = [0.0], None, (0, 0)
-    marks: dict[int, tuple[np.ndarray, tuple[int, ...]]] = {}
+    readings: dict[int, Reading] = {}
     try:
         fps = frame_rate(path)
         every = max(1, round(fps * READ_EVERY))
@@ -142,8 +136,7 @@ def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str,
             cuts += detect(number, reduced(picture, DETECTED))
             seen = look(picture)
             if number % every == every // 2:
-                edges = strong_edges(picture)
-                marks[number] = np.packbits(edges, axis=1), edges.shape
+                readings[number] = read_letters(picture)
             if before is not None:
                 change.append(float(np.abs(seen.grey - before).mean()))
             before = seen.grey
@@ -157,12 +150,11 @@ def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str,
     found = []
     for start, frames in pieces(cuts, len(looks), longest):
         own = looks[start : start + frames]
-        read = [marks[n] for n in range(start, start + frames) if n in marks]
-        letters = [np.unpackbits(bits, axis=1, count=shape[1]) for bits, shape in read]
+        read = [readings[n] for n in range(start, start + frames) if n in readings]
         moved = change[start + 1 : start + frames]
         shot = Shot(
             id=f"{prefix}-{start:07d}",
-            path=Path(os.path.relpath(path, out)).as_posix(),
+            path=relative(path, out),
             start=start,
             frames=frames,
             total=len(looks),
@@ -171,12 +163,18 @@ def _shots_of(name: str, video: Video, out: Path, filters: Filters) -> dict[str,
             width=size[1],
             motion=round(float(np.mean(moved)), 4) if moved else 0.0,
             bars=round(bar_area(np.stack([seen.bars for seen in own])), 4),
-            text=round(text_share(np.stack(letters) > 0), 4) if len(letters) > 1 else None,
+            text=round(text_share(read), 4) if len(read) > 1 else None,
             hashes=[f"{own[int(at * frames)].hash:016x}" for at in HASHED_AT],
             caption=video.caption,
         )
         found.append(shot.model_dump())
     return {"shots": found, "fault": None}
+
+
+def relative(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, also where either is reached through a symbolic link."""
+    real = os.path.join(os.path.realpath(path.parent), path.name)
+    return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
 
 
 def _judged(found: Sequence[Shot], filters: Filters) -> Iterator[Shot]:

@@ -3,6 +3,7 @@
 Pure functions of text. Used by caption.py.
 """
 
+import json
 import re
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ LABEL = re.compile(
     rf"^[\s>#*_`-]*({'|'.join(LEVELS)})(?: caption)?[\s*_`]*[:：][\s*_`]*",
     re.IGNORECASE | re.MULTILINE,
 )
+FENCE = re.compile(r"\A\s*```\w*\s*|\s*```\s*\Z")
 THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>", re.DOTALL)
 REFUSAL = re.compile(
     r"\b(?:i(?:'|’)?m sorry|i am sorry|i can(?:not|(?:'|’)t)|as an ai\b"
@@ -55,13 +57,13 @@ def parse(answer: str) -> dict[str, str]:
     """The captions of an answer by level, each on one line.
 
     What a reasoning model thought first, Markdown around labels and quotes around captions are
-    taken away.
+    taken away; JSON with the three labels as keys is read too.
 
     Raises:
         Unusable: a label is missing, twice or out of order, a caption's words are too few or too
             many, it does not end, says that there is none, or is not shorter than the one before.
     """
-    text = THOUGHT.sub("", answer)
+    text = _from_json(THOUGHT.sub("", answer))
     labels = [match for match in LABEL.finditer(text)]
     names = [match[1].lower() for match in labels]
     if names != [*LEVELS]:
@@ -75,6 +77,18 @@ def parse(answer: str) -> dict[str, str]:
     if not counts[0] > counts[1] > counts[2]:
         raise Unusable(f"captions of {counts[0]}, {counts[1]} and {counts[2]} words do not shrink")
     return captions
+
+
+def _from_json(text: str) -> str:
+    """The lines that were asked for, where an answer is a JSON object instead; else the answer."""
+    bare = FENCE.sub("", text).strip()
+    try:
+        value = json.loads(bare) if bare.startswith("{") else None
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(value, dict) or not all(isinstance(told, str) for told in value.values()):
+        return text
+    return "\n".join(f"{label}: {' '.join(told.split())}" for label, told in value.items())
 
 
 def _checked(level: str, raw: str) -> str:
