@@ -4,6 +4,7 @@ Used by `import-student --card` and by the commands that list and explain them. 
 baselines/cards/ and are named by their file: "self-forcing".
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,7 +68,7 @@ class Card(Outside):
     licence: Text = ""
     layout: Literal["", "diffusers", "original", "lora"] = ""
     leaves_out: tuple[Name, ...] = ()
-    sources: dict[str, Text] = {}
+    sources: dict[str, Text] = Field({})
     unverified: Text = ""
     arm: Text = ""
 
@@ -150,7 +151,7 @@ def _fault(card: Card) -> str:
     outside = [time for time in grid if not 0 < time <= 1]
     if outside:
         return f"the time {outside[0]:g} is not within (0, 1]"
-    if any(after >= before for before, after in zip(grid, grid[1:], strict=False)):
+    if any(after >= before for before, after in pairwise(grid)):
         return f"times must fall from each to the next, not {', '.join(f'{t:g}' for t in grid)}"
     if card.start not in (None, grid[0]):
         return f"start is {card.start:g}, but the first of times {grid[0]:g}"
