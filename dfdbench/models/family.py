@@ -219,6 +219,10 @@ class ModelFamily(ABC):
         self.keep_precise(self.adapt(module))
         return module.to(self.device).train()
 
+    def original_name(self, name: str) -> str:
+        """The name that the model's authors gave a weight of the denoiser, called `name` here."""
+        return name
+
     def adapt(self, module: nn.Module) -> nn.Module:
         """A loaded network, changed where the family knows a cheaper way to the same values."""
         return module
