@@ -42,7 +42,7 @@ class Scale(Open):
     """What PEFT and diffusers say of a LoRA beside its weights."""
 
     lora_alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    alpha_pattern: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field({})
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default={})
     use_rslora: bool = False
     use_dora: bool = False
 
