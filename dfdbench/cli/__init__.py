@@ -1,7 +1,7 @@
 """The command line. `main` is the console script; app.py holds the commands, one file a group."""
 
 
-def _in_a_line(message: Warning | str, *_: object, **__: object) -> None:
+def in_a_line(message: Warning | str, *_: object, **__: object) -> None:
     """Show a warning as a line, without the place in the code that it comes from."""
     from dfdbench.utils.progress import say
 
@@ -18,7 +18,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a name may be of bytes that are no text
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _in_a_line
+    warnings.showwarning = in_a_line
     try:
         with interruptible():
             from dfdbench.cli.app import app
