@@ -22,13 +22,12 @@ from functools import partial
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from dfdbench.cli import in_a_line
 from dfdbench.cli.board import Board
 from dfdbench.cli.forecast import Planned
 from dfdbench.generate.clips import UNTRAINED
 from dfdbench.utils.device import VISIBLE
 from dfdbench.utils.errors import UserError, as_user_error, memory_remedy
-from dfdbench.utils.progress import Report, Stage, clock, say, send_to
+from dfdbench.utils.progress import Report, Stage, clock, say, say_warning, send_to
 from dfdbench.utils.run import Run
 from dfdbench.utils.stopping import Stopped, end_with, interruptible
 
@@ -179,7 +178,7 @@ def _begin_worker(
     news.cancel_join_thread()  # a process that ends waits for no reader
     send_to(lambda item: news.put((_name, item if isinstance(item, Report) else item[:LONGEST])))
     sys.stdout = sys.stderr = _Lines()
-    warnings.showwarning = in_a_line
+    warnings.showwarning = say_warning
     if gpus:
         os.environ[VISIBLE] = gpus.get()
 

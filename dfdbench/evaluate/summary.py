@@ -67,6 +67,7 @@ class Summary:
         for kind, own in bad.items():
             lines += [f"{kind}: {line}" for line in capped(own, where)]
         table = self.table if whole else in_short(self.scores)
-        lines += ["", *map(clean, table), ""] if table else []
-        lines += [f"skipped: {clean(line)}" for line in self.skipped]
-        return lines + [f"note: {clean(line)}" for line in absent]
+        without = [f"skipped: {clean(line)}" for line in self.skipped]
+        without += [f"note: {clean(line)}" for line in absent]
+        blank = [""] if table else []
+        return [*lines, *blank, *map(clean, table), *(blank if without else []), *without]

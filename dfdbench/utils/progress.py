@@ -167,6 +167,11 @@ def print_line(text: str) -> None:
     print(clean(text), file=sys.stderr, flush=True)
 
 
+def say_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """In place of warnings.showwarning: a line, without the place in the code it comes from."""
+    say(f"warning: {message}")
+
+
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
     """Yield `items`, counting each as finished when the next is asked for."""
     count = total if total is not None else len(items)  # type: ignore[arg-type]

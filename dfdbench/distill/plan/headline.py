@@ -5,6 +5,10 @@ from typing import Any
 GIB = 2**30
 
 
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
+
+
 def whole(plan: dict[str, Any], price: float | None = None) -> dict[str, Any]:
     """A plan and the first stage it names: hours, GPU hours, the larger memory, and the cost.
 
@@ -33,18 +37,18 @@ def headline(plan: dict[str, Any], price: float | None = None) -> str:
     all_of_it, gpu = whole(plan, price), plan["gpu"]
     first = plan["first_stage"]
     stages = (
-        f", of them {first['hours']:.1f} for its first stage {first['recipe']}" if first else ""
+        f", of them {_hours(first['hours'])} for its first stage {first['recipe']}" if first else ""
     )
     guessed = "an estimate" if plan["mfu_is_an_estimate"] else "as --mfu gives it"
     verdict = "fits" if all_of_it["fits"] else "does not fit; what to change is below"
     cost = "--price PRICE, of a GPU for an hour, gives it"
     if price is not None:
-        cost = f"{all_of_it['cost']:,.0f}, at {price:g} an hour for each GPU"
+        cost = f"{all_of_it['cost']:,.2f}, at {price:g} an hour for each GPU"
     return "\n".join(
         (
-            f"hours:  {all_of_it['hours']:.1f} on {plan['gpus']} {gpu['name']} "
-            f"({all_of_it['gpu_hours']:,.0f} GPU hours{stages}; at {plan['mfu']:.0%} of the peak, "
-            f"{guessed})",
+            f"hours:  {_hours(all_of_it['hours'])} on {plan['gpus']} {gpu['name']} "
+            f"({_hours(all_of_it['gpu_hours'])} GPU hours{stages}; "
+            f"at {plan['mfu']:.0%} of the peak, {guessed})",
             f"memory: {all_of_it['memory_bytes'] / GIB:.1f} of {gpu['memory']:g} GiB a GPU "
             f"({verdict})",
             f"cost:   {cost}",
