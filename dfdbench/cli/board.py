@@ -6,6 +6,7 @@ more often than every PLAIN_EVERY_SECONDS.
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -24,7 +25,7 @@ def what_of(report: Report) -> str:
     return WORDS.get(report.stage, report.label)
 
 
-def _details(report: Report) -> dict[str, str]:
+def _details(report: Report) -> dict[str, Any]:
     """Count, rate and time left of what a run is at."""
     done = report.count - report.first
     left = (report.total - report.count) * report.seconds / max(done, 1)
@@ -152,4 +153,5 @@ class Board:
 
     def _row(self, label: str, total: int | None = None) -> TaskID:
         assert self.display
-        return self.display.add_task(label, total=total, **dict.fromkeys(FIELDS, ""))
+        blank: dict[str, Any] = dict.fromkeys(FIELDS, "")
+        return self.display.add_task(label, total=total, **blank)
