@@ -70,16 +70,19 @@ def explain(
 
 def doctor(
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file anew.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Libraries, weights, suites, and what is missing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is installed and what is missing: versions, devices, decoders, weights, suites.
+    """Tell what is ready, and with --all what is installed and what is missing for which metrics.
 
-    Example: dfdbench doctor
+    Example: dfdbench doctor --all
     """
-    from dfdbench.cli.doctor import examine, lines
+    from dfdbench.cli.doctor import examine, in_short, lines
 
     state = examine(verify)
-    show(state, as_json, "\n".join(lines(state)))
+    show(state, as_json, "\n".join(lines(state) if everything else in_short(state)))
 
 
 def facts_of(name: str) -> Row:

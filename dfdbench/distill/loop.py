@@ -230,7 +230,9 @@ class Trainer:
         saved = time.monotonic()
         started = saved - position.seconds
         label = f"{recipe.arm} seed {recipe.seed}"
-        bar_of_updates = Bar(total, label, done=position.updates, quiet=not group.is_main)
+        bar_of_updates = Bar(
+            total, label, done=position.updates, quiet=not group.is_main, stage="train"
+        )
         with deferred() as stop, bar_of_updates as bar:
             for update in range(position.updates + 1, total + 1):
                 self.cycle(update)
