@@ -170,7 +170,7 @@ def ready(found: Mapping[str, Any]) -> str:
 
 def in_short(found: Mapping[str, Any]) -> list[str]:
     """What is ready, what is wrong, and how to get what the scoring of folders lacks."""
-    own = next((r["missing"] for r in found["suites"] if r["name"] == OWN_CLIPS), [])
+    own: list[str] = next((r["missing"] for r in found["suites"] if r["name"] == OWN_CLIPS), [])
     get = [r for r in found["assets"] if r["state"] == "absent" and {*own} & {*r["unlocks"]}]
     names, size = " ".join(r["name"] for r in get), readable(sum(r["size"] or 0 for r in get))
     closed = [r["name"] for r in found["suites"] if r["lacks"]]
