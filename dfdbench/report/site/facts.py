@@ -26,6 +26,12 @@ def paper_link(entry: Entry) -> str:
     return f"https://arxiv.org/abs/{found[1]}" if found else ""
 
 
+def suite_of(entry: Measured) -> str:
+    """The suite of an entry, with its version if it has one."""
+    version = entry.suite.version
+    return f"{entry.suite.name} v{version}" if version else entry.suite.name
+
+
 def date_of(entry: Entry) -> str:
     """The day on which a measured entry was made; a published one has none."""
     return entry.provenance.created[:10] if isinstance(entry, Measured) else ""

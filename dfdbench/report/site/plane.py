@@ -14,7 +14,7 @@ from dfdbench.report.site.data import Point
 
 WIDTH, HEIGHT = 560, 380
 LEFT, RIGHT, TOP, BOTTOM = 62, 20, 16, 50
-TICKS = 5
+TICKS = 8
 LETTER, LINE = 6.6, 15  # pixels of a letter and of a line
 
 

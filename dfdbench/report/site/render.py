@@ -187,11 +187,11 @@ def _board_page(board: BoardData, told: Mapping[str, Any]) -> bytes:
             "diversity": all_metrics()[diversity].definition,
             "colour": all_metrics()[colour].definition,
         }
-    suites = {f"{e.suite.name} v{e.suite.version}" for e in board.measured}
+    suites = {facts.suite_of(entry) for entry in board.measured}
     return _page(
         "board.html", "../", board=board, told=told, data=data, plane=figure,
         suite=", ".join(sorted(suites)), column=default_column(board), score_of=score_of,
-        sources=sorted({source_of(entry) for entry in board.published}),
+        sources=sorted({(source_of(e), facts.paper_link(e)) for e in board.published}),
         date=max((own["date"] for own in told.values()), default=""),
         json=as_block(data), script=_script(),
     )  # fmt: skip
@@ -217,6 +217,7 @@ def _entry_page(board: BoardData, entry: Entry, told: Mapping[str, Any]) -> byte
         "entry.html", "../../", board=board, entry=entry, own=own, control=control,
         control_recipe=bool(control and told[control.id]["recipe"]), changes=changes,
         measured=isinstance(entry, Measured),
+        suite=facts.suite_of(entry) if isinstance(entry, Measured) else "",
         commands=facts.commands_of(entry) if isinstance(entry, Measured) else [],
         bibtex=Markup("{}").format(facts.bibtex_of(entry)), score_of=score_of,
         source="" if isinstance(entry, Measured) else source_of(entry),

@@ -85,7 +85,10 @@ function filesOf(row) {
 /** The rank by the chosen column: the range, and where it lies. */
 function rankCell(data, row) {
   const own = data.scores[row.id]?.[state.by];
-  if (!own) return { value: null, plain: [el("span", { class: "why" }, "no such score")] };
+  if (!own) {
+    const why = row.kind === "reference" ? "reference" : "no such score";
+    return { value: null, plain: ["– ", el("span", { class: "why" }, why)] };
+  }
   const [first, last, of, why] = own.slice(FIRST);
   if (!first) return { value: null, plain: ["– ", el("span", { class: "why" }, why)] };
   const line = el("i");
@@ -94,7 +97,15 @@ function rankCell(data, row) {
   const text = first === last ? String(first) : `${first}–${last}`;
   const shown = el("span", { class: "rank" }, text, " ", el("small", {}, `of ${of}`));
   const bar = el("span", { class: "rank-line", "aria-hidden": "true" }, line);
-  return { value: first + last / 1000, plain: [shown, bar] };
+  return { value: first + last / 1e3 + ahead(data, own[0]) / 1e6, plain: [shown, bar] };
+}
+
+/** How many entries have a better mean by the chosen column: the order among equal ranks. */
+function ahead(data, mean) {
+  const { direction } = data.columns.find((column) => column.id === state.by);
+  const turn = { higher: 1, lower: -1 }[direction] ?? 0; // what is near has no order of its own
+  const means = Object.values(data.scores).flatMap((own) => own[state.by]?.[0] ?? []);
+  return means.filter((other) => turn * (other - mean) > 0).length;
 }
 
 /** The cell of a score. */
