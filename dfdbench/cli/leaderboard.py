@@ -1,4 +1,4 @@
-"""`dfdbench leaderboard submit|add|render|verify`: short commands, their work in the other files here."""
+"""`dfdbench leaderboard submit|add|render|verify`: short commands, their work in report/."""
 
 from collections.abc import Sequence
 from pathlib import Path

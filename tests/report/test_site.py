@@ -221,9 +221,7 @@ def test_submit_takes_clips_along_and_says_what_to_do(tmp_path):
     for seed in (0, 1):
         add_run(tmp_path / f"runs/dfd-{seed}", "dfd", seed, filmed=2)
     folder = tmp_path / "boards"
-    done = call(
-        "submit", tmp_path / "runs", "--board", "toy-t2v", "--clips", 1, "--folder", folder
-    )
+    done = call("submit", tmp_path / "runs", "--board", "toy-t2v", "--clips", 1, "--folder", folder)
     assert done.exit_code == 0, done.output
     assert "pull request" in done.output and "dfdbench leaderboard verify" in done.output
     clips = sorted(p.name for p in (folder / "clips/toy-t2v/dfd/ball-desert").iterdir())

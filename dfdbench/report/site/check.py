@@ -47,7 +47,9 @@ def site_faults(folder: Path, site: Path) -> list[str]:
         UserError: it is no site, or there is no entry.
     """
     if not (site / LISTING).is_file():
-        raise UserError(f"--site {site}: no site; make it with `dfdbench leaderboard render --site`")
+        raise UserError(
+            f"--site {site}: no site; make it with `dfdbench leaderboard render --site`"
+        )
     files = site_files(folder)
     files[LISTING] = listing(files)
     return list(_differences(site, files))

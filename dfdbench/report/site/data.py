@@ -30,7 +30,6 @@ from dfdbench.report.tables import ARROWS
 from dfdbench.report.web.data import DIRECTIONS, metric_facts
 
 
-
 class Point(NamedTuple):
     """A method on the plane: colour distance and diversity, each with low and high or None."""
 

@@ -50,10 +50,11 @@ def facts_of(entry: Measured, recipe: Mapping[str, Any] | None) -> dict[str, Any
     updates = sorted({run.student_updates_total or 0 for run in trained})
     steps = (recipe or {}).get("student", {}).get("steps") if trained else None
     hours, text = _hours(trained)
+    most = max(updates, default=None)
     return {
         "model": {"text": models_of(entry) or NONE, "value": models_of(entry) or None},
         "steps": {"text": str(steps or NONE), "value": steps},
-        "updates": {"text": ", ".join(map(str, updates)) or NONE, "value": max(updates, default=None)},
+        "updates": {"text": ", ".join(map(str, updates)) or NONE, "value": most},
         "hours": {"text": text, "value": hours},
     }  # fmt: skip
 
