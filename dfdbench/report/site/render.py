@@ -161,12 +161,14 @@ def _card(board: BoardData, told: Mapping[str, Any]) -> dict[str, Any]:
         (column["label"], column["arrow"], [names[n] for n in first_of(board, column["id"])])
         for column in board.headline()
     ]
+    students = sum(own["kind"] == "student" for own in told.values())
     groups = dict.fromkeys(g for c in board.columns for g in c["groups"] if g != "Headline")
     return {
         "name": board.name,
         "what": ", ".join(groups),
         "printed": ", ".join(sorted({source_of(entry) for entry in board.published})),
         "models": ", ".join(sorted(models)),
+        "students": students,
         "measured": len(board.measured),
         "published": len(board.published),
         "heads": [head for head in heads if head[2]],
