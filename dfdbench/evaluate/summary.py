@@ -64,10 +64,9 @@ class Summary:
         bad = {"no group values": self.mixed, "left out": [reason for _, reason in self.failures]}
         lines = [f"{kind}: {clean(line)}" for kind, own in about.items() for line in own]
         where = self.left_out_file or "the store"
-        for kind, own in bad.items():
-            lines += [f"{kind}: {line}" for line in capped(own, where)]
+        last = [f"{kind}: {line}" for kind, own in bad.items() for line in capped(own, where)]
         table = self.table if whole else in_short(self.scores)
         without = [f"skipped: {clean(line)}" for line in self.skipped]
         without += [f"note: {clean(line)}" for line in absent]
         blank = [""] if table else []
-        return [*lines, *blank, *map(clean, table), *(blank if without else []), *without]
+        return [*lines, *blank, *map(clean, table), *(blank if without else []), *without, *last]

@@ -145,9 +145,9 @@ class ModelFamily(ABC):
         bad = (tokens == unknown).any(dim=1).tolist()
         unclear = [prompt for prompt, is_bad in zip(prompts, bad, strict=True) if is_bad]
         if unclear:
-            self.unclear_prompt = first = unclear[0]
-            told = f"{self.path.name} does not know every word of all prompts, such as {first[:60]!r}"
-            warnings.warn(told, stacklevel=3)
+            self.unclear_prompt = unclear[0]
+            told = f"{self.path.name} does not know every word of all prompts, such as "
+            warnings.warn(told + repr(unclear[0][:60]), stacklevel=3)
 
     def _note_cut(self, prompts: list[str], counts: list[int]) -> None:
         """Remember the prompts whose `counts` of tokens are more than the text encoder is given."""
