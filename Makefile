@@ -1,15 +1,26 @@
 # The two commands of a new user are `make quickstart` and `make test`; both make .venv first.
 # PYTHON chooses the interpreter (3.11, 3.12 or 3.13), e.g. `make quickstart PYTHON=python3.12`.
+# TORCH=cpu leaves CUDA's libraries out of a new .venv, e.g. `make quickstart TORCH=cpu`.
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c pass 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 RUNS ?= runs/quickstart
+TORCH ?=
+
+ifeq ($(filter $(TORCH),cpu),)
+ifneq ($(TORCH),)
+$(error TORCH=$(TORCH) is unknown; write TORCH=cpu, or leave it out)
+endif
+else ifneq ($(wildcard .venv/lib/python*/site-packages/nvidia),)
+$(warning .venv has CUDA's libraries already and keeps them; make clean first to be rid of them)
+endif
 
 .PHONY: quickstart test test-all lint format docs toy gpu-bench clean help
 
 help:
-	@echo "make quickstart   train DMD2, control, DP-DMD and DFD on the toy, score them, write a report"
+	@echo "make quickstart   train DMD2, control, DP-DMD and DFD on the toy, score them, write a report;"
+	@echo "                  with TORCH=cpu a new .venv comes without CUDA, 4 GB smaller"
 	@echo "make test         the test suite (minutes)"
 	@echo "make test-all     the test suite with its slow tests and the regression check"
 	@echo "make lint         ruff (lint and format) and mypy"
@@ -64,15 +75,41 @@ clean:
 OFFLINE = $(BIN)/dfdbench assets get offline >/dev/null || \
 	echo "some metrics lack their weights; later: $(BIN)/dfdbench assets get offline"
 
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# PyPI's wheels for Linux have CUDA; those for other systems have none. The sizes are du's, of
+# Python 3.11 on Linux x86_64 with the pins; the one without CUDA follows by subtraction.
+ifeq ($(shell uname -s),Linux)
+ifeq ($(TORCH),cpu)
+COMING := PyTorch without CUDA, about 3 GB
+TAKE_TORCH = $(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu torch torchvision || \
+	{ echo "PyTorch's index gave no such wheel; without TORCH=cpu make takes the usual one" >&2; exit 1; }
+else
+COMING := PyTorch with CUDA, about 7 GB; without an NVIDIA GPU, make $(MAKECMDGOALS) TORCH=cpu saves 4 GB
+endif
+else
+COMING := PyTorch
+endif
+TAKE_TORCH ?= true
+
+# `timed` around an install; a venv without its stamp is a first one, and told what is coming.
+define timed
+	@begun=$$(date +%s); \
+	$(2) && \
+	echo "$(1) installed in $$(( ($$(date +%s) - begun + 30) / 60 )) min; .venv has $$(du -sh .venv | cut -f1)"
+endef
+
 # A stamp is newer than what it was installed from, so `make` installs once and again after a change.
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@test -e $@ || echo "installing dfdbench into .venv: $(COMING)"
+	$(call timed,dfdbench,{ $(TAKE_TORCH); } && $(PIP) -e .)
 	@$(OFFLINE)
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt | .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[reference]' \
+	@test -e $@ || echo "installing the tools for tests and documentation"
+	$(call timed,the tools,$(PIP) -e '.[dev]')
+	@$(PIP) -e '.[reference]' \
 		2>/dev/null || echo "libsvm-official was not built: a test against brisque's own code is skipped"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]' \
 		2>/dev/null || echo "Playwright was not installed: tests in a browser are skipped"

@@ -3,6 +3,7 @@
 Parts of `make gpu-bench`, used by gpu_parts.py.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -132,7 +133,11 @@ def _kill(out: Path, changes: list[str], device: torch.device) -> int:
     settings = [argument for change in changes for argument in ("--set", change)]
     command = [sys.executable, "-m", "dfdbench", "distill", "--recipe", "toy/dfd"]
     command += ["--out", str(out), "--device", device.type, *settings]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    # Sums depend on the number of threads: as many as the run that goes on has.
+    env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+    ) as process:
         try:
             while process.poll() is None and not checkpoint.complete(out / "checkpoints"):
                 time.sleep(0.005)

@@ -211,7 +211,7 @@ def test_cut_off_in_the_middle_it_leaves_what_is_finished_and_goes_on_from_there
     assert [file.name for file in tmp_path.glob("*.json")] == ["attention.json"]
     assert [*gpu_suite.load(tmp_path)] == ["attention"]
     page = (tmp_path / "README.md").read_text()
-    assert "`python benchmarks/gpu_suite.py wan_step`" in page and "flash_attention" in page
+    assert "`python benchmarks/gpu_suite.py wan_step --tiny`" in page and "flash_attention" in page
     called = []
     monkeypatch.setattr(gpu_suite, "run_part", lambda name, *_: called.append(name) or True)
     what = {"code": gpu_suite.code(), "gpu": "cpu", "tiny": True}

@@ -8,8 +8,10 @@ import typer
 
 from dfdbench.cli import options
 from dfdbench.cli.options import Json, completed, show
+from dfdbench.utils.errors import UserError
 
 Row = dict[str, str]
+CARD = "card"
 
 
 class Kind(StrEnum):
@@ -20,12 +22,13 @@ class Kind(StrEnum):
     RECIPES = "recipes"
     METHODS = "methods"
     MODELS = "models"
+    CARDS = "cards"
 
 
 def list_names(
     what: Annotated[Kind, typer.Argument(help="Which names.")], as_json: Json = False
 ) -> None:
-    """List the names that other commands take: metrics, suites, recipes, methods or models.
+    """List the names that other commands take, such as metrics, recipes or cards of students.
 
     Example: dfdbench list metrics
     """
@@ -39,31 +42,47 @@ def list_names(
 def explain(
     metric: Annotated[
         str,
-        typer.Argument(help="Such as hue_entropy.", autocompletion=completed(options.metrics)),
+        typer.Argument(
+            help="Such as hue_entropy; or the word card.", autocompletion=completed(options.metrics)
+        ),
     ],
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Of the card, or its file.", autocompletion=completed(options.cards)),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what a metric is: definition, direction, unit, range, source, version, needs, default.
 
+    With `card NAME`: how a public student is sampled, with the source of every value.
+
     Example: dfdbench explain saturation_mean
     """
-    facts = facts_of(metric)
-    text = "\n".join(f"{key:<11}{value}" for key, value in facts.items())
+    if metric != CARD and name is not None:
+        raise UserError(f"explain {metric} {name}: one metric at a time; or explain card NAME")
+    if metric == CARD and name is None:
+        raise UserError(f"explain card: name one: {', '.join(options.cards())}")
+    facts = facts_of(metric) if name is None else card_facts(name)
+    width = max(map(len, facts)) + 1 if name else 11
+    text = "\n".join(f"{key:<{width}}{value}" for key, value in facts.items())
     show(facts, as_json, text)
 
 
 def doctor(
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file anew.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Libraries, weights, suites, and what is missing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is installed and what is missing: versions, devices, decoders, weights, suites.
+    """Tell what is ready, and with --all what is installed and what is missing for which metrics.
 
-    Example: dfdbench doctor
+    Example: dfdbench doctor --all
     """
-    from dfdbench.cli.doctor import examine, lines
+    from dfdbench.cli.doctor import examine, in_short, lines
 
     state = examine(verify)
-    show(state, as_json, "\n".join(lines(state)))
+    show(state, as_json, "\n".join(lines(state) if everything else in_short(state)))
 
 
 def facts_of(name: str) -> Row:
@@ -169,10 +188,41 @@ def model_rows() -> list[Row]:
     return rows + [{"model": name, "comes": "from the hub"} for name in sorted(named)]
 
 
+def card_rows() -> list[Row]:
+    """The cards of public students."""
+    from dfdbench.distill.cards import load_card
+
+    rows = []
+    for name in options.cards():
+        card = load_card(name)
+        kind = "causal" if card.causal else "bidirectional"
+        rows.append({"card": name, "kind": kind, "steps": str(len(card.grid)), "what": card.about})
+    return rows
+
+
+def card_facts(name: str) -> Row:
+    """What `explain card` says: each value of a card, and behind it its source."""
+    from dfdbench.distill.cards import load_card
+    from dfdbench.utils.reading import plain
+
+    card = load_card(name)
+    values = plain(card) | {"times": list(card.grid)}
+    values = {key: value for key, value in values.items() if value not in (None, "", 0, [], {})}
+    values |= {"block_frames": card.block_frames or "0, bidirectional"}
+    facts = {}
+    for key, value in values.items():
+        if key != "sources":
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            source = card.sources.get(key)
+            facts[key] = f"{text} ({source})" if source else text
+    return facts
+
+
 ROWS: dict[Kind, Callable[[], list[Any]]] = {
     Kind.METRICS: metric_rows,
     Kind.SUITES: suite_rows,
     Kind.RECIPES: recipe_rows,
     Kind.METHODS: method_rows,
     Kind.MODELS: model_rows,
+    Kind.CARDS: card_rows,
 }

@@ -95,23 +95,31 @@ def plan(
             rich_help_panel=GPU,
         ),
     ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(
+            min=0, callback=finite, help="Of a GPU for an hour, for the cost.", rich_help_panel=GPU
+        ),
+    ] = None,
     out: Unused = None,
     device: Unused = None,
     resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a training takes: memory, FLOPs, hours. Downloads nothing.
+    """Say what a training takes: hours, memory, cost, then why. Downloads nothing.
 
     It takes the options of distill, so that one word of a line can be exchanged.
 
-    Example: dfdbench plan --recipe wan2.1-t2v-1.3b/dfd --gpus 8
+    Example: dfdbench plan --recipe wan2.1-t2v-1.3b/dfd --gpus 8 --price 3
     """
     from dfdbench.distill.distillation import asked_recipe
     from dfdbench.distill.plan import choose_gpu, make_plan, text
+    from dfdbench.distill.plan.headline import headline, whole
     from dfdbench.utils.errors import memory_remedy
 
     chosen = asked_recipe(method, recipe, model, seed, changes or ())
     card = choose_gpu(gpu, gpu_memory, tflops)
     with memory_remedy("plan a smaller optim.batch (--set), or close other programs"):
         planned = make_plan(chosen, gpus, card, mfu, init is None)
-    show(planned, as_json, text(planned))
+    value = planned | {"whole": whole(planned, price)}
+    show(value, as_json, f"{headline(planned, price)}\n\n{text(planned)}")

@@ -23,6 +23,9 @@ LIBRARIES = (
     "safetensors", "numpy", "scipy", "pandas", "av", "decord", "opencv-python-headless",
 )  # fmt: skip
 
+OWN_CLIPS = "clips"  # the suite of folders
+NAMES = {OWN_CLIPS: "a folder of clips"}
+
 Row = dict[str, Any]
 
 
@@ -157,12 +160,29 @@ def ready(found: Mapping[str, Any]) -> str:
     """Models that are here, and suites with how many of their metric families can be computed."""
     models = [r["name"] for r in found["assets"]
               if r["state"] == "present" and r["unlocks"][0].startswith("--model")]  # fmt: skip
+    usable = [r for r in found["suites"] if not r["lacks"]]
     suites = [
-        f"{r['name']} {len(r['ready'])}/{len(r['ready']) + len(r['missing'])}"
-        for r in found["suites"]
-        if not r["lacks"]
+        f"{NAMES.get(r['name'], r['name'])} {len(r['ready'])}/{len(r['ready']) + len(r['missing'])}"
+        for r in sorted(usable, key=lambda r: r["name"] not in NAMES)
     ]
-    return f"{', '.join(models) or 'no model'}; metric families of suites: {', '.join(suites)}"
+    return f"{', '.join(models) or 'no model'}; metric families: {', '.join(suites)}"
+
+
+def in_short(found: Mapping[str, Any]) -> list[str]:
+    """What is ready, what is wrong, and how to get what the scoring of folders lacks."""
+    own: list[str] = next((r["missing"] for r in found["suites"] if r["name"] == OWN_CLIPS), [])
+    get = [r for r in found["assets"] if r["state"] == "absent" and {*own} & {*r["unlocks"]}]
+    names, size = " ".join(r["name"] for r in get), readable(sum(r["size"] or 0 for r in get))
+    closed = [r["name"] for r in found["suites"] if r["lacks"]]
+    return [
+        f"ready: {ready(found)}",
+        f"GPU: {found['cuda'] or 'none (CPU only)'}",
+        f"dfdbench {found['dfdbench']}, Python {found['python']}, {found['system']}",
+        *(f"wrong: {r['name']}: {_to_do(r)}" for r in found["assets"] if r["state"] == "wrong"),
+        *[f"for the rest of {NAMES[OWN_CLIPS]} ({size}): dfdbench assets get {names}"] * bool(get),
+        *[f"suites that need a file first: {', '.join(closed)}"] * bool(closed),
+        "everything, with libraries, weights and what each metric needs: dfdbench doctor --all",
+    ]
 
 
 def asset_table(rows: Iterable[Row]) -> list[str]:

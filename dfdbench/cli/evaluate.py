@@ -74,6 +74,9 @@ def evaluate(
     ] = None,
     shard: ShardPart = None,
     device: Device = "auto",
+    table: Annotated[
+        bool, typer.Option("--table", help="Print all main scores, not the first five alone.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score videos; a run's missing clips are generated first. Known scores are not recomputed.
@@ -103,7 +106,7 @@ def evaluate(
     show(
         vars(summary) | {"stores": [str(path) for path in summary.stores]},
         as_json,
-        "\n".join(summary.lines()),
+        "\n".join(summary.lines(table)),
     )
     lacking = strict and bool(summary.skipped or summary.partial)
     raise typer.Exit(summary.exit_code or (3 if lacking else 0))

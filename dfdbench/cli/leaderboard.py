@@ -1,4 +1,4 @@
-"""`dfdbench leaderboard add|render|verify`: short commands, their work in the other files here."""
+"""`dfdbench leaderboard submit|add|render|verify`: short commands, their work in report/."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,42 @@ from dfdbench.cli.options import Arms, Json, StoredSuite, show
 app = typer.Typer(help="Boards of entries with provenance and evidence.")
 
 Folder = Annotated[Path, typer.Option("--folder", help="Folder of the leaderboards.")]
+Site = Annotated[Path | None, typer.Option("--site", help="Folder of the static site.")]
+Board = Annotated[str | None, typer.Option(help="Such as toy-t2v.")]
+Shown = Annotated[str | None, typer.Option(help="Shown name of a single entry.")]
 DEFAULT = Path("leaderboards")
+
+
+@app.command("submit")
+def submit(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Run folders, folders of runs, or score stores.")
+    ],
+    board: Annotated[str, typer.Option(help="Such as toy-t2v.")],
+    name: Shown = None,
+    arms: Arms = None,
+    suite: StoredSuite = None,
+    clips: Annotated[
+        int, typer.Option(min=0, max=100, help="Prompts of which two small clips go along.")
+    ] = 0,
+    folder: Folder = DEFAULT,
+    as_json: Json = False,
+) -> None:
+    """Make entries ready for a pull request: evidence, recipe and clips, the pages, the proof.
+
+    Says what to do next. Exit code 1 where `verify` finds a fault.
+
+    Example: dfdbench leaderboard submit runs/mine-seed0 runs/mine-seed1 --board toy-t2v --clips 2
+    """
+    from dfdbench.report.leaderboard import submit as work
+
+    made = work.submit(sources, board, folder, name, arms or (), suite, clips)
+    files = [str(path) for path in made.files]
+    end = made.faults or [work.next_steps(board, folder)]
+    lines = [*(f"wrote: {path}" for path in files), *(f"note: {n}" for n in made.notes), *end]
+    value = {"files": files, "notes": made.notes, "faults": made.faults}
+    show(value, as_json, "\n".join(lines))
+    raise typer.Exit(1 if made.faults else 0)
 
 
 @app.command("add")
@@ -19,8 +54,8 @@ def add(
     sources: Annotated[
         list[Path] | None, typer.Argument(help="Run folders, folders of runs, or score stores.")
     ] = None,
-    board: Annotated[str | None, typer.Option(help="Such as toy-t2v.")] = None,
-    name: Annotated[str | None, typer.Option(help="Shown name of a single entry.")] = None,
+    board: Board = None,
+    name: Shown = None,
     arms: Arms = None,
     suite: StoredSuite = None,
     published: Annotated[
@@ -57,11 +92,20 @@ def add(
 
 
 @app.command("render")
-def render(folder: Folder = DEFAULT, as_json: Json = False) -> None:
-    """Write README.md, index.html and board.csv from the entries.
+def render(folder: Folder = DEFAULT, site: Site = None, as_json: Json = False) -> None:
+    """Write README.md, index.html and board.csv from the entries; with --site a site instead.
 
-    Example: dfdbench leaderboard render --folder leaderboards
+    The site is static: it needs no server and no network, and opens from a file.
+
+    Example: dfdbench leaderboard render --site site
     """
+    if site is not None:
+        from dfdbench.report.site.check import write_site
+
+        files = [str(path) for path in write_site(folder, site)]
+        text = f"{len(files)} files; open {site / 'index.html'}"
+        show({"files": files}, as_json, text)
+        return
     from dfdbench.report.leaderboard.render import render as work
 
     made = [str(path) for path in work(folder)]
@@ -69,15 +113,20 @@ def render(folder: Folder = DEFAULT, as_json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify(folder: Folder = DEFAULT, as_json: Json = False) -> None:
+def verify(folder: Folder = DEFAULT, site: Site = None, as_json: Json = False) -> None:
     """Recompute every number from its evidence, or compare it with the paper's tables.
 
-    Exit code 1 on a fault.
+    With --site also compare a rendered site, byte by byte, with what the entries render to. Exit
+    code 1 on a fault.
 
     Example: dfdbench leaderboard verify --folder leaderboards
     """
     from dfdbench.report.leaderboard.verify import verify as work
 
     verdict = work(folder)
+    if site is not None:
+        from dfdbench.report.site.check import site_faults
+
+        verdict = verdict._replace(faults=[*verdict.faults, *site_faults(folder, site)])
     show(verdict._asdict(), as_json, "\n".join([*verdict.faults, verdict.line()]))
     raise typer.Exit(1 if verdict.faults else 0)

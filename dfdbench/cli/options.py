@@ -51,6 +51,13 @@ def studies() -> list[str]:
     return shipped_studies()
 
 
+def cards() -> list[str]:
+    """Names of the shipped cards of public students."""
+    from dfdbench.distill.cards import shipped_cards
+
+    return shipped_cards()
+
+
 def suites() -> list[str]:
     """Names of the suites; imports torch."""
     from dfdbench.generate.suites import SUITES

@@ -33,6 +33,7 @@ from dfdbench.utils.device import release_memory, visible_gpus
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.folders import locked
 from dfdbench.utils.names import check_name
+from dfdbench.utils.progress import Stage
 from dfdbench.utils.reading import Outside, read_toml, validate
 
 
@@ -150,12 +151,14 @@ def jobs_of(
 ) -> list[Job]:
     """All runs of a study, parents before children."""
     from dfdbench.distill.stages import run_name
+    from dfdbench.generate.suites import get_suite
 
-    runs = out / "runs"
+    runs, clips = out / "runs", len(get_suite(study.suite).prompts) * study.seeds
+    amounts: dict[Stage, int] = {"generate": clips, "score": clips}
     untrained = (model, noise_seeds(study.seeds), threads, study.suite)
-    jobs = [Job(name, runs / name, *untrained) for name in reversed(UNTRAINED)]
+    jobs = [Job(name, runs / name, *untrained, amounts=amounts) for name in reversed(UNTRAINED)]
     jobs += [
-        Job(arm.name, runs / arm.name, *untrained, teacher=arm.teacher)
+        Job(arm.name, runs / arm.name, *untrained, teacher=arm.teacher, amounts=amounts)
         for arm in study.arms
         if arm.teacher
     ]
@@ -163,14 +166,21 @@ def jobs_of(
         shared = (model, noise_seeds(study.seeds, seed), threads, study.suite)
         for arm in (arm for arm in study.arms if arm.recipe):
             own = (f"arm='{arm.name}'", f"seed={seed}", f"model='{model}'")
+            path, changes = runs / run_name(arm.name, seed), (*study.changes, *arm.changes, *own)
+            parent = runs / run_name(arm.init, seed) if arm.init else None
+            updates: dict[Stage, int] = {"train": _updates(arm.recipe, changes, path)}
             jobs.append(
-                Job(
-                    arm.name, runs / run_name(arm.name, seed), *shared, arm.recipe,
-                    (*study.changes, *arm.changes, *own),
-                    runs / run_name(arm.init, seed) if arm.init else None,
-                )
-            )  # fmt: skip
+                Job(arm.name, path, *shared, arm.recipe, changes, parent, {**updates, **amounts})
+            )
     return jobs
+
+
+def _updates(recipe: str, changes: Sequence[str], path: Path) -> int:
+    """Student updates of a run, none where it is trained already."""
+    from dfdbench.distill.recipe import load_recipe
+
+    done = (path / "student").is_dir()
+    return 0 if done else load_recipe(recipe, changes).schedule.student_updates
 
 
 def run_study(

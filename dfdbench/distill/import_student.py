@@ -10,10 +10,12 @@ from pathlib import Path
 from dfdbench.distill.recipe import load_recipe
 from dfdbench.distill.stages import resolve, sampling
 from dfdbench.models.causal import Layout
+from dfdbench.models.difference import relative_difference
 from dfdbench.models.registry import load_family
 from dfdbench.models.wan_causal_import import read_student
 from dfdbench.utils.errors import UserError, memory_remedy
 from dfdbench.utils.files import sha256_file
+from dfdbench.utils.progress import say
 from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 
 RECIPE = "wan-self-forcing/dmd"
@@ -56,6 +58,10 @@ def import_student(
     )
     recipe = resolve(dataclasses.replace(recipe, model=model), d)
     family.save_student(module, out / "student", sampling(recipe))
+    difference = relative_difference(module, family.path / "transformer")
+    say(f"difference to the base: {difference:.3g} of its norm, over all weights")
+    if not difference:
+        say(f"{file}: these are the base's own weights")
     return Run.create(
         out,
         {
@@ -63,7 +69,11 @@ def import_student(
             "method": recipe.method,
             "model": model,
             "recipe": recipe.as_dict(),
-            "imported": {"file": file.resolve().name, "sha256": _sha256(file)},
+            "imported": {
+                "file": file.resolve().name,
+                "sha256": _sha256(file),
+                "relative_difference": difference,
+            },
             "teacher_sha256": weights_sha256(family.path / "transformer"),
             "student_sha256": weights_sha256(out / "student" / "transformer"),
             "status": "finished",

@@ -229,8 +229,8 @@ class Trainer:
             trim_jsonl(self.run.metrics_file, "update", position.updates)
         saved = time.monotonic()
         started = saved - position.seconds
-        label = f"{recipe.arm} seed {recipe.seed}"
-        bar_of_updates = Bar(total, label, done=position.updates, quiet=not group.is_main)
+        label, quiet = f"{recipe.arm} seed {recipe.seed}", not group.is_main
+        bar_of_updates = Bar(total, label, done=position.updates, quiet=quiet, stage="train")
         with deferred() as stop, bar_of_updates as bar:
             for update in range(position.updates + 1, total + 1):
                 self.cycle(update)

@@ -20,6 +20,7 @@ from dfdbench.utils.errors import UserError, clean, unknown_name
 from dfdbench.utils.reading import Outside, plain, read_toml, validate
 
 STUDIES = "studies"  # folders of baselines that hold studies (cli/study.py), not recipes
+CARDS = "cards"  # the folder of baselines that holds cards of public students (cards.py)
 REMEDY = "correct it in the recipe or --set"
 
 
@@ -36,7 +37,8 @@ def shipped_recipes() -> list[str]:
     """Names of the shipped recipes, such as "toy/dfd"."""
     folder = baselines_folder()
     files = [p.relative_to(folder) for p in folder.rglob("*.toml")]
-    return sorted(f.with_suffix("").as_posix() for f in files if STUDIES not in f.parts)
+    others = {STUDIES, CARDS}
+    return sorted(f.with_suffix("").as_posix() for f in files if others.isdisjoint(f.parts))
 
 
 def find_recipe(name: str | Path) -> Path:

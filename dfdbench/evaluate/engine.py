@@ -118,7 +118,7 @@ def score(
     summary.notes += _cut_prompts(parts, ready)
     models = Models(setting, weights)
     with (
-        Bar(summary.videos, f"scoring {suite.name}") as bar,
+        Bar(summary.videos, f"scoring {suite.name}", stage="score") as bar,
         threadpool_limits(1, user_api="blas"),
         whole_float32(setting.device),
     ):

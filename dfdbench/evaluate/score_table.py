@@ -9,13 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from dfdbench.evaluate.metrics import MetricFamily
+from dfdbench.evaluate.metrics import MetricFamily, get_metric
+from dfdbench.evaluate.primaries import primaries
 from dfdbench.evaluate.store import Store
 from dfdbench.utils.errors import clean
 from dfdbench.utils.manifest import listed
 
 MAIN = 2  # metrics of a family at each level
-MOST_ROWS, MOST_METHODS = 24, 5
+MOST_ROWS, MOST_METHODS, HEADLINE = 24, 5, 5
+ONE_SEED = "needs 2 seeds a prompt"
 
 
 def main_metrics(families: Iterable[MetricFamily]) -> list[str]:
@@ -43,6 +45,25 @@ def score_rows(store: Store, suite: str, families: Sequence[MetricFamily]) -> li
 def _row(metric: str, method: object, mean: Any, prompts: int | None, clips: Any) -> dict[str, Any]:
     numbers = {"mean": float(mean), "prompts": prompts, "clips": int(clips)}
     return {"metric": metric, "method": str(method)} | numbers
+
+
+def headline(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of five metrics: those of the primaries, then the first of each other family."""
+    present = list(dict.fromkeys(row["metric"] for row in rows))
+    chosen = list(primaries(present))
+    for spare in (False, True):  # a second one of a family only where there are too few
+        for metric in present:
+            families = {get_metric(name).family for name in chosen}
+            if metric not in chosen and (spare or get_metric(metric).family not in families):
+                chosen.append(metric)
+    return [row for row in rows if row["metric"] in chosen[:HEADLINE]]
+
+
+def in_short(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The headline rows as a table, and how many more there are."""
+    kept = headline(rows)
+    more = len({row["metric"] for row in rows}) - len({row["metric"] for row in kept})
+    return as_lines(kept) + [f"and {more} more: eval --table, or dfdbench report"] * bool(more)
 
 
 def as_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -80,7 +101,7 @@ def without_groups(store: Store, suite: str, families: Sequence[MetricFamily]) -
         absent = [name for name in names if name not in has]
         if single and absent:
             lines.append(
-                f"method {method} has no {listed(absent)}: {single} of {len(counts)} prompts have "
-                "one clip, and these are of two seeds a prompt or more"
+                f"method {method} has no {listed(absent)}: {ONE_SEED}, and {single} of "
+                f"{len(counts)} prompts have one clip"
             )
     return lines

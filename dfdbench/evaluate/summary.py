@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dfdbench.evaluate.score_table import ONE_SEED, in_short
 from dfdbench.utils.errors import clean
 from dfdbench.utils.manifest import capped
 
@@ -44,26 +45,28 @@ class Summary:
         """0, or 1 when something could not be scored."""
         return 1 if self.failures or self.mixed else 0
 
-    def lines(self) -> list[str]:
-        """What a person should read, failures last."""
+    def lines(self, whole: bool = False) -> list[str]:
+        """What a person should read, the scores last: five of them, or the `whole` table."""
         head = (
             f"{self.suite}: {self.videos} videos, {self.scored} scored, {self.reused} known, "
             f"{len(self.failures)} left out, {self.seconds:.1f} s"
         )
-        return [head, *(f"scores: {path}" for path in self.stores), *self.details()]
+        return [head, *(f"scores: {path}" for path in self.stores), *self.details(whole)]
 
-    def details(self) -> list[str]:
-        """Files written, and what a reader of the scores must know."""
-        kinds = {
+    def details(self, whole: bool = False) -> list[str]:
+        """Files written, what a reader of the scores must know, the scores, and what has none."""
+        absent = [note for note in self.notes if ONE_SEED in note]
+        about = {
             "written": self.written,
-            "note": self.notes,
+            "note": [note for note in self.notes if note not in absent],
             "missing": self.missing,
-            "skipped": self.skipped,
         }
         bad = {"no group values": self.mixed, "left out": [reason for _, reason in self.failures]}
-        lines = [f"{kind}: {clean(line)}" for kind, own in kinds.items() for line in own]
-        lines += map(clean, self.table)
+        lines = [f"{kind}: {clean(line)}" for kind, own in about.items() for line in own]
         where = self.left_out_file or "the store"
-        return lines + [
-            f"{kind}: {line}" for kind, own in bad.items() for line in capped(own, where)
-        ]
+        last = [f"{kind}: {line}" for kind, own in bad.items() for line in capped(own, where)]
+        table = self.table if whole else in_short(self.scores)
+        without = [f"skipped: {clean(line)}" for line in self.skipped]
+        without += [f"note: {clean(line)}" for line in absent]
+        blank = [""] if table else []
+        return [*lines, *blank, *map(clean, table), *(blank if without else []), *without, *last]

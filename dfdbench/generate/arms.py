@@ -35,7 +35,7 @@ from dfdbench.models.sampling import (
     sample_teacher,
 )
 from dfdbench.utils.device import uses_tf32
-from dfdbench.utils.errors import UserError
+from dfdbench.utils.errors import UserError, clean
 from dfdbench.utils.run import RUN_FILE, Run, weights_sha256
 from dfdbench.utils.video import fit, read_image
 
@@ -173,7 +173,7 @@ def load_student(run: Run, family: ModelFamily, compiled: bool) -> nn.Module:
         module = family.load_student(run.student).eval().requires_grad_(False)
         own = family.causal.layout(module) if layout and family.causal else layout
     except UserError as error:
-        if str(run.path) in str(error):
+        if clean(str(run.path)) in str(error):
             raise
         raise UserError(f"{run.student}: {error}; restore the folder from a copy") from None
     if own != layout:

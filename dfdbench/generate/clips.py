@@ -224,7 +224,7 @@ def generate(
     count, largest = len(asked.items), 0
     with (
         asked.sample_index.kept(asked.order, asked.columns),
-        Bar(count, f"generating {run.arm}", done=count - len(todo)) as bar,
+        Bar(count, f"generating {run.arm}", done=count - len(todo), stage="generate") as bar,
         torch.no_grad(),
         _Writer(asked, run, family) as writer,
     ):

@@ -214,7 +214,7 @@ def generate_stream(
     reset_peak(family.device)
     with (
         asked.sample_index.kept(asked.order, asked.columns),
-        Bar(count, f"generating {run.arm}", done=count - len(asked.todo)) as bar,
+        Bar(count, f"generating {run.arm}", done=count - len(asked.todo), stage="generate") as bar,
         torch.no_grad(),
     ):
         sample = _sampler(run, family, course, asked.todo, compiled) if asked.todo else None

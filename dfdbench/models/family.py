@@ -117,8 +117,8 @@ class ModelFamily(ABC):
     def vae(self) -> Any:
         """The frozen autoencoder, in float32."""
         # The reference decodes in float32: bfloat16 shifts colours by more than a grey level.
-        vae = self._load_part(self.autoencoder, self.path / "vae", torch.float32)
-        return vae.to(self.device).eval().requires_grad_(False)
+        vae = self._load_part(self.autoencoder, self.path / "vae", torch.float32).to(self.device)
+        return vae.eval().requires_grad_(False)
 
     @cached_property
     def _vae_config(self) -> dict[str, Any]:
@@ -144,13 +144,10 @@ class ModelFamily(ABC):
             return
         bad = (tokens == unknown).any(dim=1).tolist()
         unclear = [prompt for prompt, is_bad in zip(prompts, bad, strict=True) if is_bad]
-        self.unclear_prompt = unclear[0] if unclear else ""
-        if self.unclear_prompt:
-            warnings.warn(
-                f"{self.path.name} does not know every word of all prompts, such as "
-                f"{self.unclear_prompt[:60]!r}",
-                stacklevel=3,
-            )
+        if unclear:
+            self.unclear_prompt = unclear[0]
+            told = f"{self.path.name} does not know every word of all prompts, such as "
+            warnings.warn(told + repr(unclear[0][:60]), stacklevel=3)
 
     def _note_cut(self, prompts: list[str], counts: list[int]) -> None:
         """Remember the prompts whose `counts` of tokens are more than the text encoder is given."""
@@ -218,6 +215,10 @@ class ModelFamily(ABC):
         module = self._load_part(self.network_in(folder), folder, torch.float32)
         self.keep_precise(self.adapt(module))
         return module.to(self.device).train()
+
+    def original_name(self, name: str) -> str:
+        """The name that the model's authors gave a weight of the denoiser, called `name` here."""
+        return name
 
     def adapt(self, module: nn.Module) -> nn.Module:
         """A loaded network, changed where the family knows a cheaper way to the same values."""
@@ -349,10 +350,9 @@ class ModelFamily(ABC):
         On a GPU one: the memory of one, however many are given. On a CPU more where they are small:
         PyTorch's convolutions of one small clip take a path that is three times slower.
         """
-        if self.device.type != "cpu":
-            return 1
         frames, height, width = latents[-3:]
-        return max(1, CPU_CELLS // (frames * height * width))
+        small = CPU_CELLS // (frames * height * width) if self.device.type == "cpu" else 1
+        return max(1, small)
 
     @torch.no_grad()
     def encode_video(self, video: Tensor) -> Tensor:
@@ -369,10 +369,10 @@ class ModelFamily(ABC):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B 3 T H W) in [−1, 1], clamped."""
         mean, std = self._latent_scale()
-        scaled = latents.to(self.device, torch.float32) * std + mean
-        at_once = self.clips_at_once(latents.shape)
-        parts = [self.vae.decode(part).sample.clamp_(-1, 1) for part in scaled.split(at_once)]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        scaled, at_once = latents.to(self.device, torch.float32), self.clips_at_once(latents.shape)
+        rows = (scaled * std + mean).split(at_once)
+        parts = [self.vae.decode(row).sample.clamp_(-1, 1) for row in rows]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]  # not a copy of one
 
     def stream_decoder(self) -> Callable[[Tensor], Tensor]:
         """Decodes the latents (B C T H W) of one clip piece by piece, in their order.

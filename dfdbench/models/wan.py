@@ -14,6 +14,7 @@ from dfdbench.models.defaults import Defaults
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.precision import keep_float32
 from dfdbench.models.wan_causal import TIMESTEPS, CausalWan
+from dfdbench.models.wan_names import original_name
 
 # Wan2.1's published sampling settings; its negative prompt is the official one, in Chinese.
 WAN_DEFAULTS = Defaults(
@@ -60,6 +61,9 @@ class Wan(ModelFamily):
             )
         result: Tensor = v.float()
         return result
+
+    def original_name(self, name: str) -> str:
+        return original_name(name)
 
     def keep_precise(self, module: nn.Module) -> None:
         super().keep_precise(module)

@@ -56,19 +56,33 @@ def best_arm(
     ranked = sorted((arm for arm in students if not isnan(means[arm])), key=means.__getitem__)
     if len(ranked) < 2:
         return None
-    first, second = (students[arm].dropna(axis=1, how="all") for arm in ranked[:2])
-    shared = first.index.intersection(second.index), first.columns.intersection(second.columns)
-    both = pd.concat([table.loc[shared] for table in (first, second)], axis=1).dropna()
-    apart = len(shared[1])
-    worse, better = (
-        badness(part, direction, goal) for part in (both.iloc[:, apart:], both.iloc[:, :apart])
-    )
-    lead = worse - better
+    first, second = (students[arm] for arm in ranked[:2])
+    lead = lead_of(first, second, direction, goal)
     if t_test(lead.to_numpy()).low > 0 and not is_zero(
         float(lead.mean()), float(first.max().max())
     ):
         return ranked[0]
     return None
+
+
+def lead_of(
+    first: pd.DataFrame, second: pd.DataFrame, direction: str, goal: pd.Series | None = None
+) -> pd.Series:
+    """Of each common training seed by how much `first` is better than `second`, over the prompts
+    that both have at every such seed; empty without a common seed or prompt.
+
+    first, second: a row a prompt, a column a training seed. goal: as in `badness`.
+    """
+    first, second = (table.dropna(axis=1, how="all") for table in (first, second))
+    shared = first.index.intersection(second.index), first.columns.intersection(second.columns)
+    both = pd.concat([table.loc[shared] for table in (first, second)], axis=1).dropna()
+    if both.empty:
+        return pd.Series(dtype=float)
+    apart = len(shared[1])
+    worse, better = (
+        badness(part, direction, goal) for part in (both.iloc[:, apart:], both.iloc[:, :apart])
+    )
+    return worse - better
 
 
 def badness(table_PS: pd.DataFrame, direction: str, goal: pd.Series | None) -> pd.Series:

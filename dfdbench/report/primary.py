@@ -1,40 +1,20 @@
 """Which metrics are tested: three named primaries, and the order of the headline rows.
 
 A comparison tests one metric of each primary and corrects for those (Holm); every other metric is
-shown without p. Used by summary.py, tables.py and figures.py. This is the one place that says which
+shown without p. Used by summary.py, tables.py and figures.py; evaluate/primaries.py says which
 metric stands for which primary.
 """
 
 from collections.abc import Collection
 
 from dfdbench.evaluate.metrics import all_metrics
+from dfdbench.evaluate.primaries import PRIMARIES, primaries
 
-PRIMARIES = {
-    "diversity": (
-        "open_gini",
-        "open_gini_given_image",
-        "hue_entropy",
-        "clip_vit_l14_diversity",
-        "dinov2_l_diversity",
-        "dinov3_l_diversity",
-        "effnet_lite2_diversity",
-    ),
-    "saturation": ("sprite_saturation", "sprite_saturation_given_image", "saturation_mean"),
-    "yield": ("sprite_intact", "sprite_continues"),
-}
-"""Primary → its metrics; the first that a report has is the one that is tested."""
+__all__ = ["PRIMARIES", "headline", "in_order", "primaries"]
+
 MODES = ("modes", "modes_given_image")
 RECALL = "_recall"
 """In the names of metrics that say how much of the reference a method covers."""
-
-
-def primaries(present: Collection[str]) -> dict[str, str]:
-    """Metric → the primary that it stands for, of a report that has the metrics `present`."""
-    chosen = {
-        primary: next((name for name in names if name in present), None)
-        for primary, names in PRIMARIES.items()
-    }
-    return {metric: primary for primary, metric in chosen.items() if metric}
 
 
 def headline(present: Collection[str]) -> list[str]:

@@ -45,7 +45,7 @@ class I2VSettings:
 
     seed: int = 0
     clips: int = 8192
-    steps: int = 7000
+    steps: int = 14000
     batch: int = 32
     lr: float = 1e-3
     matrix_lr: float = 5e-3  # Muon's, of the matrices in the blocks

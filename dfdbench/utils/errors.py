@@ -15,6 +15,8 @@ from contextlib import contextmanager
 # What moves a terminal's cursor, ends a line, turns the direction of writing, or is no character.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+MOST_NAMES = 40  # that a line offers
+
 _FULL = "make room there and give the same command again; what was finished is kept"
 _FORBIDDEN = "name another place, or change who may write there"
 _OTHER_KIND = "what is there is of another kind (a file, or a folder); name another place"
@@ -59,10 +61,13 @@ class UserError(Exception):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """An error for an unknown `name` that offers the nearest known ones, else all of them."""
+    """An error for an unknown `name` that offers the nearest known ones, else what there is."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    some = ", ".join(known[:MOST_NAMES]) + f" and {len(known) - MOST_NAMES} more" * (
+        len(known) > MOST_NAMES
+    )
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {some}"
     return UserError(f"unknown {kind} '{name}'; {hint}")
 
 

@@ -11,18 +11,20 @@ from typer.testing import CliRunner
 
 from dfdbench.cli.app import app
 from dfdbench.cli.old import SPELLINGS, modern
+from dfdbench.distill.methods import SHIPPED
 from dfdbench.utils.video import write_video
 
 COMMANDS = [
     "quickstart", "study", "check", "check update", "data encode", "data describe",
     "data curate shots", "data curate caption", "data curate features", "data curate cluster",
     "data curate grid", "data curate pick", "data curate pack", "distill", "generate", "eval",
-    "merge", "report", "leaderboard add", "leaderboard render", "leaderboard verify",
+    "merge", "report", "leaderboard add", "leaderboard render", "leaderboard submit",
+    "leaderboard verify",
     "vbench export", "plan", "bench train", "bench sample", "bench stream", "toy train",
     "toy quality", "list", "explain", "doctor", "assets", "assets list", "assets get",
     "import-student",
 ]  # fmt: skip
-METHODS = "dmd2, dp_dmd, dfd, regression, teacher_forcing, ode_init"
+METHODS = ", ".join(SHIPPED)
 OLD_SPELLINGS = [
     ("export --help", "vbench export --help", "dfdbench export is now dfdbench vbench export"),
     ("distill --method dfd --plan --gpus 2", "plan --method dfd --gpus 2", "is now dfdbench plan"),

@@ -61,9 +61,22 @@ def test_doctor_begins_with_what_is_ready():
         {"name": "clips", "ready": ["colour", "flicker"], "missing": ["brisque"], "lacks": ""},
         {"name": "vbench", "ready": [], "missing": [], "lacks": "no info file"},
     ]
-    expected = "toy-t2v; metric families of suites: clips 2/3"
+    expected = "toy-t2v; metric families: a folder of clips 2/3"
     assert doctor.ready({"assets": rows, "suites": suites}) == expected
-    assert out("doctor").startswith("ready: toy-t2v, toy-i2v; metric families of suites: toy-t2v 3")
+    begins = "ready: toy-t2v, toy-i2v; metric families: a folder of clips "
+    assert out("doctor").startswith(begins) and out("doctor", "--all").startswith(begins)
+
+
+def test_doctor_is_short_and_names_what_is_wrong_and_how_to_get_the_rest():
+    text = out("doctor").splitlines()
+    assert len(text) < 10 and all(len(line) < 250 for line in text)
+    (rest,) = [line for line in text if line.startswith("for the rest of a folder of clips (")]
+    assert "dfdbench assets get clip_vit_l14 " in rest and "vbench" not in rest
+    assert text[-1].endswith("dfdbench doctor --all")
+    found = json.loads(out("doctor", "--json"))
+    found["assets"][0] |= {"state": "wrong", "detail": "cut", "get": "replace it"}
+    name = found["assets"][0]["name"]
+    assert f"wrong: {name}: cut; replace it" in doctor.in_short(found)
 
 
 def test_an_absent_asset_takes_away_its_families_and_no_other():

@@ -128,7 +128,7 @@ def test_a_study_runs_one_process_a_gpu_unless_told(
 def test_a_run_of_a_study_is_scored_on_the_gpu_where_there_is_one(tmp_path, monkeypatch):
     used = {}
     monkeypatch.setattr("dfdbench.generate.clips.generate", lambda *_, **__: None)
-    monkeypatch.setattr("dfdbench.generate.clips.open_family", lambda model: None)
+    monkeypatch.setattr("dfdbench.generate.clips.open_family", lambda model: object())
     monkeypatch.setattr(
         "dfdbench.evaluate.engine.score",
         lambda runs, suite, setting: used.update(device=setting.device),

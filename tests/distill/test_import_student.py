@@ -46,7 +46,7 @@ def test_an_imported_student_is_a_run_that_generates(
     assert recipe.student.layout == Layout(2, 4, 1) and recipe.student.sampler == "sde"
     assert torch.equal(grid(recipe), student_times(4, 5.0)), "as published"
     assert run.info["imported"]["file"] == "student.pt" and len(run.info["student_sha256"]) == 64
-    assert course_of(run, tiny_family, Rollout()).frames == 17, "a clip as the model has it"
+    assert course_of(run, tiny_family, ONE).frames == {"ball": 17}, "a clip as the model has it"
     samples = generate_stream(run, ONE, Rollout(frames=9), family=tiny_family)
     assert (samples.parent / "ball" / "1.mp4").is_file()
 

@@ -27,6 +27,7 @@ from dfdbench.distill.plan import (
     setup_for,
     text,
 )
+from dfdbench.distill.plan.headline import headline, whole
 from dfdbench.distill.plan.measure import Live
 from dfdbench.distill.plan.memory import lines
 from dfdbench.distill.plan.recording import every_outcome
@@ -384,10 +385,39 @@ def test_a_second_stage_plans_the_first_too():
     assert make_plan(load_recipe("wan2.1-t2v-1.3b/dfd"), 8, H100, 0.4, False)["first_stage"] is None
 
 
+def test_a_plan_begins_with_hours_memory_and_cost_of_all_its_stages():
+    plan = make_plan(load_recipe("wan2.1-t2v-1.3b/dfd"), 8, H100, 0.4)
+    first = plan["first_stage"]
+    all_of_it = whole(plan, 3.0)
+    assert all_of_it["hours"] == pytest.approx(plan["hours"] + first["hours"])
+    assert all_of_it["cost"] == pytest.approx(3 * 8 * all_of_it["hours"])
+    assert all_of_it["memory_bytes"] == first["memory_bytes"]["total"]  # the larger of the two
+    hours, memory, cost = headline(plan, 3.0).splitlines()
+    assert hours.startswith(f"hours:  {all_of_it['hours']:.1f} on 8 h100 (")
+    assert f"{first['hours']:.1f} for its first stage dmd2; at 40% of the peak" in hours
+    assert memory.endswith("of 79 GiB a GPU (fits)")
+    assert cost == f"cost:   {all_of_it['cost']:,.2f}, at 3 an hour for each GPU"
+    assert whole(plan)["cost"] is None and "--price" in headline(plan).splitlines()[2]
+    alone = make_plan(load_recipe("wan2.1-t2v-1.3b/dfd"), 8, H100, 0.4, False)
+    assert whole(alone)["hours"] == plan["hours"] and "stage" not in headline(alone)
+    broken = plan | {"first_stage": first | {"fits": False}}
+    assert "does not fit" in headline(broken).splitlines()[1]
+
+
 def test_the_command_prints_json_and_says_what_is_wrong():
     runner = CliRunner()
     done = runner.invoke(app, ["plan", "--method", "dfd", "--json"])
     assert done.exit_code == 0 and json.loads(done.stdout)["method"] == "dfd"
+    done = runner.invoke(app, ["plan", "--method", "dfd", "--price", "2.5"])
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[:3]] == [
+        "hours",
+        "memory",
+        "cost",
+    ]
+    assert (
+        "at 2.5 an hour" in done.stdout
+        and runner.invoke(app, ["plan", "--price", "-1"]).exit_code == 2
+    )
     for arguments, says in [
         (["--gpu", "h10"], "did you mean h100"),
         (["--gpu-memory", "80"], "--gpu-memory and --tflops belong together"),

@@ -112,6 +112,7 @@ def test_a_size_that_rendered_clips_do_not_have_is_refused(key, tiny_checkpoint,
         ("plan --method dfd --mfu nan", "--mfu"),
         ("plan --method dfd --gpu-memory inf", "inf is no finite number"),
         ("plan --method dfd --tflops nan", "--tflops"),
+        ("plan --method dfd --price nan", "--price"),
     ],
 )
 def test_what_does_not_apply_is_refused(words, says, finished, clips, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_plain_lines_show_count_rate_time_left_and_note(
      (0, 5.0, "0.00/s"), (1, 0.0, "1000000000.00/s")],
 )  # fmt: skip
 def test_below_one_a_second_the_seconds_of_each_are_shown(items, seconds, shown) -> None:
-    assert progress._pace(items, seconds) == shown
+    assert progress.pace(items, seconds) == shown
 
 
 def test_a_quiet_bar_says_nothing(plain: None, capsys: pytest.CaptureFixture[str]) -> None:

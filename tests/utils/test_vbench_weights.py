@@ -103,7 +103,7 @@ def test_rows_say_where_files_lie_or_how_to_get_them(cache: Path, tmp_path: Path
 
 def test_doctor_and_assets_show_them_in_the_one_table() -> None:
     runner = CliRunner()
-    for command in (["assets", "list"], ["doctor"]):
+    for command in (["assets", "list"], ["doctor", "--all"]):
         lines = runner.invoke(app, command).stdout.splitlines()
         start = next(i for i, line in enumerate(lines) if line.startswith("vbench/amt-s"))
         assert "absent" in lines[start] and "12.0 MB" in lines[start]

@@ -102,7 +102,7 @@ def best_entry(folder: Path, entries: Sequence[Entry], metric: str, version: int
     """Id of the measured student that the evidence tells from every other, if there is one."""
     own = {e.id: e for e in _measured(entries) if e.id in _scores(entries, metric, version)}
     level = all_metrics()[metric].level if metric in all_metrics() else None
-    students = [entry for entry in own.values() if not _is_reference(entry)]
+    students = [entry for entry in own.values() if not is_measured_reference(entry)]
     if level is None or (level == "prompt" and len({_clips_each(e) for e in students}) > 1):
         return None
     rows = [
@@ -111,9 +111,9 @@ def best_entry(folder: Path, entries: Sequence[Entry], metric: str, version: int
         for cell in _evidence(folder / evidence_file(entry.board, entry.id), entry.evidence.sha256)
         if cell.metric == metric
     ]
-    references = {entry.id for entry in own.values() if _is_reference(entry)}
+    references = {entry.id for entry in own.values() if is_measured_reference(entry)}
     direction = next(iter(own.values())).metrics[metric].direction
-    return best_arm(frame_of(rows), direction, references, _aim(list(own.values())))
+    return best_arm(frame_of(rows), direction, references, aim_of(list(own.values())))
 
 
 @lru_cache(maxsize=64)
@@ -123,11 +123,12 @@ def _evidence(path: Path, sha256: str) -> list[Evidence]:
     return read_evidence(path)
 
 
-def _is_reference(entry: Measured) -> bool:
+def is_measured_reference(entry: Measured) -> bool:
+    """Whether students are measured against an entry, so that it is never best."""
     return is_reference(entry.method, {entry.method} if entry.reference else ())
 
 
-def _aim(entries: Sequence[Measured]) -> str | None:
+def aim_of(entries: Sequence[Measured]) -> str | None:
     """Id of the entry that nearness is to."""
     by_method = {entry.method: entry.id for entry in reversed(entries)}
     named = {entry.method for entry in entries if entry.reference}
@@ -171,7 +172,7 @@ def _interval(score: Score) -> Interval:
 
 
 def _published_table(entries: Sequence[Published]) -> Table:
-    sources = sorted({_source(entry) for entry in entries})
+    sources = sorted({source_of(entry) for entry in entries})
     rows = []
     for name in dict.fromkeys(name for entry in entries for name in entry.metrics):
         values = [entry.metrics.get(name) for entry in entries]
@@ -182,7 +183,8 @@ def _published_table(entries: Sequence[Published]) -> Table:
     return of_texts(["metric", *(entry.name for entry in entries)], rows, title)
 
 
-def _source(entry: Published) -> str:
+def source_of(entry: Published) -> str:
+    """The paper and table of a published entry."""
     return f"{entry.source.paper}, Table {entry.source.table}"
 
 
@@ -250,7 +252,7 @@ def table_csv(boards: Sequence[Board]) -> str:
             own = (board.name, entry.kind, entry.id, entry.name, entry.method)
             if isinstance(entry, Published):
                 rows += [
-                    (*own, name, "", v.direction, v.as_printed, *empty, _source(entry))
+                    (*own, name, "", v.direction, v.as_printed, *empty, source_of(entry))
                     for name, v in entry.metrics.items()
                 ]
                 continue

@@ -34,7 +34,8 @@ from dfdbench.utils.run import Run, provenance
 
 RUN_FIELDS = (
     "id", "training_seed", "method", "recipe_digest", "student_updates", "student_updates_total",
-    "wall_seconds", "wall_seconds_total", "device", "teacher_sha256", "student_sha256",
+    "wall_seconds", "wall_seconds_total", "device", "processes", "teacher_sha256",
+    "student_sha256",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dfdbench.evaluate.metrics import all_metrics
+from dfdbench.report.leaderboard.beside import read_recipe, strays
 from dfdbench.report.leaderboard.entries import (
     Measured,
     Printed,
@@ -65,7 +66,7 @@ def verify(folder: Path) -> Verdict:
         try:
             raw = raw_entry(path)
             kinds.append(str(raw.get("kind")))
-            faults += [f"{place}: {fault}" for fault in _entry_faults(folder, path, raw)]
+            faults += [f"{place}: {fault}" for fault in entry_faults(folder, path, raw)]
             if raw.get("kind") == "measured":
                 first, other = suites.setdefault(path.parent.name, (raw.get("suite"), place))
                 if first != raw.get("suite"):
@@ -76,13 +77,15 @@ def verify(folder: Path) -> Verdict:
             faults.append(f"{place}: malformed ({error}); add the entry again")
     faults += _clips_of_two_methods(folder, paths) if not faults else []
     faults += _stray_evidence(folder, paths)
+    faults += strays(folder, {(path.parent.name, path.stem) for path in paths})
     if not faults:
         faults = _rendered_faults(folder)
     boards = len({path.parent for path in paths})
     return Verdict(boards, kinds.count("measured"), kinds.count("published"), faults)
 
 
-def _entry_faults(folder: Path, path: Path, raw: dict[str, Any]) -> Iterator[str]:
+def entry_faults(folder: Path, path: Path, raw: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with an entry alone; raises UserError where it cannot be read."""
     entry = as_entry(raw, path)
     if (path.parent.name, path.stem) != (entry.board, entry.id):
         yield f"says that it is {entry.board}/{entry.id}"
@@ -95,6 +98,7 @@ def _entry_faults(folder: Path, path: Path, raw: dict[str, Any]) -> Iterator[str
         yield from name_faults(entry.name, entry.method)
         yield from _provenance_faults(entry)
         yield from _evidence_faults(folder, entry)
+        read_recipe(folder, entry)  # raises where it is not the recipe of a run
 
 
 def _published_faults(entry: Published) -> Iterator[str]:

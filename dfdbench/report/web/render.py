@@ -134,9 +134,9 @@ def slug(text: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split()) or "part"
 
 
-def static(names: Iterable[str], suffix: str) -> Markup:
-    """Files of static/ in one text; of modules without what only several files need."""
-    folder = files("dfdbench.report.web").joinpath("static")
+def static(names: Iterable[str], suffix: str, package: str = "dfdbench.report.web") -> Markup:
+    """Files of a package's static/ in one text; of modules without what only several files need."""
+    folder = files(package).joinpath("static")
     texts = (folder.joinpath(f"{name}.{suffix}").read_text("utf-8") for name in names)
     return Markup("\n".join(map(_joined, texts) if suffix == "js" else texts))
 

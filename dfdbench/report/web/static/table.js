@@ -5,9 +5,11 @@ import { el } from "./util.js";
 /**
  * Draw `model` into `place`.
  *
- * model.rows: [{id, label, colour, note, search}]. model.columns: [{id, label, arrow, hint}].
- * model.cell(row, column): {value, low, high, text, limits, best, hint} or null.
- * model.sort: {column, up}; model.zero: whether bars are about 0.
+ * model.rows: [{id, label, colour, note, search}], and if there is more to them `href`, `marks`
+ * (nodes below the name) and `tone` (a class). model.columns: [{id, label, arrow, hint}].
+ * model.cell(row, column): {value, low, high, text, limits, best, hint} or null; or {value, plain}:
+ * nodes that are no score, and what they sort by.
+ * model.sort: {column, up}; model.zero: whether bars are about 0; model.opens: what a click shows.
  * calls.sort(column), calls.open(row, column): what clicks do; calls.hint(column, element | null).
  */
 export function drawTable(place, model, calls) {
@@ -28,8 +30,8 @@ export function drawTable(place, model, calls) {
       "th",
       { scope: "row" },
       dot(row),
-      row.label,
-      row.note ? el("small", {}, row.note) : null,
+      row.href ? el("a", { href: row.href }, row.label) : row.label,
+      row.note || row.marks ? el("small", {}, row.marks, row.note) : null,
     );
     const own = model.columns.map((column) =>
       cellOf(
@@ -40,7 +42,7 @@ export function drawTable(place, model, calls) {
         model,
       ),
     );
-    return el("tr", { "data-row": row.id }, name, own);
+    return el("tr", { "data-row": row.id, class: row.tone || null }, name, own);
   });
   const caption = el("caption", { class: "sr" }, model.caption);
   place.replaceChildren(
@@ -56,12 +58,14 @@ function sorted({ rows, sort }, cells) {
   return order.sort((i, j) => {
     if (place(i) === null || place(j) === null)
       return (place(i) === null) - (place(j) === null) || i - j;
-    return (sort.up ? 1 : -1) * (place(i) - place(j)) || i - j;
+    return (sort.up ? 1 : -1) * compared(place(i), place(j)) || i - j;
   });
 }
 
+const compared = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en") : a - b);
+
 /** The least and largest value or limit of a column. */
-function rangeOf(cells, zero) {
+export function rangeOf(cells, zero) {
   const ends = cells
     .filter(Boolean)
     .flatMap(({ value, low, high }) => [value, low, high])
@@ -109,7 +113,8 @@ function columnHead(model, column, calls) {
   );
 }
 
-function dot({ colour }) {
+/** The colour of a row. */
+export function dot({ colour }) {
   if (!colour) return null;
   const made = el("i", { class: "dot", "aria-hidden": "true" });
   made.style.background = colour;
@@ -118,6 +123,7 @@ function dot({ colour }) {
 
 function cellOf(cell, range, open, name, model) {
   if (!cell) return el("td", { class: "none" }, "—");
+  if (cell.plain) return el("td", { class: "plain" }, cell.plain);
   const classes = [cell.best ? "best" : "", cell.tone ?? ""].filter(Boolean).join(" ");
   const text = [
     el("span", { class: "value" }, cell.text),
@@ -130,7 +136,7 @@ function cellOf(cell, range, open, name, model) {
       class: "cell",
       onclick: open,
       title: cell.hint ?? null,
-      "aria-label": `${name}: ${cell.text} ${cell.limits ?? ""}, by prompt`,
+      "aria-label": `${name}: ${cell.text} ${cell.limits ?? ""}${model.opens ?? ", by prompt"}`,
     },
     text,
     bar(cell, range, model),
@@ -138,7 +144,8 @@ function cellOf(cell, range, open, name, model) {
   return el("td", { class: classes || null }, button);
 }
 
-function bar({ value, low, high }, range, { zero }) {
+/** A value and its interval on a line, which `range` gives its ends. */
+export function bar({ value, low, high }, range, { zero }) {
   const at = (x) => (100 * (x - range.low)) / (range.high - range.low);
   const line = el("span", { class: "bar", "aria-hidden": "true" });
   if (zero) line.append(mark("zero", at(0)));
