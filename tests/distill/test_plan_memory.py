@@ -44,6 +44,8 @@ PEAKS = {
     "f-distill": ("f_distill", {"gan": {"weight": 0.03}}, "full"),
     "adversarial": ("adversarial", {"gan": {"weight": 1.0, "features": "teacher"}}, "full"),
 }
+SLOW_PEAKS = ("no checkpointing", "gan of the fake score", "dp_dmd", "sid without checkpointing",
+              "f-distill")  # fmt: skip
 CAUSAL = {
     "rollout": ("dmd2", {}, "full"),
     "rollout, no checkpointing": ("dmd2", {}, "none"),
@@ -68,7 +70,10 @@ def check_peak(recipe, folder, within) -> None:
     assert planned == pytest.approx(held, rel=within)
 
 
-@pytest.mark.parametrize("name", PEAKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(p, marks=pytest.mark.slow if p in SLOW_PEAKS else ()) for p in PEAKS],
+)
 def test_a_step_holds_at_its_peak_what_the_plan_says(name, tmp_path):
     """Networks, AdamW, gradients and all that the losses make, of the real loop on a fake GPU."""
     method, sections, checkpointing = PEAKS[name]
