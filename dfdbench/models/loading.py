@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
 from safetensors import SafetensorError
 from torch import nn
 
@@ -87,6 +86,8 @@ def load_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
         UserError: the folder lacks its config or weights, is damaged or of another class, or
             weights are not finite floating-point numbers.
     """
+    from diffusers import ModelMixin  # takes seconds, which a report need not wait for
+
     native = issubclass(cls, ModelMixin)
     if native:
         read_config(folder, cls)

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusers.models.normalization import RMSNorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,6 +29,8 @@ def norm_as_given(module: nn.Module) -> None:
 
     Norms whose weights have their input's dtype compute as they always did.
     """
+    from diffusers.models.normalization import RMSNorm
+
     for part in module.modules():
         if isinstance(part, nn.RMSNorm | RMSNorm):
             part.forward = partial(_rms_norm, type(part).forward, part)  # type: ignore[method-assign]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 
 from dfdbench.models.flow import student_times
 from dfdbench.models.loading import MEND, forget_origin
@@ -35,6 +34,8 @@ class Sampling(NamedTuple):
 
 def write_scheduler(folder: Path, sampling: Sampling) -> None:
     """Make the scheduler of the checkpoint in `folder` the student's, also in its index."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
     scheduler: Any = FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=TRAIN_STEPS,
         stochastic_sampling=sampling.sampler == "sde",
@@ -59,6 +60,8 @@ def student_scheduler(folder: str | Path) -> Any:
     Raises:
         UserError: no student of this version lies there.
     """
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
     path = Path(folder) / CONFIG
     config = read_json(path, dict[str, Any], MEND)
     if "student_times" not in config:
@@ -71,6 +74,8 @@ def student_scheduler(folder: str | Path) -> Any:
 
 def _shifts(sampling: Sampling) -> dict[str, Any]:
     """`shift` and `shift_terminal` with which set_timesteps(N) gives the student's times."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
     count, own = len(sampling.times), {"shift": 1.0, "shift_terminal": None}
     grid = student_times(count, sampling.shift)[:-1]
     if count == 1 or not torch.allclose(torch.tensor(sampling.times).double(), grid):

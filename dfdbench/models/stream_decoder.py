@@ -8,7 +8,6 @@ ends. Here it lasts until the clip ends; only public arguments of the decoder ar
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
 from torch import Tensor
 
 
@@ -19,6 +18,8 @@ class StreamDecoder:
     """
 
     def __init__(self, vae: Any) -> None:
+        from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+
         self.vae = vae
         causal = [m for m in vae.decoder.modules() if isinstance(m, WanCausalConv3d)]
         self.features: list[Any] = [None] * len(causal)  # one a convolution over time
@@ -30,6 +31,8 @@ class StreamDecoder:
 
         The first latent frame of the clip gives one frame, each later one four.
         """
+        from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+
         frames = []
         for latent in self.vae.post_quant_conv(latents).split(1, 2):
             first, self.begun = not self.begun, True
