@@ -29,6 +29,7 @@ Warmup = Annotated[int, typer.Option(min=1, help="Untimed ones before.", rich_he
 Compile = Annotated[
     bool, typer.Option("--compile", help="torch.compile the blocks.", rich_help_panel=TIMING)
 ]
+Decode = Annotated[bool, typer.Option("--vae/--no-vae", help="Time the autoencoder too.")]
 Out = Annotated[Path, typer.Option(help="JSON file to write.")]
 
 
@@ -151,9 +152,7 @@ def stream(
         int, typer.Option(min=1, help="Timed clips, after one.", rich_help_panel=TIMING)
     ] = 2,
     compiled: Compile = False,
-    decode: Annotated[
-        bool, typer.Option("--vae/--no-vae", help="Time the autoencoder too.")
-    ] = True,
+    decode: Decode = True,
     changes: Changes = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -203,9 +202,7 @@ def sample(
     steps: Steps = 5,
     warmup: Warmup = 2,
     compiled: Compile = False,
-    decode: Annotated[
-        bool, typer.Option("--vae/--no-vae", help="Time the autoencoder too.")
-    ] = True,
+    decode: Decode = True,
     changes: Changes = None,
     device: Device = "auto",
     as_json: Json = False,

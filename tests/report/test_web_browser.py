@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -13,13 +12,6 @@ from score_runs import PROMPTS, add_run
 
 from dfdbench.report.page import report
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="Playwright is not installed: pip install -e '.[browser]'"
-)
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: apt-get install chromium")
 HOSTILE = "<img src=x onerror=alert(1)></script><b>{}</b> & 'more'"
 ARMS = ("real", "teacher", "dmd2", "dmd2_control", "dfd")
 TIMES = "Array.from(document.querySelectorAll('#stage video'), v => v.currentTime)"
@@ -35,35 +27,14 @@ def page_file(tmp_path_factory):
     return report([runs], tmp_path_factory.mktemp("report"))
 
 
-@pytest.fixture(scope="module")
-def browser():
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
-def visit(browser, page_file):
-    """Open the page; at the end nothing was complained of and nothing left the page."""
-    complaints, contexts = [], []
+def visit(open_address, page_file):
+    """Open the page."""
 
     def open_page(address="", file=page_file, width=1400, **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else 0)
-        page.on("request", lambda asked: complaints.append(asked.url)
-                if not asked.url.startswith(("file:", "data:", "blob:")) else 0)  # fmt: skip
-        page.goto(file.as_uri() + address)
-        return page
+        return open_address(file.as_uri() + address, width, **options)
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return open_page
 
 
 def go_to(page, name):

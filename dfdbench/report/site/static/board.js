@@ -1,6 +1,6 @@
 // A board's page: the table with its choices, the comparison, and the table of printed numbers.
 import { byId, el, options } from "./util.js";
-import { begin, state, update, onChange } from "./state.js";
+import { begin, keepAddress, state, update, onChange } from "./state.js";
 import { drawTable, drawTabs } from "./table.js";
 import { FIRST, columnsOf, factCell, printedModel, rowOf, scoreCell } from "./rows.js";
 import { Compare, MOST, chosenIds } from "./compare.js";
@@ -150,12 +150,4 @@ if (data.published.entries.length) {
   onChange(drawPrinted);
   drawPrinted();
 }
-for (const link of document.querySelectorAll('.sections a[href^="#"]')) {
-  link.addEventListener("click", (event) => {
-    const target = byId(link.getAttribute("href").slice(1));
-    if (!target) return;
-    event.preventDefault(); // the address holds the choices
-    target.scrollIntoView();
-    target.focus({ preventScroll: true });
-  });
-}
+keepAddress('.sections a[href^="#"]');

@@ -1,6 +1,6 @@
 // Begin: read the data, make player, table and drill-down, and listen to the keyboard.
 import { byId } from "./util.js";
-import { begin, state, update } from "./state.js";
+import { begin, keepAddress, state, update } from "./state.js";
 import { Sources } from "./grid.js";
 import { Player } from "./player.js";
 import { Blind } from "./blind.js";
@@ -86,15 +86,7 @@ function keys(event, made, blind) {
   action();
 }
 
-for (const link of document.querySelectorAll('a[href^="#"]')) {
-  link.addEventListener("click", (event) => {
-    const target = byId(link.getAttribute("href").slice(1));
-    if (!target) return;
-    event.preventDefault(); // the address holds the choices
-    target.scrollIntoView();
-    target.focus({ preventScroll: true });
-  });
-}
+keepAddress('a[href^="#"]');
 
 byId("copy").addEventListener("click", async () => {
   await navigator.clipboard?.writeText(byId("command").textContent).catch(() => {});

@@ -54,3 +54,16 @@ function tell(changed) {
 export function onChange(listener) {
   listeners.push(listener);
 }
+
+/** Let links to sections scroll without a change of the address, which holds the choices. */
+export function keepAddress(selector) {
+  for (const link of document.querySelectorAll(selector)) {
+    link.addEventListener("click", (event) => {
+      const target = document.getElementById(link.getAttribute("href").slice(1));
+      if (!target) return;
+      event.preventDefault();
+      target.scrollIntoView();
+      target.focus({ preventScroll: true });
+    });
+  }
+}
