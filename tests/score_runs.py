@@ -12,7 +12,7 @@ from dfdbench.evaluate.store import Store
 from dfdbench.utils.run import Run
 from dfdbench.utils.video import write_video
 
-PROMPTS = ("ball-desert", "box-snow", "cross-city", "triangle-snow")
+PROMPTS = ("ball-desert", "bar-snow", "cross-city", "triangle-snow")
 SEEDS = tuple(range(1, 9))
 SATURATION = {
     "real": 0.12, "teacher": 0.14, "dmd2": 0.22, "dmd2_control": 0.24, "dp_dmd": 0.19, "dfd": 0.13,
@@ -104,7 +104,7 @@ def add_run(
             entropy = ENTROPY[arm] + 0.02 * i + shift + rng.normal(0, 0.01)
             groups[arm, prompt] = {
                 "hue_entropy": GroupValue(entropy, len(SEEDS)),
-                "joint_coverage": GroupValue(0.9 * entropy, len(SEEDS)),
+                "hue_gini": GroupValue(0.9 * entropy, len(SEEDS)),
             }
-        store.set_groups(suite, {"hue_entropy": 1, "joint_coverage": 1}, groups)
+        store.set_groups(suite, {"hue_entropy": 1, "hue_gini": 1}, groups)
     return run

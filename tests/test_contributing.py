@@ -68,7 +68,7 @@ def test_method_family_and_metric_of_another_package_run_the_whole_chain(
     assert run.finished and run.info["method"] == "imitation"
     assert "OursPipeline" in (run.student / "model_index.json").read_text()
     prompts = tmp_path / "prompts.txt"
-    prompts.write_text("a ball moving over the desert\na box moving over the snow\n")
+    prompts.write_text("a ball moving over the desert\na bar moving over the snow\n")
     dfdbench.generate(run, prompts=prompts, seeds=[1, 2])
     assert len(collect(run.path, "prompts").samples) == 4
     summary = dfdbench.evaluate(run.path, prompts=prompts, seeds=[1, 2], metrics=["brightness"])

@@ -1,81 +1,107 @@
-"""What README says of the toy, held against the data of a study or a check.
+"""What the papers claim, held against the differences of a report, one verdict a claim.
 
-Behind `quickstart`, `study` and `check`: a claim that their data do not show is said, so that
-nobody takes a small experiment for the evidence of README, with 7 training seeds and 280 updates.
+Behind `quickstart` and `study`, which end with these lines, and results/. A claim is about two arms
+and one metric; it holds where the 95 % interval over training seeds lies on its side of 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dfdbench.report.statistics import FEWEST_SEEDS
 from dfdbench.utils.reading import Open, read_json
+
+MARGIN = 0.05
+"""Claims that two arms are alike hold where the interval lies within this of 0."""
 
 
 class Claim(NamedTuple):
-    """`arm` has more (sign 1) or less (sign -1) of a metric than `rival`."""
+    """`arm` has more (sign 1) or less (sign -1) of a metric than `rival`, or as much (sign 0)."""
 
+    text: str
     arm: str
     rival: str
     metric: str
     sign: int
 
-    @property
-    def pair(self) -> str:
-        """As reports and checks name the difference."""
-        return f"{self.arm} - {self.rival}"
 
-
-CLAIMS = {
-    "toy-t2v": (
-        Claim("dmd2", "teacher", "hue_entropy", -1),
-        Claim("dmd2", "teacher", "saturation_mean", 1),
-        Claim("dfd", "dmd2_control", "saturation_mean", -1),
-        Claim("dfd_mixture", "dmd2_control", "saturation_mean", -1),
-        Claim("dfd_mixture", "dmd2_control", "hue_entropy", 1),
-    ),
-    "toy-i2v": (Claim("dmd2", "teacher", "contrast_rms", 1),),
-}
-"""By model: what README says of its students."""
+CLAIMS = (
+    Claim("DMD2 loses diversity", "dmd2", "teacher", "open_gini", -1),
+    Claim("DMD2 over-saturates", "dmd2", "teacher", "sprite_saturation", 1),
+    Claim("DFD brings diversity back", "dfd", "dmd2_control", "open_gini", 1),
+    Claim("DFD brings usable modes back", "dfd", "dmd2_control", "modes", 1),
+    Claim("DFD brings saturation back", "dfd", "dmd2_control", "sprite_saturation", -1),
+    Claim("the teacher at x matters", "dfd", "regression", "open_gini", 1),
+    Claim("DP-DMD keeps more diversity than DMD2", "dp_dmd", "dmd2_control", "open_gini", 1),
+    Claim("a few updates of DFD suffice", "dfd_320", "dfd_80", "open_gini", 0),
+    Claim("DFD from scratch fails", "dfd_scratch", "dfd", "modes", -1),
+    Claim("a GAN does not help DFD", "dfd_gan", "dfd", "open_gini", 0),
+    Claim("w = ½ is like w = 1", "dfd_p1", "dfd", "open_gini", 0),
+    Claim("two student steps are too few", "dfd_two_steps", "dfd", "modes", -1),
+)
+"""In the order of the papers; the text says what 2606.18478 and 2602.03139 say."""
 
 
 class Row(Open):
-    """A difference in deltas.json; no interval where one prompt gives none."""
+    """A difference in deltas.json; no interval below three training seeds."""
 
     mean: float | None
     low: float | None
     high: float | None
+    seeds: int = 0
 
 
-def unshown(model: str, deltas: Path) -> list[str]:
-    """A line for each claim about `model` whose interval in the report's deltas.json does not show
-    it; claims about arms that the report lacks are left out."""
+class Verdict(NamedTuple):
+    """A claim beside its measured difference."""
+
+    claim: Claim
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+    @property
+    def word(self) -> str:
+        """holds, not shown, too few, one seed, or the opposite."""
+        if self.low is None or self.high is None:
+            return "one seed" if self.seeds <= 1 else "too few" if self.seeds < FEWEST_SEEDS else ""
+        if self.claim.sign == 0:
+            alike = self.low > -MARGIN and self.high < MARGIN
+            apart = self.low > 0 or self.high < 0
+            return "holds" if alike else "the opposite" if apart else "not shown"
+        low, high = sorted((self.claim.sign * self.low, self.claim.sign * self.high))
+        return "holds" if low > 0 else "the opposite" if high < 0 else "not shown"
+
+    def effect(self) -> str:
+        """Such as +0.120 [+0.050, +0.190]."""
+        between = "" if self.low is None else f" [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.mean:+.3f}{between}"
+
+
+def verdicts(deltas: Path, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
+    """The claims about arms and metrics that a report's deltas.json has."""
     made = read_json(deltas, dict[str, dict[str, Row]], "write the report again")
-    lines = []
-    for claim in CLAIMS.get(model, ()):
-        row = made.get(claim.pair, {}).get(claim.metric)
-        if row is None or row.mean is None:
-            continue
-        nearest = row.low if claim.sign > 0 else row.high
-        if nearest is None or nearest * claim.sign <= 0:
-            known = row.low is not None and row.high is not None
-            between = f" [{row.low:+.3f}, {row.high:+.3f}]" if known else ""
-            lines.append(_line(claim, f"{row.mean:+.3f}{between}", "take more --training-seeds"))
+    found = []
+    for claim in claims:
+        row = made.get(f"{claim.arm} - {claim.rival}", {}).get(claim.metric)
+        if row is not None and row.mean is not None:
+            found.append(Verdict(claim, row.mean, row.low, row.high, row.seeds))
+    return found
+
+
+def verdict_lines(found: Sequence[Verdict]) -> list[str]:
+    """A block for the terminal: claim, what was measured, training seeds, verdict."""
+    if not found:
+        return []
+    rows = [("claim", "measured", "effect", "seeds", "verdict")]
+    for v in found:
+        measured = f"{v.claim.metric}: {v.claim.arm} - {v.claim.rival}"
+        rows.append((v.claim.text, measured, v.effect(), str(v.seeds), v.word))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = ["  ".join(f"{c:{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    if any(v.word in ("one seed", "too few") for v in found):
+        lines.append(
+            f"A claim about a method needs {FEWEST_SEEDS} training seeds: one training says what "
+            "this one student does. More: dfdbench study toy/main --training-seeds 0-6"
+        )
     return lines
-
-
-def unshown_signs(model: str, values: Mapping[str, float]) -> list[str]:
-    """The same of a check's values, "arm - rival metric" → a difference without an interval."""
-    lines = []
-    for claim in CLAIMS.get(model, ()):
-        value = values.get(f"{claim.pair} {claim.metric}")
-        if value is not None and value * claim.sign <= 0:
-            lines.append(_line(claim, f"{value:+.3f}", "a check is too small for it: see study"))
-    return lines
-
-
-def _line(claim: Claim, value: str, remedy: str) -> str:
-    way = "higher" if claim.sign > 0 else "lower"
-    return (
-        f"not shown here: README has {claim.metric} of {claim.arm} {way} than of {claim.rival}; "
-        f"these data give {value}; {remedy}"
-    )

@@ -43,7 +43,7 @@ def quickstart(
     from dfdbench.cli.study import load_study, run_study
 
     page = run_study(load_study("toy/quickstart"), out, (0,), model, processes)
-    _show_report(page, model, as_json)
+    _show_report(page, as_json)
 
 
 def study(
@@ -80,15 +80,22 @@ def study(
     folder = out or Path("runs") / f"study-{chosen.name}"
     seeds = parse_seeds(training_seeds, "--training-seeds")
     page = run_study(chosen, folder, seeds, model, processes, earlier or ())
-    _show_report(page, model or chosen.model, as_json)
+    _show_report(page, as_json)
 
 
-def _show_report(page: Path, model: str, as_json: bool) -> None:
-    """Print where a report is, and which of README's claims its data do not show."""
-    from dfdbench.cli.claims import unshown
+def _show_report(page: Path, as_json: bool) -> None:
+    """Print where a report is, and what its data say of the papers' claims."""
+    from dfdbench.cli.claims import verdict_lines, verdicts
 
-    notes = unshown(model, page.parent / "deltas.json")
-    show({"report": str(page), "notes": notes}, as_json, "\n".join([*notes, f"report: {page}"]))
+    found = verdicts(page.parent / "deltas.json")
+    rows = [
+        {"claim": v.claim.text, "arm": v.claim.arm, "rival": v.claim.rival}
+        | {"metric": v.claim.metric, "mean": v.mean, "low": v.low, "high": v.high}
+        | {"seeds": v.seeds, "verdict": v.word}
+        for v in found
+    ]
+    text = "\n".join([*verdict_lines(found), f"report: {page}"])
+    show({"report": str(page), "verdicts": rows}, as_json, text)
 
 
 @check_app.callback(invoke_without_command=True)

@@ -46,6 +46,12 @@ def generate(
             rich_help_panel=UNTRAINED,
         ),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Sampling steps of the teacher; else its own.", rich_help_panel=UNTRAINED
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Its run folder; else runs/ARM.", rich_help_panel=UNTRAINED),
@@ -110,6 +116,7 @@ def generate(
         batch=batch,
         model=model,
         cfg=cfg,
+        steps=steps,
         out=out,
         shard=shard,
         compiled=compiled,

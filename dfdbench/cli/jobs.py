@@ -24,15 +24,24 @@ from pathlib import Path
 
 from dfdbench.cli.board import Board
 from dfdbench.cli.forecast import Planned
-from dfdbench.generate.clips import UNTRAINED
+from dfdbench.generate.clips import UNTRAINED, Steps
+from dfdbench.models.defaults import Guidance
 from dfdbench.utils.device import VISIBLE
 from dfdbench.utils.errors import UserError, as_user_error, memory_remedy
 from dfdbench.utils.progress import Report, Stage, clock, say, say_warning, send_to
+from dfdbench.utils.reading import Outside
 from dfdbench.utils.run import Run
 from dfdbench.utils.stopping import Stopped, end_with, interruptible
 
 LOOK_EVERY_SECONDS = 0.5
 LONGEST = 2000  # characters of a line: with the rest it is written to the pipe at once
+
+
+class TeacherTable(Outside):
+    """How the teacher of an arm is sampled; unset: as the model recommends."""
+
+    cfg: Guidance | None = None
+    steps: Steps | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Job:
     changes: tuple[str, ...] = ()
     parent: Path | None = None
     amounts: Mapping[Stage, int] = field(default_factory=dict)
+    teacher: TeacherTable | None = None
 
 
 @memory_remedy(
@@ -74,6 +84,9 @@ def run_job(job: Job) -> float:
     torch.set_num_threads(job.threads)
     if job.arm in UNTRAINED:
         run = reference_run(job.arm, job.path, job.model)
+    elif job.teacher:
+        own = (job.teacher.cfg, job.teacher.steps)
+        run = reference_run("teacher", job.path, job.model, *own, name=job.arm)
     else:
         run = distill(load_recipe(job.recipe, job.changes), job.path, resume=True, init=job.parent)
     suite = get_suite(job.suite)

@@ -11,6 +11,9 @@ above them `suite` and `model` if they are not toy-t2v:
     against = "dfd"                      # an arm that the report compares it with
     set = ["dfd.gradient_space='score'"]
 
+    [arms.teacher_4_steps]
+    teacher = { steps = 4 }              # or cfg
+
 Each run is trained, generated and scored by one process; what an earlier call finished is skipped.
 """
 
@@ -22,9 +25,10 @@ from typing import Any
 
 from pydantic import Field
 
-from dfdbench.cli.jobs import Job, one_by_one, side_by_side
+from dfdbench.cli.jobs import Job, TeacherTable, one_by_one, side_by_side
 from dfdbench.distill.recipe import STUDIES, baselines_folder
 from dfdbench.generate.clips import UNTRAINED
+from dfdbench.report.arms import TEACHERS
 from dfdbench.utils.device import release_memory, visible_gpus
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.folders import locked
@@ -37,14 +41,16 @@ from dfdbench.utils.reading import Outside, read_toml, validate
 class Arm:
     """One way to train: a recipe, the arm it starts from, and changed recipe values.
 
-    against: the arm it is compared with, beside the usual comparisons.
+    against: the arm it is compared with, beside the usual comparisons. teacher: for an arm without
+    training, how its teacher is sampled; it has no recipe.
     """
 
     name: str
-    recipe: str
+    recipe: str = ""
     init: str | None = None
     changes: tuple[str, ...] = ()
     against: str | None = None
+    teacher: TeacherTable | None = None
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,10 @@ def shipped_studies() -> list[str]:
 
 
 class ArmTable(Outside):
-    """A table [arms.NAME] of a study's file."""
+    """A table [arms.NAME] of a study's file: a recipe to train, or `teacher` to sample it."""
 
-    recipe: str
+    recipe: str = ""
+    teacher: TeacherTable | None = None
     init: str | None = None
     against: str | None = None
     set: tuple[str, ...] = ()
@@ -114,12 +121,19 @@ def load_study(name: str | Path) -> Study:
         if arm in UNTRAINED:
             raise UserError(f"{where}: every study has it, untrained; give yours another name")
         table = validate(ArmTable, values, where, 'write it like recipe = "toy/dmd2"')
+        if bool(table.recipe) == bool(table.teacher):
+            raise UserError(f"{where}: give either a recipe or how the teacher is sampled")
+        if arm.startswith(TEACHERS) != bool(table.teacher):
+            raise UserError(
+                f"{where}: names that begin with {TEACHERS} are of arms that sample the teacher, "
+                "and of no others; rename it"
+            )
         above = [a.name for a in arms]
         if table.init not in (None, *above):
             raise UserError(f"{where}: init '{table.init}' is no arm above it; add it there")
         if table.against not in (None, *UNTRAINED, *above):
             raise UserError(f"{where}: against '{table.against}' is no arm above it; add it there")
-        arms.append(Arm(arm, table.recipe, table.init, table.set, table.against))
+        arms.append(Arm(arm, table.recipe, table.init, table.set, table.against, table.teacher))
     return Study(study_name, tuple(arms), file.set, file.seeds, file.suite, file.model)
 
 
@@ -143,9 +157,14 @@ def jobs_of(
     amounts: dict[Stage, int] = {"generate": clips, "score": clips}
     untrained = (model, noise_seeds(study.seeds), threads, study.suite)
     jobs = [Job(name, runs / name, *untrained, amounts=amounts) for name in reversed(UNTRAINED)]
+    jobs += [
+        Job(arm.name, runs / arm.name, *untrained, teacher=arm.teacher, amounts=amounts)
+        for arm in study.arms
+        if arm.teacher
+    ]
     for seed in training_seeds:
         shared = (model, noise_seeds(study.seeds, seed), threads, study.suite)
-        for arm in study.arms:
+        for arm in (arm for arm in study.arms if arm.recipe):
             own = (f"arm='{arm.name}'", f"seed={seed}", f"model='{model}'")
             path, changes = runs / run_name(arm.name, seed), (*study.changes, *arm.changes, *own)
             parent = runs / run_name(arm.init, seed) if arm.init else None
@@ -211,8 +230,19 @@ def _run_study(
     failed = one_by_one(jobs) if processes == 1 else side_by_side(jobs, processes, gpus)
     if failed:
         raise UserError("; ".join(f"{path}: {reason}" for path, reason in failed.items()))
+    _compare_with_teacher(jobs)
     against = [(arm.name, arm.against) for arm in study.arms if arm.against]
     return report([*(job.path for job in jobs), *earlier], out / "report", against=against)
+
+
+def _compare_with_teacher(jobs: Sequence[Job]) -> None:
+    """Add what runs are beside the teacher's clips, such as their recall of its modes."""
+    from dfdbench.evaluate.engine import compare_with
+
+    teacher = next(job.path for job in jobs if job.arm == "teacher")
+    for job in jobs:
+        if job.path != teacher:
+            compare_with(job.path, teacher, job.suite)
 
 
 def _prepare(jobs: Sequence[Job], model: str) -> None:

@@ -43,10 +43,12 @@ def train(
 @app.command("quality")
 def quality(
     model: Model = "toy-t2v",
-    out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("quality.json"),
+    out: Annotated[Path, typer.Option(help="JSON file to write, and a .png of that name.")] = Path(
+        "quality.json"
+    ),
     as_json: Json = False,
 ) -> None:
-    """Measure VAE, oracle and teacher of the toy against its own truth.
+    """Measure VAE, oracle and teacher of the toy against its own truth, and draw some clips.
 
     Example: dfdbench toy quality --model runs/toy-train/toy-t2v --out quality.json
     """

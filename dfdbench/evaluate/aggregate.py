@@ -32,24 +32,47 @@ def aggregate(
     left out, its clips being of several sizes, and for each method without clips of some prompts.
     """
     mixed = _mixed_sizes(store, suite)
-    _aggregate_prompts(store, suite, families, reference, set(mixed))
+    outdated = _aggregate_prompts(store, suite, families, reference, set(mixed))
     if reference is not None:
         _aggregate_pooled(store, suite, families, reference)
     summary.mixed += [f"method {m}, prompt {p}: {why}" for (m, p), why in mixed.items()]
+    summary.notes += [
+        f"{family}: an older version of it read {count} clips, which are not in the values over "
+        "prompts; score them again: dfdbench eval"
+        for family, count in outdated.items()
+    ]
     summary.missing += _missing_prompts(store, suite)
 
 
+def compare(store: Store, reference: Store, suite: Suite, families: Sequence[MetricFamily]) -> None:
+    """Store the values over each prompt's clips anew, with those against another store's clips.
+
+    reference: scored with the same suite, of one method, such as the teacher's run. Values pooled
+    over prompts are left as they are.
+    """
+    left_out = set(_mixed_sizes(store, suite)) | set(_mixed_sizes(reference, suite))
+    _aggregate_prompts(store, suite, families, None, left_out, reference)
+
+
 class _Readings:
-    """What a family stored of the clips of a suite, of the prompts that ask for it."""
+    """What a family stored of the clips of a suite, of the prompts that ask for it.
+
+    Clips that only an older version of the family read are left out: its classes and units may be
+    others. `outdated` is their number.
+    """
 
     def __init__(self, store: Store, suite: Suite, family: MetricFamily) -> None:
         self.store, self.needs = store, family.needs
         metrics = family.at("video")
         self.arrays = [m.name for m in metrics if m.kind == "array"]
-        self.floats = [m.name for m in metrics if m.kind != "array"]
-        table = store.values(suite.name, self.floats)
+        versions = {m.name: m.version for m in metrics if m.kind != "array"}
+        self.floats = list(versions)
+        ever = store.values(suite.name, self.floats)[self.floats].notna().any(axis=1)
+        table = store.values(suite.name, versions)
         asked = {p: asks(suite, p, family) for p in table["prompt_id"].unique()}
-        self.table = table[table["prompt_id"].map(asked).astype(bool)]
+        table = table[table["prompt_id"].map(asked).astype(bool)]
+        old = ever[table.index] & table[self.floats].isna().all(axis=1)
+        self.table, self.outdated = table[~old], int(old.sum())
 
     def of(self, rows: pd.DataFrame) -> Iterator[Reading]:
         """One reading a row of `table`; arrays are read as they are asked for."""
@@ -69,16 +92,29 @@ def _aggregate_prompts(
     families: Sequence[MetricFamily],
     reference: str | None,
     left_out: set[tuple[str, str]],
-) -> None:
-    """Compute and store the values of level "prompt"; left_out: (method, prompt id) without any."""
+    elsewhere: Store | None = None,
+) -> dict[str, int]:
+    """Compute and store the values of level "prompt".
+
+    left_out: (method, prompt id) without any. elsewhere: the reference's store if it is another.
+    Returns the families of which some clips were read by an older version, with their number.
+    """
+    outdated: dict[str, int] = {}
     aggregates: dict[tuple[str, str], dict[str, GroupValue]] = {}
     versions: dict[str, int] = {}
     for family in families:
-        if family.group is None and (family.versus is None or reference is None):
+        against = reference is not None or elsewhere is not None
+        if family.group is None and (family.versus is None or not against):
             continue
         versions |= {metric.name: metric.version for metric in family.at("prompt")}
         readings = _Readings(store, suite, family)
+        if readings.outdated:
+            outdated[family.name] = readings.outdated
         clips = dict(_by_prompt(readings.table))
+        theirs, of_prompt = readings, {p: rows for (m, p), rows in clips.items() if m == reference}
+        if elsewhere is not None:
+            theirs = _Readings(elsewhere, suite, family)
+            of_prompt = {p: rows for (_, p), rows in _by_prompt(theirs.table)}
         for (method, prompt_id), rows in clips.items():
             if (method, prompt_id) in left_out:
                 continue
@@ -86,12 +122,12 @@ def _aggregate_prompts(
             if family.group:
                 attributes = suite.prompt(prompt_id).attributes if suite.prompts else {}
                 values.update(family.group(list(readings.of(rows)), attributes))
-            of_reference = clips.get((reference, prompt_id)) if reference else None
-            if family.versus and of_reference is not None and method != reference:
-                both = list(readings.of(rows)), list(readings.of(of_reference))
+            if family.versus and prompt_id in of_prompt and method != reference:
+                both = list(readings.of(rows)), list(theirs.of(of_prompt[prompt_id]))
                 values.update(family.versus(*both))
     if versions:
         store.set_groups(suite.name, versions, aggregates)
+    return outdated
 
 
 def _by_prompt(samples: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:

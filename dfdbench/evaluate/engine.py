@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from threadpoolctl import threadpool_limits
 
-from dfdbench.evaluate.aggregate import aggregate
+from dfdbench.evaluate.aggregate import aggregate, compare
 from dfdbench.evaluate.clip_scores import ClipScorer, Models
 from dfdbench.evaluate.follow_ups import write_follow_ups
 from dfdbench.evaluate.match import Matched, match, record
@@ -150,6 +150,18 @@ def score(
     _write_left_out(summary)
     summary.seconds = time.monotonic() - start
     return summary
+
+
+def compare_with(run: Path, reference: Path, suite: str | Suite) -> None:
+    """Add to a scored run what its clips are beside those of another, such as the teacher's.
+
+    Raises:
+        UserError: one of them has no store of scores.
+    """
+    suite = get_suite(suite) if isinstance(suite, str) else suite
+    families = [get_family(name) for name in families_of(suite.metrics)]
+    with Store.reading(reference / "scores.sqlite") as theirs, Store(run / "scores.sqlite") as own:
+        compare(own, theirs, suite, families)
 
 
 def _cut_prompts(parts: Sequence[Part], families: Sequence[MetricFamily]) -> list[str]:

@@ -8,14 +8,14 @@ from collections.abc import Collection
 PRIMARIES = {
     "diversity": (
         "open_gini",
+        "open_gini_given_image",
         "hue_entropy",
-        "direction_entropy_given_image",
         "clip_vit_l14_diversity",
         "dinov2_l_diversity",
         "dinov3_l_diversity",
         "effnet_lite2_diversity",
     ),
-    "saturation": ("sprite_saturation", "saturation_mean"),
+    "saturation": ("sprite_saturation", "sprite_saturation_given_image", "saturation_mean"),
     "yield": ("sprite_intact", "sprite_continues"),
 }
 """Primary → its metrics; the first that a report has is the one that is tested."""

@@ -148,10 +148,15 @@ class Store:
         frame["prompt"] = prompts.where(prompts.notna(), None)
         return frame if suite is None else frame[frame["suite"] == suite].reset_index(drop=True)
 
-    def values(self, suite: str, metrics: Iterable[str]) -> pd.DataFrame:
-        """One row a sample of `suite`: the columns of `Row` and one column a metric (NaN: none)."""
+    def values(self, suite: str, metrics: Iterable[str] | Mapping[str, int]) -> pd.DataFrame:
+        """One row a sample of `suite`: the columns of `Row` and one column a metric (NaN: none).
+
+        metrics: names; or name -> the version of which scores are wanted.
+        """
         frame = self.samples(suite)
         scores = _of_samples(frame, self._newest("value"))
+        if isinstance(metrics, Mapping):
+            scores = scores[scores["version"] == scores["metric"].map(metrics)]
         for metric in metrics:
             of_clip = scores[scores["metric"] == metric].set_index("path")["value"]
             frame[metric] = frame["path"].map(of_clip).astype(float)

@@ -5,6 +5,7 @@ Run by `dfdbench toy quality`; the shipped model's numbers lie in results/toy/te
 
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,37 @@ from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import batch_noise, predictor, sample_teacher
 from dfdbench.toy import oracle, world
 from dfdbench.toy.train import held_out
-from dfdbench.utils.files import write_json
+from dfdbench.utils.files import atomic_path, write_json
 from dfdbench.utils.progress import track
 from dfdbench.utils.run import weights_sha256
 from dfdbench.utils.video import to_uint8
 
-SATURATION_TOLERANCE = 0.05  # a saturation is read right within this, on a range of 0.15
+GUIDED = 3.0  # what the shipped recipes' teacher is guided by
+SATURATION_TOLERANCE = 0.05  # a saturation is read right within this, on a range of .45
+
+
+PICTURED = 16  # clips a row of the picture
+LARGER = 2  # pixels of the picture a pixel of a clip, each way
+
+
+def write_picture(path: Path, rows: Sequence[np.ndarray]) -> None:
+    """Write rows of pictures, uint8 (N H W 3) each, as a PNG; a short row ends white."""
+    from PIL import Image
+
+    width = max(map(len, rows))
+    lines = []
+    for row in rows:
+        filled = np.full((width, *row.shape[1:]), 255, np.uint8)
+        filled[: len(row)] = row
+        lines.append(np.concatenate([*filled], axis=1))
+    sheet = np.concatenate(lines).repeat(LARGER, 0).repeat(LARGER, 1)
+    with atomic_path(path) as temporary:
+        Image.fromarray(sheet).save(temporary, "PNG")
+
+
+def middle_frames(clips: np.ndarray) -> np.ndarray:
+    """The middle frame (N H W 3) of each of the first PICTURED clips (N T H W 3)."""
+    return clips[:PICTURED, clips.shape[1] // 2]
 
 
 def to_frames(video: torch.Tensor) -> np.ndarray:
@@ -45,6 +71,7 @@ def oracle_accuracy(frames: np.ndarray, truth: world.Attributes) -> dict[str, fl
         "hue": share("hue", truth.hue_mode),
         "direction": share("direction", truth.direction),
         "pan": share("pan", truth.pan),
+        "size": share("size", truth.size),
         "saturation": float((np.abs(saturation) <= SATURATION_TOLERANCE).mean()),
         "saturation_bias": float(saturation.mean()),
         "saturation_rms_error": float(np.sqrt((saturation**2).mean())),
@@ -54,7 +81,10 @@ def oracle_accuracy(frames: np.ndarray, truth: world.Attributes) -> dict[str, fl
 
 @torch.no_grad()
 def vae_quality(family: ModelFamily, count: int = 512, batch: int = 16) -> dict[str, Any]:
-    """PSNR of held-out clips through the VAE, and the oracle's accuracy before and after it."""
+    """PSNR of held-out clips through the VAE, and the oracle's accuracy before and after it.
+
+    `spread`: of what captions leave open, over these clips after the VAE, as for the teacher's.
+    """
     clips = held_out(count)
     psnr: list[float] = []
     before, after = [], []
@@ -65,12 +95,16 @@ def vae_quality(family: ModelFamily, count: int = 512, batch: int = 16) -> dict[
         psnr += (-10 * (mse / 4).log10()).tolist()
         before.append(to_frames(video))
         after.append(to_frames(decoded))
+    captions = world.captions()
+    chosen = [captions[int(i)] for i in world.caption_index(clips)]
+    decoded_frames = np.concatenate(after)
     return {
         "clips": count,
         "psnr_mean_db": statistics.fmean(psnr),
         "psnr_min_db": min(psnr),
         "oracle_on_rendered": oracle_accuracy(np.concatenate(before), clips),
-        "oracle_after_vae": oracle_accuracy(np.concatenate(after), clips),
+        "oracle_after_vae": oracle_accuracy(decoded_frames, clips),
+        "spread": fidelity_and_diversity(decoded_frames, chosen),
     }
 
 
@@ -105,8 +139,8 @@ def teacher_samples(
 def fidelity_and_diversity(frames: np.ndarray, chosen: list[world.Caption]) -> dict[str, float]:
     """The oracle family's scores of clips (B T H W 3): means over clips, or over captions.
 
-    Those over captions are the entropies of the free attributes, which count intact sprites only,
-    and the accuracies. Captions with fewer than two intact sprites have no entropy.
+    Those over captions are the spread of what they leave open, which counts whole clips only, and
+    the accuracies. Captions with too few whole clips have no spread.
     """
     values = [oracle_metrics.values_of(clip) for clip in frames]
     means: dict[str, list[float]] = {}
@@ -122,18 +156,27 @@ def fidelity_and_diversity(frames: np.ndarray, chosen: list[world.Caption]) -> d
     }
 
 
-def measure(model: str | Path, out: str | Path, samples: int = 512, clips: int = 512) -> dict:
-    """Measure `model` and write `out` (JSON); returns what it wrote."""
+def measure(model: str | Path, out: str | Path, samples: int = 1024, clips: int = 512) -> dict:
+    """Measure `model` and write `out` (JSON), and a picture beside it; returns what `out` holds.
+
+    The picture's rows: rendered clips, the same through the autoencoder, and the teacher's at each
+    guidance, one a caption; middle frames.
+    """
     family, started = load_family(str(model)), time.monotonic()
+    video = world.render(held_out(PICTURED)) * 2 - 1
+    decoded = family.decode_latents(family.encode_video(video))
+    rows = [middle_frames(to_frames(v)) for v in (video, decoded)]
     result: dict[str, Any] = {
         "teacher_sha256": weights_sha256(family.path / "transformer"),
         "vae": vae_quality(family, clips),
         "teacher": {},
     }
-    for cfg in dict.fromkeys((family.defaults.cfg, 1.0)):
+    for cfg in dict.fromkeys((family.defaults.cfg, 1.0, GUIDED)):
         frames, chosen = teacher_samples(family, samples, cfg, family.defaults.steps)
         result["teacher"][f"cfg_{cfg:g}"] = fidelity_and_diversity(frames, chosen)
+        rows.append(middle_frames(frames))
     result["steps"], result["shift"] = family.defaults.steps, family.defaults.shift
     result["seconds"] = round(time.monotonic() - started, 1)
     write_json(out, result)
+    write_picture(Path(out).with_suffix(".png"), rows)
     return result

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from dfdbench.distill.stages import grid, recipe_of
-from dfdbench.generate.real import real_clip, real_continuation
+from dfdbench.generate.real import opening, real_clip, real_continuation
 from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Prompt, Suite
+from dfdbench.generate.suites.vbench import TOY
 from dfdbench.models.conditioning import Conditioning, concatenate
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.sampling import (
@@ -222,12 +223,13 @@ def student_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
 
 
 def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler:
-    """The teacher at its recommended steps, shift, guidance and negative prompt."""
+    """The teacher at its recommended shift and negative prompt, and steps and guidance but for the
+    run's own."""
     d = family.defaults
-    cfg = float(run.info.get("cfg", d.cfg))
+    cfg, steps = float(run.info.get("cfg", d.cfg)), int(run.info.get("steps", d.steps))
     settings = {
         "teacher_sha256": weights_sha256(family.path / "transformer"),
-        "steps": d.steps,
+        "steps": steps,
         "shift": d.shift,
         "cfg": cfg,
     }
@@ -247,7 +249,7 @@ def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
             repeated = negative.repeat(len(items))
             predict = predictor(family, family.teacher, encode(items), repeated, cfg)
             with compute_precision(family.device):
-                latents, _ = sample_teacher(predict, noise.to(family.device), d.steps, d.shift)
+                latents, _ = sample_teacher(predict, noise.to(family.device), steps, d.shift)
             return latents
 
         return sample
@@ -257,7 +259,8 @@ def teacher_sampler(run: Run, family: ModelFamily, compiled: bool) -> ArmSampler
 
 def real_sampler(family: ModelFamily, suite: Suite) -> ArmSampler:
     """Rendered toy clips through the family's autoencoder, as every other arm's pixels are."""
-    rendered = real_continuation if suite.conditions == TOY_FIRST_FRAME else real_clip
+    by_conditions = {TOY_FIRST_FRAME: real_continuation, TOY: opening}
+    rendered = by_conditions.get(suite.conditions, real_clip)
 
     def sample(items: Sequence[Item]) -> Tensor:
         clips = torch.cat([rendered(item.prompt, item.seed) for item in items])

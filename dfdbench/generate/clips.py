@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from dfdbench.generate.arms import (
     ArmSampler,
@@ -24,7 +25,7 @@ from dfdbench.generate.arms import (
 )
 from dfdbench.generate.batches import batches, make_clips
 from dfdbench.generate.blocks import blocks_column
-from dfdbench.generate.real import opening, real_clip, write_first_frame
+from dfdbench.generate.real import opening, write_first_frame
 from dfdbench.generate.sample_index import Row, SampleIndex
 from dfdbench.generate.speed import Speed, speed_file
 from dfdbench.generate.suites.base import TOY_FIRST_FRAME, Suite
@@ -34,7 +35,6 @@ from dfdbench.models.defaults import Guidance
 from dfdbench.models.family import ModelFamily
 from dfdbench.models.registry import load_family
 from dfdbench.models.sampling import is_tiled
-from dfdbench.toy.world import render
 from dfdbench.utils.device import choose_device, compute_dtype, describe
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.files import sha256_file, write_json
@@ -51,6 +51,7 @@ WRITERS = 4  # threads that encode clips while the next batch is sampled
 
 
 MOST_SEEDS = 10_000  # of a prompt, in one call
+Steps = Annotated[int, Field(ge=1, le=1000)]  # of the teacher's sampler
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
@@ -86,11 +87,11 @@ def _items(
             image = crop(suite.images, prompt, nearest_ratio(width, height))
         if suite.conditions == TOY_FIRST_FRAME:
             image = folder / prompt.id / "first.png"
-            write_first_frame(image, render(opening(prompt)))
+            write_first_frame(image, opening(prompt))
         for seed in seeds or suite.seeds_of(prompt):
             if suite.conditions == TOY:
                 image = folder / prompt.id / f"{seed}.png"
-                write_first_frame(image, real_clip(prompt, seed))
+                write_first_frame(image, opening(prompt, seed))
             items.append(Item(prompt, seed, image))
     return items
 
@@ -103,36 +104,63 @@ def model_of(run: Run) -> str:
     return model
 
 
-def reference_run(arm: str, out: Path, model: str = "toy-t2v", cfg: float | None = None) -> Run:
+def reference_run(
+    arm: str,
+    out: Path,
+    model: str = "toy-t2v",
+    cfg: float | None = None,
+    steps: int | None = None,
+    name: str | None = None,
+) -> Run:
     """The run folder of an arm that was not trained: `teacher` or `real`; made when absent.
 
-    cfg: guidance of the teacher instead of the model's recommended one.
+    cfg, steps: guidance and sampling steps of the teacher instead of the model's recommended ones.
+    name: of the arm in tables, if not `arm` itself.
 
     Raises:
-        UserError: another arm, guidance for real clips, or `out` holds a run of something else.
+        UserError: another arm, guidance or steps for real clips, or `out` holds a run of something
+            else.
     """
     if arm not in UNTRAINED:
         raise unknown_name("arm", arm, UNTRAINED)
-    if cfg is not None and arm != "teacher":
-        raise UserError(f"--cfg {cfg}: only --arm teacher is guided; leave it out")
+    own = {"cfg": cfg, "steps": steps}
+    for option, value in own.items():
+        if value is not None and arm != "teacher":
+            raise UserError(
+                f"--{option} {value}: only --arm teacher is sampled by a network; leave it out"
+            )
     if cfg is not None:
         validate(Guidance, cfg, "--cfg", "1 is no guidance")
+    if steps is not None:
+        validate(Steps, steps, "--steps", "give the number of sampling steps")
+    own = {key: value for key, value in own.items() if value is not None}
     if (out / RUN_FILE).exists():
         run = Run.open(out)
-        if run.arm != arm or model_of(run) != model:
+        if method_of(run) != arm or run.arm != (name or arm) or model_of(run) != model:
             raise UserError(f"{out} holds arm {run.arm} of {model_of(run)}; choose another --out")
-        if cfg is not None and run.info.get("cfg") != cfg:
-            raise UserError(
-                f"{out} holds the teacher at guidance {run.info.get('cfg') or 'of its own'}, not "
-                f"at --cfg {cfg}; choose another --out"
-            )
+        for key, value in own.items():
+            if run.info.get(key) != value:
+                raise UserError(
+                    f"{out} holds the teacher at {key} {run.info.get(key) or 'of its own'}, not at "
+                    f"--{key} {value}; choose another --out"
+                )
         return run
-    info: dict[str, Any] = {"arm": arm, "method": arm, "model": model, "status": "finished"}
-    return Run.create(out, info if cfg is None else {**info, "cfg": cfg})
+    about = {"arm": name or arm, "method": arm, "model": model, "status": "finished"}
+    return Run.create(out, about | own)
+
+
+def method_of(run: Run) -> str:
+    """The method that made a run, or the arm of which it is one that was not trained."""
+    return str(run.info.get("method") or run.arm)
 
 
 def open_run(
-    path: Path | None, arm: str | None, out: Path | None, model: str | None, cfg: float | None
+    path: Path | None,
+    arm: str | None,
+    out: Path | None = None,
+    model: str | None = None,
+    cfg: float | None = None,
+    steps: int | None = None,
 ) -> Run:
     """The run to generate for: an existing one, or that of an untrained arm.
 
@@ -142,7 +170,12 @@ def open_run(
     if (path is None) == (arm is None):
         raise UserError("name either a run folder or --arm teacher or --arm real")
     if path is not None:
-        for option, value in (("--model", model), ("--cfg", cfg), ("--out", out)):
+        for option, value in (
+            ("--model", model),
+            ("--cfg", cfg),
+            ("--steps", steps),
+            ("--out", out),
+        ):
             if value is not None:
                 raise UserError(
                     f"{option} {value}: a run has its own; leave it out, or name an --arm instead "
@@ -150,7 +183,7 @@ def open_run(
                 )
         return Run.open(path)
     assert arm is not None
-    return reference_run(arm, out or Path("runs") / arm, model or "toy-t2v", cfg)
+    return reference_run(arm, out or Path("runs") / arm, model or "toy-t2v", cfg, steps)
 
 
 def generate(
@@ -183,7 +216,7 @@ def generate(
     """
     if family is None:
         family = open_family(model_of(run), device)
-    if compiled and run.arm == "real":
+    if compiled and method_of(run) == "real":
         raise UserError("--compile: real clips come from no network; leave it out")
     sampler = sampler_of(run, suite, family, compiled)
     asked = clips_of(run, suite, seeds, family, sampler.settings, shard)
@@ -223,9 +256,9 @@ class Clips(NamedTuple):
 
 def sampler_of(run: Run, suite: Suite, family: ModelFamily, compiled: bool = False) -> ArmSampler:
     """The way of the run's arm to clips of the suite; nothing is loaded yet."""
-    if run.arm == "real":
+    if method_of(run) == "real":
         return real_sampler(family, suite)
-    choose = teacher_sampler if run.arm == "teacher" else student_sampler
+    choose = teacher_sampler if method_of(run) == "teacher" else student_sampler
     return choose(run, family, compiled)
 
 

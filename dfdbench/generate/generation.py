@@ -33,6 +33,7 @@ def generate(
     batch: int | None = None,
     model: str | None = None,
     cfg: float | None = None,
+    steps: int | None = None,
     out: str | Path | None = None,
     shard: str | None = None,
     compiled: bool = False,
@@ -51,8 +52,8 @@ def generate(
         images: folder of first frames, for a suite that takes them.
         seeds: of the noise; else the suite's own.
         batch: clips sampled at once; else as many as fit, at most 16.
-        model, cfg, out: of `arm`: its model (else toy-t2v), the teacher's guidance (else the
-            model's own), and the run folder to make.
+        model, cfg, steps, out: of `arm`: its model (else toy-t2v), the teacher's guidance and
+            sampling steps (else the model's own), and the run folder to make.
         shard: the part of the clips that is made here, such as "1/8", or "auto" under a launcher.
         compiled: torch.compile the network's blocks.
         device: "cpu", "cuda" or "auto".
@@ -71,7 +72,7 @@ def generate(
     part = WHOLE if shard is None else parse_shard(shard)
     place = local_device(device) if shard == "auto" else choose_device(device)
     folder = run.path if isinstance(run, Run) else _path(run)
-    chosen = clips.open_run(folder, arm, _path(out), model, cfg)
+    chosen = clips.open_run(folder, arm, _path(out), model, cfg, steps)
     prompt_file, image_folder = _path(prompts), _path(images)
     if schedule is not None and (prompt_file or image_folder):
         raise UserError(

@@ -6,24 +6,17 @@ vbench-i2v (one a clip).
 """
 
 import hashlib
-import math
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dfdbench.generate.suites.base import Prompt
 from dfdbench.toy import world
-from dfdbench.toy.continuation import continuations, direction_probabilities
-from dfdbench.toy.world import DIRECTIONS
+from dfdbench.toy.continuation import continuations
 from dfdbench.utils.errors import UserError
 from dfdbench.utils.files import atomic_path
 from dfdbench.utils.video import read_image
-
-DRAWN = 256  # clips of which a prompt's first frame is chosen
-OPEN = 0.9  # least direction entropy of its continuations, in units of log 8
-YELLOW = 1  # a sprite of this hue is hard to tell from sand after the autoencoder
 
 
 def attribute_seed(prompt_id: str, seed: int) -> int:
@@ -32,15 +25,17 @@ def attribute_seed(prompt_id: str, seed: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _attributes(prompt: Prompt, seed: int, count: int = 1) -> world.Attributes:
+def _attributes(prompt: Prompt, seed: int) -> world.Attributes:
     fixed = prompt.attributes
     if not {"shape", "scene"} <= set(fixed):
         raise UserError(
             f"prompt {prompt.id}: the real arm renders toy clips and needs a prompt with "
             "shape and scene; use --suite toy-t2v"
         )
-    drawn = attribute_seed(prompt.id, seed)
-    return world.sample_attributes(count, drawn, fixed["shape"], fixed["scene"])
+    named = (fixed.get("hue"), fixed.get("direction"))
+    return world.sample_attributes(
+        1, attribute_seed(prompt.id, seed), fixed["shape"], fixed["scene"], *named
+    )
 
 
 def real_clip(prompt: Prompt, seed: int) -> Tensor:
@@ -48,22 +43,18 @@ def real_clip(prompt: Prompt, seed: int) -> Tensor:
     return world.render(_attributes(prompt, seed))
 
 
-def opening(prompt: Prompt) -> world.Attributes:
-    """The clip that a prompt's first frame is taken from.
+def opening(prompt: Prompt, seed: int = 0) -> Tensor:
+    """A rendered clip (1 3 T H W) in [0, 1] whose first frame is to be continued.
 
-    Of the drawn ones that leave the direction open (a sprite at an edge can only go back) it is the
-    one whose sprite stands out most: what the oracle misreads here, it misreads in all clips.
+    seed: 0 for the one that all clips of a prompt share.
     """
-    drawn = _attributes(prompt, 0, DRAWN)
-    entropy = torch.special.entr(direction_probabilities(drawn)).sum(1) / math.log(DIRECTIONS)
-    clear = (entropy >= OPEN) & (drawn.hue_mode != YELLOW)
-    best = int(torch.where(clear, drawn.saturation, 0.0).argmax())
-    return drawn[slice(best, best + 1)]
+    return world.render(_attributes(prompt, seed), reveal=True)
 
 
 def real_continuation(prompt: Prompt, seed: int) -> Tensor:
     """A clip (1 3 T H W) in [0, 1], drawn from those that continue the prompt's first frame."""
-    return world.render(continuations(opening(prompt), 1, attribute_seed(prompt.id, seed)))
+    drawn = continuations(_attributes(prompt, 0), 1, attribute_seed(prompt.id, seed))
+    return world.render(drawn, reveal=True)
 
 
 def write_first_frame(path: Path, clip: Tensor) -> None:

@@ -11,6 +11,8 @@ APART = " · "
 """Between an arm's name and what tells it from others of the name (identity.py)."""
 REFERENCES = ("real", "teacher")
 """Arms that students are measured against; they are never marked best."""
+TEACHERS = "teacher_"
+"""The beginning of the names of a teacher sampled in other ways, which is no student either."""
 
 
 class Look(NamedTuple):
@@ -26,6 +28,7 @@ KNOWN = {
     "teacher": Look("teacher", "#0072B2", "p"),
     "dmd2": Look("DMD2", "#D55E00", "o"),
     "dmd2_control": Look("DMD2 control", "#E69F00", "s"),
+    "regression": Look("regression", "#56B4E9", "P"),
     "dp_dmd": Look("DP-DMD", "#CC79A7", "^"),
     "dfd": Look("DFD", "#009E73", "D"),
     # Autoregressive students, in the order of their stages; colours are of Tol's muted set.
@@ -36,7 +39,7 @@ KNOWN = {
     "self_forcing_dp_dmd": Look("Self Forcing, DP-DMD", "#AA4499", "^"),
     "self_forcing_dfd": Look("Self Forcing, DFD", "#117733", "D"),
 }
-SPARE = ("#56B4E9", "#8C6BB1", "#7F6000", "#B2182B", "#1B7837", "#999999")
+SPARE = ("#6B4E16", "#8C6BB1", "#7F6000", "#B2182B", "#1B7837", "#999999")
 SPARE_MARKERS = ("v", "X", "<", ">", "h", "d")
 
 
@@ -78,7 +81,8 @@ def looks(arms: Iterable[str], references: Collection[str] = ()) -> dict[str, Lo
 
 def is_reference(arm: str, references: Collection[str] = ()) -> bool:
     """Whether students are measured against it: real clips, the teacher, or what sources name."""
-    return arm in references or arm.partition(APART)[0] in REFERENCES
+    base = arm.partition(APART)[0]
+    return arm in references or base in REFERENCES or base.startswith(TEACHERS)
 
 
 def reference_arm(arms: Sequence[str], references: Collection[str] = ()) -> str | None:

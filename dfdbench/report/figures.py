@@ -51,11 +51,11 @@ SHIFTED = "An arm of other seeds is shown in the order of its own."
 CELL_INCHES = 0.8
 LONGEST_LABEL = 40
 DIVERSITY_LABELS = {
+    "modes": "distinct modes among 32 clips, whole ones only",
     "open_gini": "Gini–Simpson index of what the caption leaves open",
     "hue_entropy": "hue entropy given the caption (1 = uniform)",
-    "joint_coverage": "joint coverage of hue, direction, pan",
-    "direction_entropy_given_image": "direction entropy given the picture (1 = uniform)",
-    "pan_entropy_given_image": "pan entropy given the picture (1 = uniform)",
+    "modes_given_image": "distinct modes among 32 clips that continue the picture",
+    "open_gini_given_image": "Gini–Simpson index of what the picture leaves open",
     "clip_vit_l14_diversity": "CLIP ViT-L/14 diversity over seeds",
     "dinov2_l_diversity": "DINOv2-L diversity over seeds",
     "dinov3_l_diversity": "DINOv3-L diversity over seeds",

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Plot
 
 from dfdbench import __version__
-from dfdbench.report import curves, figures, over_time, paper, tables, vbench
+from dfdbench.report import curves, figures, lengths, over_time, paper, tables, vbench
 from dfdbench.report.absent import absent_lines
 from dfdbench.report.arms import looks, ordered
 from dfdbench.report.best import best_in
@@ -71,6 +71,7 @@ def draw(collected: Collected, summary: Summary, out: Path, prompt: str | None) 
             "diversity-saturation",
             lambda: figures.diversity_against_saturation(summary, references),
         ),
+        ("updates", lambda: lengths.against_updates(summary, runs, references)),
         ("saturation-histograms", lambda: figures.saturation_histograms(collected, summary)),
         ("over-time", lambda: over_time.curves_over_time(collected)),
         ("frames-over-time", lambda: over_time.frames_over_time(collected, prompt)),

@@ -12,17 +12,17 @@ from dfdbench.evaluate.primaries import PRIMARIES, primaries
 
 __all__ = ["PRIMARIES", "headline", "in_order", "primaries"]
 
-MODES = "modes"
+MODES = ("modes", "modes_given_image")
 RECALL = "_recall"
-"""End of the names of pooled metrics that say how much of the reference a method covers."""
+"""In the names of metrics that say how much of the reference a method covers."""
 
 
 def headline(present: Collection[str]) -> list[str]:
     """The metrics that come first in tables: modes, yield, diversity, recall, saturation."""
     of_primary = {primary: metric for metric, primary in primaries(present).items()}
-    recalls = [m.name for m in all_metrics().values() if m.name.endswith(RECALL)]
     chosen = [of_primary.get(name) for name in ("yield", "diversity", "saturation")]
-    names = [MODES, *chosen[:2], *recalls, *chosen[2:]]
+    recalls = [m.name for m in all_metrics().values() if RECALL in m.name]
+    names = [*MODES, *chosen[:2], *recalls, *chosen[2:]]
     return [name for name in names if name and name in present]
 
 

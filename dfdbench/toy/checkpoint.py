@@ -28,11 +28,11 @@ from dfdbench.utils.folders import atomic_folder
 MAX_WORDS = 16  # text tokens; Wan2.1 pads to 512, which the toy has no use for
 
 
-def clip_defaults(steps: int, tokens: int) -> dict[str, Any]:
-    """`dfdbench.json` of a toy: its teacher's sampling grid and guidance, and the world's clips."""
+def clip_defaults(cfg: float, steps: int, tokens: int) -> dict[str, Any]:
+    """`dfdbench.json` of a toy: its teacher's guidance and sampling grid, and the world's clips."""
     return {
         "negative_prompt": "",
-        "cfg": 3.0,
+        "cfg": cfg,
         "steps": steps,
         "shift": 5.0,
         "frames": world.FRAMES,
@@ -50,6 +50,7 @@ class ToySpec:
     The VAE takes two options of AutoencoderKLWan that Wan2.2's checkpoint uses and Wan2.1's does
     not: 2×2 pixel patches (a quarter of the convolution cost at the same 8× spatial and 4× temporal
     compression) and residual up- and down-sampling (21 dB after 100 steps; without it, 1,000).
+    Its teacher is best without guidance, which costs diversity (results/toy/teacher).
     """
 
     heads: int
@@ -60,15 +61,23 @@ class ToySpec:
     head_dim: int = 32
     text_dim: int = 64
     latent_channels: int = 6
-    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(50, MAX_WORDS))
+    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(1.0, 50, MAX_WORDS))
 
 
 TOY = ToySpec(heads=4, layers=6, ffn_dim=512, vae_dim=24, vae_mult=(1, 2, 2))
-TINY = ToySpec(heads=2, layers=2, ffn_dim=64, vae_dim=8, vae_mult=(1, 1, 1), head_dim=16)
+TINY = ToySpec(
+    heads=2,
+    layers=2,
+    ffn_dim=64,
+    vae_dim=8,
+    vae_mult=(1, 1, 1),
+    head_dim=16,
+    defaults=clip_defaults(3.0, 50, MAX_WORDS),  # guided, so that tests of it see guidance
+)
 
 
 def build_vae(spec: ToySpec) -> Any:
-    """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B 6 5 8 8)."""
+    """An untrained AutoencoderKLWan: (B 3 17 64 64) in [-1, 1] to latents (B C 5 8 8)."""
     return AutoencoderKLWan(
         base_dim=spec.vae_dim,
         z_dim=spec.latent_channels,
@@ -103,8 +112,7 @@ def build_transformer(spec: ToySpec) -> Any:
 
 def build_tokenizer() -> Any:
     """A word-level tokenizer over the world's captions; other words become <unk>."""
-    texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
-    words = sorted({word for text in texts for word in text.split()})
+    words = sorted({word for text in world.phrasings() for word in text.split()})
     special = ["<pad>", "</s>", "<unk>"]
     vocabulary = {word: i for i, word in enumerate(special + words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

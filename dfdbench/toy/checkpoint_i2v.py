@@ -28,7 +28,7 @@ from dfdbench.models.cosmos_text import SYSTEM
 from dfdbench.toy import world
 from dfdbench.toy.checkpoint import clip_defaults, write_folder
 
-MAX_TOKENS = 32  # the system message takes 17, the longest caption 14; the real model pads to 512
+MAX_TOKENS = 36  # the system message takes 17, the longest caption 16; the real model pads to 512
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
@@ -55,7 +55,7 @@ class ToyI2VSpec:
     cross_dim: int = 64
     vae_dim: int = 8
     latent_channels: int = 6
-    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(36, MAX_TOKENS))
+    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(3.0, 36, MAX_TOKENS))
 
 
 TOY_I2V = ToyI2VSpec(heads=4, layers=5, adaln_lora_dim=32)
@@ -104,9 +104,8 @@ def build_vae(spec: ToyI2VSpec) -> Any:
 
 def build_tokenizer() -> Any:
     """A word-level tokenizer over the world's captions and the chat; other words become <unk>."""
-    texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
     normalizer, splitter = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    chat = [*texts, SYSTEM, "system user assistant"]
+    chat = [*world.phrasings(), SYSTEM, "system user assistant"]
     words = {w for t in chat for w, _ in splitter.pre_tokenize_str(normalizer.normalize_str(t))}
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"]
     vocabulary = {word: i for i, word in enumerate([*special, *sorted(words)])}

@@ -12,30 +12,44 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from dfdbench.toy.world import DIRECTIONS, HUES, PANS, SCENES, SHAPES, shape_distance
+from dfdbench.toy.scenes import SCENES, mean_colour
+from dfdbench.toy.world import (
+    DIRECTIONS,
+    HUES,
+    PANS,
+    REVEALED,
+    SHAPES,
+    shape_distance,
+)
 from dfdbench.utils.video import LUMA
 
 MIN_CONTRAST = 0.12  # chroma of the sprite above the background's, below which there is no sprite
-MIN_AREA, MAX_AREA = 70, 1000  # pixels; real sprites cover 120 to 460
+MIN_AREA, MAX_AREA = 150, 1100  # pixels; real sprites cover 360 to 600
+LARGE = (
+    12.0  # pixels of radius, from which on a sprite is a large one; after a VAE .97 of the truth
+)
 STEP = 4  # frames between the two pictures that are slid over each other
 MAX_SHIFT = 7  # pixels over STEP frames; a real pan makes 4
 INTACT_SHARE = 0.8  # share of frames that must show one sprite of known outline
 INTACT_LIKENESS = 0.9  # correlation with the best outline; real sprites after the VAE: .97 and more
-WINDOW = 40  # pixels around the sprite's centroid
-RADII = tuple(float(r) for r in np.arange(5.0, 16.1, 0.5))  # real sprites have 8.5 to 12
+WINDOW = 48  # pixels around the sprite's centroid
+RADII = tuple(float(r) for r in np.arange(7.5, 17.1, 0.5))  # real sprites have 10.7 to 13.8
 BLURS = (0.5, 1.0, 1.5, 2.0)  # pixels
-STEADY = 0.75  # pixels of wobble; 144 real clips through the VAE: .2 in the mean, .52 at most
-SPEEDS = (0.6, 2.0)  # pixels a frame; real sprites move at 0.9 to 1.5
+WHITE = 0.9  # least brightness inside a sprite without colour; scenes end at .8
+ASTRAY = 4.0  # pixels between a sprite's start and where its later path comes from
+STEADY = 0.75  # pixels of wobble
+SPEEDS = (0.3, 1.0)  # pixels a frame; real sprites move at 0.5 to 0.7
 
 
 class Reading(NamedTuple):
     """What the oracle sees. Indices are -1 where nothing can be read.
 
-    shape, scene, hue (0..5), direction (0..7), pan (0 left, 1 none, 2 right): the class indices
-    of dfdbench.toy.world. saturation: HSV, median of the sprite's inner pixels, 0..1.
-    area: pixels, mean over frames. speed: pixels a frame. wobble: pixels, RMS distance of the
-    sprite's centre from steady motion. likeness: correlation with the best outline, mean over
-    frames. intact: one sprite of known outline in at least 80 % of frames.
+    shape, scene, hue (0..5), direction (0..7), pan (0 left, 1 none, 2 right), size (0 small,
+    1 large): the class indices of dfdbench.toy.world. saturation: HSV, median of the sprite's inner
+    pixels, 0..1. area: pixels, mean over frames. start, velocity: pixels and pixels a frame, x and
+    y, of the straight line that fits the sprite's centroids, at the first frame. wobble: pixels,
+    RMS distance of the centroids from that line. likeness: correlation with the best outline, mean
+    over frames. intact: one sprite of known outline in at least 80 % of frames.
     """
 
     shape: int
@@ -43,22 +57,61 @@ class Reading(NamedTuple):
     hue: int
     direction: int
     pan: int
+    size: int
     saturation: float
     area: float
-    speed: float
+    start: tuple[float, float]
+    velocity: tuple[float, float]
     wobble: float
     likeness: float
     intact: bool
 
+    @property
+    def speed(self) -> float:
+        """Pixels a frame."""
+        return float(np.hypot(*self.velocity))
 
-def continues(reading: Reading, shape: int, hue: int) -> bool:
-    """Whether the sprite of the first frame stays itself and moves on steadily.
 
-    shape, hue: class indices of the first frame's sprite.
+class Hidden(NamedTuple):
+    """A sprite that has no colour yet: its shape's index and its centroid, x and y in pixels."""
+
+    shape: int
+    centre: tuple[float, float]
+
+
+def read_hidden(picture: np.ndarray) -> Hidden:
+    """The white sprite that a clip of image to video begins with.
+
+    Args:
+        picture: uint8 (H W 3) RGB.
+
+    Returns:
+        A `Hidden`, its shape -1 where no such sprite is seen.
     """
+    white = picture.min(-1) / 255
+    if not MIN_AREA <= (white > WHITE).sum() <= MAX_AREA:
+        return Hidden(-1, (0.0, 0.0))
+    near = ndimage.binary_dilation(white > WHITE, np.ones((7, 7), bool))
+    around = white[near & (white < WHITE - 0.1)]
+    if not len(around):
+        return Hidden(-1, (0.0, 0.0))
+    behind = np.median(around)
+    cover = ((white - behind) / (1 - behind)).clip(0, 1).astype(np.float32) * near
+    mask = cover > 0.5
+    y, x = ndimage.center_of_mass(mask)
+    return Hidden(int(_likeness(_centred(cover * near, mask)).argmax()), (float(x), float(y)))
+
+
+def continues(reading: Reading, hidden: Hidden) -> bool:
+    """Whether the sprite of a first frame stays whole and moves on steadily from its place.
+
+    reading: of the frames from `world.REVEALED` on.
+    """
+    back = np.array(reading.start) - REVEALED * np.array(reading.velocity)
     return (
         reading.intact
-        and (reading.shape, reading.hue) == (shape, hue)
+        and reading.shape == hidden.shape
+        and float(np.hypot(*(back - hidden.centre))) <= ASTRAY
         and reading.wobble <= STEADY
         and SPEEDS[0] <= reading.speed <= SPEEDS[1]
     )
@@ -121,11 +174,16 @@ def _likeness(cover_HW: np.ndarray) -> np.ndarray:
     """Correlation of a centred sprite (WINDOW²) with the best size and blur of each shape: (4,).
 
     Blurred outlines stand beside sharp ones because a VAE rounds corners; against sharp ones alone
-    every rounded box is a ball.
+    every rounded cross is a ball.
     """
+    return np.array([fits.max() for fits in _fits(cover_HW)])
+
+
+def _fits(cover_HW: np.ndarray) -> list[np.ndarray]:
+    """Correlation of a centred sprite (WINDOW²) with every outline: (R,) for each shape."""
     flat = cover_HW.ravel() - cover_HW.mean()
     flat = flat / max(float(np.linalg.norm(flat)), 1e-6)
-    return np.array([(table @ flat).max() for table in _outlines()])
+    return [table @ flat for table in _outlines()]
 
 
 def _hue_and_saturation(pixels_N3: np.ndarray) -> tuple[int, float]:
@@ -138,10 +196,9 @@ def _hue_and_saturation(pixels_N3: np.ndarray) -> tuple[int, float]:
 
 
 def _scene(colour_3: np.ndarray) -> int:
-    """Scene of the background's mean colour: dark is city, warm desert, cool snow."""
-    if colour_3.mean() < 0.48:
-        return SCENES.index("city")
-    return SCENES.index("desert" if colour_3[0] > colour_3[2] else "snow")
+    """Scene whose mean colour is nearest to the background's."""
+    gaps = [np.abs(mean_colour(i).numpy() - colour_3).sum() for i in range(len(SCENES))]
+    return int(np.argmin(gaps))
 
 
 def _pan(luma_THW: np.ndarray, background_THW: np.ndarray) -> int:
@@ -179,7 +236,10 @@ def read(frames: np.ndarray) -> Reading:
     scene = _scene(video[background].mean(0)) if background.any() else -1
     pan = _pan(video @ LUMA, background)
     if seen.sum() < 2:
-        return Reading(-1, scene, -1, -1, pan, 0.0, float(areas.mean()), 0.0, 0.0, 0.0, False)
+        still = (0.0, 0.0)
+        return Reading(
+            -1, scene, -1, -1, pan, -1, 0.0, float(areas.mean()), still, still, 0.0, 0.0, False
+        )  # fmt: skip
     kept = masks[seen]
     grid_y, grid_x = np.mgrid[: masks.shape[1], : masks.shape[2]]
     area = areas[seen]
@@ -187,7 +247,9 @@ def read(frames: np.ndarray) -> Reading:
         [(kept * grid_x).sum((1, 2)) / area, (kept * grid_y).sum((1, 2)) / area], 1
     ).astype(np.float32)
     sprites = np.stack([_centred(*pair) for pair in zip(cover[seen], kept, strict=True)])
-    shape = int(_likeness(sprites.mean(0)).argmax())
+    fits = _fits(sprites.mean(0))
+    shape = int(np.argmax([fit.max() for fit in fits]))
+    radius = RADII[int(fits[shape].argmax()) // len(BLURS)]
     likeness = np.array([_likeness(sprite)[shape] for sprite in sprites])
     times = np.flatnonzero(seen)
     velocity, origin = np.polyfit(times, centroids, 1)
@@ -203,9 +265,11 @@ def read(frames: np.ndarray) -> Reading:
         hue=hue,
         direction=round(turn) % DIRECTIONS,
         pan=pan,
+        size=int(radius >= LARGE),
         saturation=saturation,
         area=float(area.mean()),
-        speed=float(np.hypot(*velocity)),
+        start=(float(origin[0]), float(origin[1])),
+        velocity=(float(velocity[0]), float(velocity[1])),
         wobble=float(np.sqrt((strayed**2).sum(1).mean())),
         likeness=float(likeness.mean()),
         intact=bool((whole & single).mean() >= INTACT_SHARE),

@@ -9,13 +9,12 @@ from dfdbench.toy.text import CaptionEmbeddings
 
 
 class I2VCaptionEmbeddings(CaptionEmbeddings):
-    """Embeddings (L = 32, D) of all phrasings and of the empty prompt, by the frozen encoder."""
+    """Embeddings (L = 36, D) of all phrasings and of the empty prompt, by the frozen encoder."""
 
     def __init__(self, spec: ToyI2VSpec, seed: int) -> None:
         tokenizer = build_tokenizer()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = build_text_encoder(spec, len(tokenizer))
-        texts = [t for s in world.SHAPES for c in world.SCENES for t in world.paraphrases(s, c)]
-        tokens = chat_tokens(tokenizer, [*texts, ""], MAX_TOKENS)
-        self.table = joined_states(encoder, tokens)  # (4·3·phrasings + 1, L, D)
+        tokens = chat_tokens(tokenizer, [*world.phrasings(), ""], MAX_TOKENS)
+        self.table = joined_states(encoder, tokens)

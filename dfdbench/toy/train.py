@@ -1,12 +1,13 @@
 """`dfdbench toy train`: rebuilds the toy's VAE and teacher from seeds.
 
-Stages, each resumable: the VAE on fresh clips in two rounds, its decoder alone, the folding of its
-main channels into a narrower VAE, that one's decoder, the latents of a fixed clip set, and the
-flow-matching teacher on those latents with caption dropout. The data of step k come from the stage
-and k alone, so a resumed run sees what an unbroken one would have seen.
+Stages, each resumable: the VAE on fresh clips in two rounds, the folding of its main channels into
+a narrower VAE, that one's decoder alone, the latents of a fixed clip set, and the flow-matching
+teacher on those latents with caption dropout. The data of step k come from the stage and k alone,
+so a resumed run sees what an unbroken one would have seen.
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,6 @@ from torch.nn import functional as F
 
 from dfdbench.toy import channels, world
 from dfdbench.toy.checkpoint import TOY, ToySpec, build_transformer, build_vae, write_checkpoint
-from dfdbench.toy.data import prompts_of
 from dfdbench.toy.fit import Fit, flow_draw, load_tensors, share_of_batch, unusable
 from dfdbench.toy.text import CaptionEmbeddings
 from dfdbench.utils.errors import UserError, as_user_error, memory_remedy
@@ -27,6 +27,7 @@ from dfdbench.utils.files import atomic_path, write_json
 from dfdbench.utils.folders import locked
 from dfdbench.utils.progress import track
 from dfdbench.utils.reading import read_json
+from dfdbench.utils.stopping import end_with
 from dfdbench.utils.weights import fault_of
 
 LATENTS = "latents.pt"
@@ -43,20 +44,19 @@ class Settings:
 
     seed: int = 0
     vae_channels: int = 16  # while the VAE is trained; folded into the spec's fewer ones
-    vae_steps: int = 2000
+    vae_steps: int = 1600
     vae_batch: int = 4  # of 9-frame clips; every fourth step takes half as many of 17 frames
     vae_lr: float = 1e-3
-    chroma_weight: float = 8.0  # pixels weigh 1 + this · chroma …
-    chroma_from: int = 980  # … from this step on
+    chroma_weight: float = 8.0  # pixels weigh 1 + this · chroma
     kl_weight: float = 1e-5
-    polish_steps: int = 1200
+    polish_steps: int = 1000
     polish_batch: int = 8
     polish_lr: float = 8e-4
-    decoder_steps: int = 1600  # on the wide latents, and as many on the folded ones
-    decoder_batch: int = 6
+    decoder_steps: int = 800  # on the folded latents
+    decoder_batch: int = 8
     decoder_lr: float = 7e-4
     sprite_weight: float = 20.0  # of both: pixels near the sprite weigh 1 + this · its chroma
-    clips: int = 6144  # in the teacher's training set
+    clips: int = 8192  # in the teacher's training set
     teacher_steps: int = 12000
     teacher_batch: int = 32
     teacher_lr: float = 1e-3
@@ -68,7 +68,7 @@ class Settings:
 
 def step_seed(stage: str, step: int) -> int:
     """One seed a step; stages and held-out clips (see `held_out`) never share one."""
-    stages = ("vae", "clips", "teacher", "polish", "decoder", "narrow", "i2v", "i2v-clips")
+    stages = ("vae", "clips", "teacher", "polish", "decoder", "i2v", "i2v-clips")
     return stages.index(stage) * 10**7 + step
 
 
@@ -99,21 +99,15 @@ def polish_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
     return vae.eval()
 
 
-def _train_decoder(vae: Any, settings: Settings, stage: str, out: Path) -> Any:
-    """Train the decoder alone, so that latents stay what they are."""
-    vae.train()
-    for part in (vae.encoder, vae.quant_conv):
-        part.requires_grad_(False)
-    fit = Fit(stage, vae, settings.decoder_steps, settings.decoder_lr, settings.ema, out)
-    fit.run(lambda step: _vae_loss(vae, settings, stage, step, settings.decoder_batch))
-    return vae.eval()
-
-
 def finish_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
-    """All stages of the VAE: wide, its decoder, folded to the spec's channels, its decoder."""
+    """All stages of the VAE: wide, folded to the spec's channels, and that one's decoder alone."""
     wide = replace(spec, latent_channels=settings.vae_channels)
-    vae = _train_decoder(polish_vae(settings, wide, out), settings, "decoder", out)
-    return _train_decoder(fold_vae(vae, settings, spec), settings, "narrow", out)
+    vae = fold_vae(polish_vae(settings, wide, out), settings, spec).train()
+    for part in (vae.encoder, vae.quant_conv):  # latents stay what they are
+        part.requires_grad_(False)
+    fit = Fit("decoder", vae, settings.decoder_steps, settings.decoder_lr, settings.ema, out)
+    fit.run(lambda step: _vae_loss(vae, settings, "decoder", step, settings.decoder_batch))
+    return vae.eval()
 
 
 def _vae_loss(
@@ -121,12 +115,13 @@ def _vae_loss(
 ) -> dict[str, torch.Tensor]:
     """½ L1 + 5 MSE in [-1, 1], weighed where the sprite is, and a small KL to N(0, I).
 
-    Nine frames of each clip, in every fourth step all 17 of half as many clips.
+    Nine frames of each clip, in every fourth step all 17 of half as many clips; in every third step
+    clips as image to video has them.
     """
     seed, whole = step_seed(stage, step), step % 4 == 3
     clips = batch // 2 if whole else batch
     mine = share_of_batch(clips)
-    video = world.render(world.sample_attributes(clips, seed)[mine]) * 2 - 1
+    video = world.render(world.sample_attributes(clips, seed)[mine], reveal=step % 3 == 2) * 2 - 1
     if not whole:
         video = video[:, :, seed % 9 : seed % 9 + 9]
     noise = torch.Generator().manual_seed(seed)
@@ -137,22 +132,24 @@ def _vae_loss(
         decoded = vae.decode(mean + posterior.std.float() * drawn).sample.float()
     error, kl = decoded - video, posterior.kl().float().mean() / mean[0].numel()
     mse = error.square().mean().detach()
-    # The sprite covers 8 % of the pixels and carries most of what the oracle reads.
+    # The sprite covers a tenth of the pixels and carries most of what the oracle reads.
     chroma = (video.amax(1, keepdim=True) - video.amin(1, keepdim=True)) / 2
+    weight = settings.chroma_weight
     if stage != "vae":  # both sides of its outline count alike
+        weight = settings.sprite_weight
         chroma = F.max_pool3d(chroma, (1, 9, 9), stride=1, padding=(0, 4, 4))
-        error = error * (1 + settings.sprite_weight * chroma).sqrt()
-    elif step >= settings.chroma_from:
-        error = error * (1 + settings.chroma_weight * chroma).sqrt()
+    error = error * (1 + weight * chroma).sqrt()
     total = 0.5 * error.abs().mean() + 5 * error.square().mean() + settings.kl_weight * kl
     return {"loss": total, "psnr": -10 * (mse / 4).log10(), "kl": kl.detach()}
 
 
 @torch.no_grad()
-def encode_clips(vae: Any, attributes: world.Attributes, batch: int = 16) -> torch.Tensor:
+def encode_clips(
+    vae: Any, attributes: world.Attributes, batch: int = 16, reveal: bool = False
+) -> torch.Tensor:
     """Posterior means (N C 5 8 8), not normalised, of rendered clips."""
     parts = [
-        vae.encode(world.render(attributes[slice(i, i + batch)]) * 2 - 1).latent_dist.mean
+        vae.encode(world.render(attributes[slice(i, i + batch)], reveal) * 2 - 1).latent_dist.mean
         for i in track(range(0, len(attributes), batch), "encoding clips")
     ]
     return torch.cat(parts)
@@ -197,7 +194,7 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
     torch.manual_seed(settings.seed + 1)
     transformer = build_transformer(spec)
     latents = load_latents(out)["latents"]
-    captions, _ = prompts_of(teacher_clips(settings))
+    captions = [world.caption_index(teacher_clips(settings), level) for level in world.LEVELS]
     fit = Fit(
         "teacher",
         transformer,
@@ -213,7 +210,7 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
         rng = torch.Generator().manual_seed(step_seed("teacher", step))
         size = settings.teacher_batch
         index = torch.randint(len(latents), (size,), generator=rng)
-        prompt = embeddings.draw(captions[index], rng, settings.caption_dropout)
+        prompt = embeddings.draw([c[index] for c in captions], rng, settings.caption_dropout)
         x0 = latents[index]
         x_t, t, target = flow_draw(x0, settings.shift, rng)
         mine = share_of_batch(size)
@@ -227,7 +224,10 @@ def train_teacher(settings: Settings, spec: ToySpec, out: Path) -> Any:
 Stage = Callable[[Any, Any, Path], Any]  # of settings, spec and folder
 
 
-def _in_process(rank: int, processes: int, meeting: str, stage: Stage, *arguments: Any) -> None:
+def _in_process(
+    rank: int, parent: int, processes: int, meeting: str, stage: Stage, *arguments: Any
+) -> None:
+    end_with(parent)  # also where the parent is killed, which tells no daemon
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes
@@ -247,9 +247,8 @@ def shared(stage: Stage, settings: Any, spec: Any, out: Path, processes: int) ->
     """Run a stage with each batch shared by `processes` (on a CPU faster than as many threads)."""
     if processes > 1:
         with tempfile.TemporaryDirectory() as folder:
-            arguments = (processes, f"{folder}/meeting", stage, settings, spec, out)
+            arguments = (os.getpid(), processes, f"{folder}/meeting", stage, settings, spec, out)
             try:
-                # Daemons: they end with this process, however it ends.
                 multiprocessing.spawn(_in_process, arguments, processes, daemon=True)
             except multiprocessing.ProcessExitedException as error:
                 fault = Path(f"{folder}/meeting.fault")

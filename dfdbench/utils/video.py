@@ -5,11 +5,11 @@ Used by generation (writes), scoring and report (read). Frames are always uint8 
 Why yuv444p at CRF 8 (24 toy clips of 64×64×17 written and read back):
 
     format   CRF  PSNR mean / min dB  mean saturation, shift / largest  kB a clip
-    yuv420p    0        38.2 / 36.4              +.0049 / .0107              6.2
-    yuv420p    8        38.1 / 36.4              +.0049 / .0107              5.7
-    yuv444p    0        52.1 / 51.2              -.0004 / .0067              7.4
-    yuv444p    8        49.5 / 47.9              -.0003 / .0066              5.4
-    yuv444p   16        45.8 / 43.8              +.0002 / .0054              3.7
+    yuv420p    0        36.6 / 32.0              +.0021 / .0079              8.9
+    yuv420p    8        36.5 / 31.9              +.0021 / .0093              8.2
+    yuv444p    0        51.9 / 51.1              -.0008 / .0019             11.1
+    yuv444p    8        47.7 / 45.8              -.0010 / .0028              8.2
+    yuv444p   16        43.3 / 41.3              -.0012 / .0042              5.1
 
 Halved chroma (yuv420p) smears the colours of small sprites and shifts the saturation that is to be
 measured, at any CRF. No oracle reading changed with either.

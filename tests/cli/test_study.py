@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_the_whole_chain_leaves_a_report_and_a_second_call_redoes_nothing_else(
     runs = tmp_path / "q" / "runs"
     before = {p: p.stat().st_mtime_ns for p in runs.rglob("*.mp4")}
     before |= {p: p.stat().st_mtime_ns for p in runs.rglob("*.safetensors")}
-    assert len([p for p in before if p.suffix == ".mp4"]) == 6 * 12
+    assert len([p for p in before if p.suffix == ".mp4"]) == 6 * 16
     monkeypatch.setattr(
         "dfdbench.report.page.report", lambda sources, out, against: out / "index.html"
     )
@@ -167,22 +168,63 @@ def test_clips_of_two_training_seeds_have_other_noises_and_all_count(tmp_path, t
     assert {row["sha256"] for row in rows[0]}.isdisjoint(row["sha256"] for row in rows[1])
     summary = json.loads((page.parent / "summary.json").read_text())
     counts = [summary["dmd2"]["saturation_mean"][key] for key in ("seeds", "prompts", "clips")]
-    assert counts == [2, 12, 2 * 12 * 2] and summary["teacher"]["saturation_mean"]["clips"] == 24
+    assert counts == [2, 16, 2 * 16 * 2] and summary["teacher"]["saturation_mean"]["clips"] == 32
     text = (page.parent / "deltas.md").read_text()
-    assert "too few" in text and "2 seeds, 12 prompts, 48 / 24 clips" in text
+    assert "too few" in text and "2 seeds, 16 prompts, 64 / 32 clips" in text
 
     with pytest.raises(UserError, match=r"holds clips of seed 3, this study makes 2 to 2; delete"):
         smaller = Study("tiny", ARMS[:1], TINY, seeds=1)
         run_study(smaller, tmp_path, (1,), str(tiny_checkpoint), processes=1)
 
 
+def test_the_teacher_is_sampled_in_other_ways_beside_the_students(tmp_path, tiny_checkpoint):
+    file = tmp_path / "curve.toml"
+    file.write_text("""
+        [arms.teacher_2_steps]
+        teacher = { steps = 2 }
+        [arms.teacher_cfg1]
+        teacher = { cfg = 1.0 }
+    """)
+    study = replace(load_study(file), seeds=1)
+    page = run_study(study, tmp_path / "out", (0, 1), str(tiny_checkpoint), processes=1)
+    summary = json.loads((page.parent / "summary.json").read_text())
+    assert set(summary) == {"real", "teacher", "teacher_2_steps", "teacher_cfg1"}
+    settings = {}
+    for arm in list(summary)[1:]:
+        listing = tmp_path / "out" / "runs" / arm / "videos" / "toy-t2v" / "samples.jsonl"
+        rows = [json.loads(line) for line in listing.read_text().splitlines()]
+        settings[arm] = {(r["settings"]["steps"], r["settings"]["cfg"]) for r in rows}
+        assert len(rows) == 16
+    assert settings == {
+        "teacher": {(50, 3.0)}, "teacher_2_steps": {(2, 3.0)}, "teacher_cfg1": {(50, 1.0)}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        ("[arms.a]", "give either a recipe or how"),
+        ("[arms.teacher_x]\nrecipe = 'toy/dmd2'\nteacher = { steps = 4 }", "give either"),
+        ("[arms.teacher_x]\nrecipe = 'toy/dmd2'", "names that begin with teacher_"),
+        ("[arms.mine]\nteacher = { steps = 4 }", "names that begin with teacher_"),
+        ("[arms.teacher_x]\nteacher = { steps = 0 }", "teacher.steps"),
+        ("[arms.teacher_x]\nteacher = { speed = 2 }", "teacher.speed"),
+    ],
+)
+def test_an_arm_either_trains_or_samples_the_teacher(tmp_path, table, fault):
+    (tmp_path / "s.toml").write_text(table)
+    with pytest.raises(UserError, match=fault):
+        load_study(tmp_path / "s.toml")
+
+
 def test_every_shipped_study_names_shipped_recipes_and_earlier_arms(tmp_path):
-    assert {"toy/main", "toy/questions", "toy/quickstart", "toy-ar/main"} <= set(shipped_studies())
+    assert {"toy/main", "toy/ablations", "toy/quickstart", "toy-ar/main"} <= set(shipped_studies())
     assert not set(shipped_studies()) & set(shipped_recipes())
     for name in shipped_studies():
         study = load_study(name)
         jobs = jobs_of(study, tmp_path, (0, 1), "toy-t2v", 1)
-        assert len(jobs) == 2 + 2 * len(study.arms)
+        trained = [arm for arm in study.arms if arm.recipe]
+        assert len(jobs) == 2 + 2 * len(trained) + len(study.arms) - len(trained)
         seen = set()
         for job in jobs:
             if job.recipe:
@@ -194,15 +236,23 @@ def test_every_shipped_study_names_shipped_recipes_and_earlier_arms(tmp_path):
 
 def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
     """The control answers what more training alone does, so it must be as long as DFD."""
+    pairs = {
+        "dmd2_control": "dfd",
+        "control_simulated": "dfd_unpaired",
+        "self_forcing_control": "self_forcing_dfd",
+    }
+    seen = set()
     for name in shipped_studies():
         updates = {
             job.arm: load_recipe(job.recipe, job.changes).schedule.student_updates
             for job in jobs_of(load_study(name), tmp_path, (0,), "toy-t2v", 1)
             if job.recipe
         }
-        dfd = next(arm for arm in updates if arm.endswith("dfd"))
-        (control,) = (arm for arm in updates if arm.endswith("_control"))
-        assert updates[dfd] == updates[control], name
+        for control, treated in pairs.items():
+            if control in updates:
+                assert updates[treated] == updates[control], name
+                seen.add(control)
+    assert seen == {*pairs}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +262,7 @@ def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
         ("[arms.a]\nrecipe='toy/dmd2'\ninit='teacher'\n", "no arm above it"),
         ("[arms.a]\nrecipe='toy/dmd2'\nagainst='b'\n", "against 'b' is no arm above it"),
         ("[arms.a]\nrecip='toy/dmd2'\n", "did you mean recipe"),
-        ("[arms.a]\n", "arm a: lacks 'recipe'"),
+        ("[arms.a]\n", "arm a: give either a recipe or how the teacher is sampled"),
         ("seeds=3\n", "lacks 'arms'"),
         ("[arms]\n", "arms: Dictionary should have at least 1 item"),
         ("sed=3\n[arms.a]\nrecipe='toy/dmd2'\n", "did you mean seeds or set"),

@@ -266,15 +266,15 @@ def toy_run(folder: Path, seeds: int = 3) -> Path:
 
 
 def test_a_toy_run_gets_clip_and_prompt_values_in_its_own_store(tmp_path: Path) -> None:
-    run = toy_run(tmp_path / "run")
+    run = toy_run(tmp_path / "run", seeds=8)
     summary = scoring.score([run], "toy-t2v")
-    assert summary.stores == [run / "scores.sqlite"] and summary.scored == 6
-    assert len(summary.missing) == 1 and "10 of 12" in summary.missing[0]
+    assert summary.stores == [run / "scores.sqlite"] and summary.scored == 16
+    assert len(summary.missing) == 1 and "14 of 16" in summary.missing[0]
     found = table(run)
     groups = found[found["level"] == "prompt"]
     accuracy = groups[groups["metric"] == "scene_accuracy"]
-    assert accuracy["value"].tolist() == [1, 1] and accuracy["n"].tolist() == [3, 3]
-    assert set(groups[groups["metric"] == "hue_entropy"]["n"]) == {3}
+    assert accuracy["value"].tolist() == [1, 1] and accuracy["n"].tolist() == [8, 8]
+    assert set(groups[groups["metric"] == "hue_gini"]["n"]) == {8}
     with Store(run / "scores.sqlite") as store:
         assert all(p.startswith("videos/toy-t2v/") for p in store.samples()["path"])
 

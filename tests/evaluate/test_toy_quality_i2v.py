@@ -11,7 +11,7 @@ from dfdbench.toy import oracle, world
 from dfdbench.toy.continuation import continuations
 from dfdbench.toy.train import held_out
 
-K = 8
+K = 16
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def given():
 @pytest.fixture(scope="module")
 def real(given):
     clips = [continuations(given[slice(i, i + 1)], K, i) for i in range(len(given))]
-    return np.stack([to_frames(world.render(several) * 2 - 1) for several in clips])
+    return np.stack([to_frames(world.render(several, True) * 2 - 1) for several in clips])
 
 
 def test_psnr_of_a_known_error():
@@ -33,28 +33,28 @@ def test_psnr_of_a_known_error():
 
 def test_real_continuations_pass(real, given):
     scores = quality_of(real, given)
-    assert scores["continues"] == scores["intact"] == scores["shape"] == scores["hue"] == 1
-    assert scores["psnr_min"] > 50 and scores["clips"] == 4 * K and scores["entropy_frames"] == 4
-    assert scores["pan_entropy"] > 0.7 and scores["direction_entropy"] > 0.3
-    assert scores["wobble"] < 0.2
+    assert scores["sprite_continues"] == 1
+    assert scores["psnr_min"] > 50 and scores["clips"] == 4 * K and scores["spread_frames"] == 4
+    assert scores["open_gini_given_image"] > 0.9
+    real_saturation = np.mean([*map(float, world.sample_attributes(2000, 1).saturation)])
+    assert scores["sprite_saturation_given_image"] == pytest.approx(real_saturation, abs=0.06)
 
 
 def test_clips_of_other_pictures_fail(real, given):
     scores = quality_of(real[[1, 2, 3, 0]], given)
-    assert scores["psnr"] < 25 and scores["continues"] < 0.5
+    assert scores["psnr"] < 25 and scores["sprite_continues"] < 0.5
 
 
 def test_one_continuation_repeated_has_no_diversity(real, given):
     scores = quality_of(np.repeat(real[:, :1], K, 1), given)
-    assert scores["continues"] == 1
-    assert scores["direction_entropy"] == scores["pan_entropy"] == 0
+    assert scores["sprite_continues"] == 1
+    assert scores["open_gini_given_image"] == 0
 
 
 def test_a_still_picture_does_not_continue(real, given):
-    still = np.repeat(real[:, :, :1], world.FRAMES, 2)
-    scores = quality_of(still, given)
-    assert scores["psnr_min"] > 50 and scores["hue"] == 1 and scores["continues"] == 0
-    assert "pan_entropy" not in scores and scores["entropy_frames"] == 0
+    scores = quality_of(np.repeat(real[:, :, :1], world.FRAMES, 2), given)
+    assert scores["psnr_min"] > 50 and scores["sprite_continues"] == 0
+    assert "open_gini_given_image" not in scores and scores["spread_frames"] == 0
 
 
 def test_wobble_is_the_distance_from_steady_motion():
@@ -77,7 +77,8 @@ def test_samples_keep_the_frame_and_differ_by_noise(tmp_path, given):
     frames = teacher_samples(teacher, few, count=2, cfg=2.0, steps=2, shift=5.0)
     assert frames.shape == (2, 2, 17, 64, 64, 3)
     through = real_samples(teacher, few, 2)
-    assert np.array_equal(frames[:, :, 0], through[:, :, 0]), "both show the decoded first latent"
+    apart = np.abs(frames[:, :, 0].astype(int) - through[:, :, 0])
+    assert apart.max() <= 2, "both show the decoded first latent"
     assert not np.array_equal(frames[0, 0], frames[0, 1])
     unguided = teacher_samples(teacher, few, count=2, cfg=1.0, steps=2, shift=5.0)
     assert not np.array_equal(frames, unguided)
@@ -87,4 +88,4 @@ def test_the_shipped_model_keeps_the_frame_and_lets_its_sprite_go_on():
     family, clips = load_family("toy-i2v"), held_out(3, seed=9)
     scores = quality_of(teacher_samples(family, clips, 4, 3.0, 12, 5.0), clips)
     assert scores["psnr_min"] >= 30
-    assert scores["continues"] >= 0.4, "0.73 of 768 at 36 steps (quality.json)"
+    assert scores["sprite_continues"] >= 0.4

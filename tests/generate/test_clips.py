@@ -20,7 +20,7 @@ from dfdbench.utils.video import read_video, to_uint8, write_video
 
 PROMPTS = (
     Prompt("ball-desert", "a ball moving over the desert", {"shape": "ball", "scene": "desert"}),
-    Prompt("box-snow", "a box moving over snowy hills", {"shape": "box", "scene": "snow"}),
+    Prompt("cross-snow", "a bar moving over snowy hills", {"shape": "cross", "scene": "snow"}),
 )
 SUITE = Suite("two", 1, "two prompts", PROMPTS, (1, 2, 3), ())
 
@@ -63,7 +63,7 @@ def test_batch_size_order_and_resume_change_no_clip_but_by_rounding(
     generate(parts, SUITE, seeds=[3], batch_size=1, family=tiny_family)
     generate(parts, SUITE, seeds=[2, 1, 3], batch_size=3, family=tiny_family)
     assert len(made) == 12
-    for prompt in ("ball-desert", "box-snow"):
+    for prompt in ("ball-desert", "cross-snow"):
         for seed in (1, 2, 3):
             a, b = (made[f"{r}/videos/two/{prompt}/{seed}.mp4"] for r in ("whole", "parts"))
             # Batched matrix products round differently: few pixels, a grey level; H.264 spreads it.
@@ -71,8 +71,8 @@ def test_batch_size_order_and_resume_change_no_clip_but_by_rounding(
             assert difference.max() <= 1 and difference.mean() < 1e-3
             files = (run.videos / "two" / prompt / f"{seed}.mp4" for run in (whole, parts))
             c, d = (read_video(file).frames.astype(int) for file in files)
-            assert np.abs(c - d).mean() < 1 and abs(c.mean() - d.mean()) < 0.1
-    one, two = (made[f"whole/videos/two/box-snow/{seed}.mp4"] for seed in (1, 2))
+            assert np.abs(c - d).mean() < 3 and abs(c.mean() - d.mean()) < 0.1
+    one, two = (made[f"whole/videos/two/cross-snow/{seed}.mp4"] for seed in (1, 2))
     assert np.abs(one.astype(int) - two.astype(int)).mean() > 1
 
 
@@ -85,7 +85,7 @@ def test_finished_clips_are_never_made_again_but_damaged_and_stale_ones_are(
     times = {p: p.stat().st_mtime_ns for p in folder.rglob("*.mp4")}
     generate(run, SUITE, family=tiny_family)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.mp4")} == times
-    damaged = folder / "box-snow" / "2.mp4"
+    damaged = folder / "cross-snow" / "2.mp4"
     damaged.write_bytes(b"half a file")
     generate(run, SUITE, family=tiny_family)
     changed = [p for p in times if p.stat().st_mtime_ns != times[p]]
@@ -118,8 +118,8 @@ def test_the_manifest_names_every_clip_with_its_hash_and_settings(student_run, t
     assert [(r["prompt_id"], r["seed"]) for r in lines] == [
         ("ball-desert", 5),
         ("ball-desert", 4),
-        ("box-snow", 5),
-        ("box-snow", 4),
+        ("cross-snow", 5),
+        ("cross-snow", 4),
     ]
     first = lines[0]
     assert first["method"] == "dfd" and first["frames"] == 17 and first["fps"] == 8
@@ -153,11 +153,11 @@ def test_the_real_arm_shows_what_its_prompt_fixes_and_varies_the_rest(tmp_path, 
     lines = rows(generate(run, SUITE, device="cpu"))
     assert len(lines) == 6 and {r["method"] for r in lines} == {"real"}
     drawn = [
-        sample_attributes(1, attribute_seed("box-snow", s), "box", "snow") for s in range(1, 30)
+        sample_attributes(1, attribute_seed("cross-snow", s), "cross", "snow") for s in range(1, 30)
     ]
-    assert {SHAPES[int(a.shape)] for a in drawn} == {"box"}
+    assert {SHAPES[int(a.shape)] for a in drawn} == {"cross"}
     assert len({int(a.hue_mode) for a in drawn}) == 6
-    assert attribute_seed("box-snow", 1) != attribute_seed("box-snow", 2)
+    assert attribute_seed("cross-snow", 1) != attribute_seed("cross-snow", 2)
 
 
 def test_the_teacher_arm_takes_the_checkpoints_own_sampling(tmp_path, tiny_checkpoint):
@@ -166,6 +166,13 @@ def test_the_teacher_arm_takes_the_checkpoints_own_sampling(tmp_path, tiny_check
     (row,) = rows(generate(run, suite, device="cpu"))
     assert row["settings"]["steps"] == 50 and row["settings"]["cfg"] == 1.0
     assert reference_run("teacher", run.path, str(tiny_checkpoint)).info["cfg"] == 1.0
+    few = reference_run("teacher", tmp_path / "few", str(tiny_checkpoint), steps=4, name="few")
+    (row,) = rows(generate(few, suite, device="cpu"))
+    assert row["settings"]["steps"] == 4 and row["method"] == few.arm == "few"
+    with pytest.raises(UserError, match="at --steps 5"):
+        reference_run("teacher", few.path, str(tiny_checkpoint), steps=5, name="few")
+    with pytest.raises(UserError, match="--steps 4: only --arm teacher"):
+        reference_run("real", tmp_path / "r", str(tiny_checkpoint), steps=4)
 
 
 def test_pixels_round_to_the_nearest_level():

@@ -51,7 +51,7 @@ def write_tokenizer(folder: Path) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz.,"
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [(piece, -2.0) for piece in ("▁", *letters)]
-    pieces += [(f"▁{word}", -1.0) for word in ("a", "ball", "box", "over", "the", "desert")]
+    pieces += [(f"▁{word}", -1.0) for word in ("a", "ball", "bar", "over", "the", "desert")]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()

@@ -29,9 +29,9 @@ from dfdbench.utils.errors import UserError
 from dfdbench.utils.run import Run
 from dfdbench.utils.video import write_video
 
-TEXTS = ["a ball moving over the desert", "a box drifting across snowy hills"]
+TEXTS = ["a ball moving over the desert", "a bar drifting across snowy hills"]
 CALL = {
-    "prompt": TEXTS[0], "height": 64, "width": 64, "num_frames": 17, "max_sequence_length": 32,
+    "prompt": TEXTS[0], "height": 64, "width": 64, "num_frames": 17, "max_sequence_length": 36,
     "output_type": "latent",
 }  # fmt: skip
 SMALL = [
@@ -116,11 +116,11 @@ def noise_like(family, count=1, seed=0):
 
 
 def test_prompt_embeddings_are_those_of_the_plain_pipeline(family, pipeline):
-    theirs, negative = pipeline.encode_prompt(TEXTS, "", max_sequence_length=32)
+    theirs, negative = pipeline.encode_prompt(TEXTS, "", max_sequence_length=36)
     ours = family.encode_prompt([*TEXTS, ""]).prompt_embeds
     torch.testing.assert_close(ours[:2], theirs, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours[2], negative[0], atol=1e-5, rtol=0)
-    assert ours.shape == (3, 32, 64) and not torch.allclose(ours[0], ours[1])
+    assert ours.shape == (3, 36, 64) and not torch.allclose(ours[0], ours[1])
 
 
 def test_latents_are_normalised_as_in_the_plain_pipeline(family, pipeline, first, picture):
@@ -278,20 +278,20 @@ def test_a_distilled_student_samples_the_same_in_the_plain_pipeline(
 def test_generation_continues_the_suites_picture(folder, family, tmp_path, monkeypatch):
     recipe = load_recipe("toy-i2v/dmd2", [f"model={folder}", *SMALL])
     run = distill(recipe, tmp_path / "run")
-    two = [c for c in world.captions() if c.id in ("ball-desert", "box-snow")]
+    two = [c for c in world.captions() if c.id in ("ball-desert", "bar-snow")]
     monkeypatch.setattr("dfdbench.generate.suites.toy.captions", lambda: two)
     suite = get_suite("toy-i2v")
     manifest = generate(run, suite, [1, 2], family=family)
     pictures = {path.parent.name: path for path in manifest.parent.rglob("*.png")}
-    assert set(pictures) == {"ball-desert", "box-snow"}, "one a prompt"
+    assert set(pictures) == {"ball-desert", "bar-snow"}, "one a prompt"
     from dfdbench.generate.arms import Conditions
 
     encode = Conditions(family, (17, 64, 64))
     items = [Item(prompt, 1, pictures[prompt.id]) for prompt in suite.prompts]
     latents = encode(items).image_latents
-    pixels = torch.from_numpy(np.array(Image.open(pictures["box-snow"]))).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(Image.open(pictures["bar-snow"]))).permute(2, 0, 1)
     alone = family.encode_video(pixels[None, :, None].float() / 127.5 - 1)
-    which = [item.prompt.id for item in items].index("box-snow")
+    which = [item.prompt.id for item in items].index("bar-snow")
     torch.testing.assert_close(latents[which : which + 1], alone, atol=1e-5, rtol=0)
     with pytest.raises(UserError, match="first"):
         generate(Run.open(run.path), get_suite("toy-t2v"), [1], family=family)

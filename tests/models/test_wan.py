@@ -10,7 +10,7 @@ from dfdbench.models.registry import load_family, resolve_folder
 from dfdbench.models.wan import WAN_DEFAULTS
 from dfdbench.utils.errors import UserError
 
-PROMPTS = ["a ball", "a box drifts across the desert"]
+PROMPTS = ["a ball", "a bar drifts across the desert"]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from dfdbench.models.sampling import guided_v, predictor, sample_student, start_
 from dfdbench.models.scheduler import student_scheduler
 from dfdbench.utils.errors import UserError
 
-PROMPTS = ["a ball over the desert", "a box", "the ball."]
+PROMPTS = ["a ball over the desert", "a bar", "the ball."]
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ PRIMARY = ("hue_entropy", "sprite_saturation", "sprite_intact")
 
 
 def test_holm_is_over_the_primaries_and_nothing_else_has_a_p():
-    names = (*PRIMARY, "joint_coverage", "saturation_mean", "contrast_rms")
+    names = (*PRIMARY, "modes", "saturation_mean", "contrast_rms")
     own = cells(
         *(
             (name, arm, scattered(0.1 * i))
@@ -70,7 +70,7 @@ def test_holm_is_over_the_primaries_and_nothing_else_has_a_p():
         assert tested[name] == pytest.approx(stats.ttest_rel(*difference).pvalue)
     smallest = min(tested, key=tested.get)
     assert deltas[smallest].p_holm == pytest.approx(min(1, 3 * tested[smallest]))
-    other = deltas["joint_coverage"]
+    other = deltas["modes"]
     assert other.primary is None and math.isnan(other.p_holm) and math.isfinite(other.low)
     assert [named(other)[key] for key in ("primary", "p (t)", "p (Holm)", "p (sign)")] == [""] * 4
 

@@ -87,7 +87,7 @@ def test_every_run_s_record_lies_beside_the_numbers(page, runs):
 def test_readings_are_no_scores(page):
     assert "oracle_hue" not in (page / "summary.json").read_text()
     metrics = {row["metric"] for row in csv.DictReader((page / "table.csv").open())}
-    assert metrics == {"saturation_mean", "hue_entropy", "joint_coverage"}
+    assert metrics == {"saturation_mean", "hue_entropy", "hue_gini"}
 
 
 def test_deltas_have_the_right_sign_pairs_and_correction(page):
@@ -128,7 +128,7 @@ def test_every_number_follows_from_cells_csv_alone(page):
 
 def test_another_number_in_cells_csv_gives_another_summary(page, tmp_path):
     text = (page / "cells.csv").read_text()
-    row = next(line for line in text.splitlines() if line.startswith("hue_entropy,dfd,box-snow,1,"))
+    row = next(line for line in text.splitlines() if line.startswith("hue_entropy,dfd,bar-snow,1,"))
     (tmp_path / "cells.csv").write_text(text.replace(row, row.rpartition(",")[0] + ",0.5"))
     own = [recompute(read_cells(folder / "cells.csv"), []).summary for folder in (page, tmp_path)]
     means = [summary["dfd"]["hue_entropy"].by_seed[1] for summary in own]

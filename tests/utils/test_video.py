@@ -22,14 +22,14 @@ def toy_clips(count: int) -> np.ndarray:
     return (clips.numpy() * 255).round().astype(np.uint8)
 
 
-def test_toy_clips_survive_writing_within_47_decibels(tmp_path: Path) -> None:
+def test_toy_clips_survive_writing_within_45_decibels(tmp_path: Path) -> None:
     for frames in toy_clips(4):
         write_video(tmp_path / "clip.mp4", frames, fps=8)
         clip = read_video(tmp_path / "clip.mp4")
         assert clip.frames.shape == frames.shape and clip.fps == 8
-        assert psnr(clip.frames, frames) > 47
+        assert psnr(clip.frames, frames) > 45
         # A swapped channel would still be a picture, but a wrong one.
-        assert psnr(clip.frames[..., ::-1], frames) < 40
+        assert psnr(clip.frames[..., ::-1], frames) < 35
 
 
 def test_odd_sizes_keep_their_size(tmp_path: Path) -> None:

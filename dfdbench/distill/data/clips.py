@@ -164,7 +164,12 @@ def load_clips(recipe: Recipe, family: ModelFamily) -> Clips:
             clips.check(family, data.frames, data.height, data.width)
         return Mixture(sets, data.weights, recipe.seed) if data.more_sources else sets[0]
     latents, prompt_index, prompts = real_latents(
-        family, data.count, data.seed, level=data.level, mix=data.mix
+        family,
+        data.count,
+        data.seed,
+        level=data.level,
+        mix=data.mix,
+        reveal=bool(family.conditioning_frames),
     )
     embedded = family.encode_prompt(prompts)
     return ClipsInMemory(

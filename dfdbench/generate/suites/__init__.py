@@ -140,6 +140,8 @@ def _ar(name: str) -> Callable[[], Suite]:
 
 SUITES: dict[str, Callable[[], Suite]] = {
     "toy-t2v": toy.toy_t2v,
+    "toy-hue": toy.toy_hue,
+    "toy-direction": toy.toy_direction,
     "toy-i2v": toy.toy_i2v,
     "clips": _clips,
     "vbench": vbench.vbench,

@@ -146,8 +146,8 @@ def rendered(monkeypatch):
     """`real_latents` in a stand-in that notes what it is asked for."""
     asked = []
 
-    def fake(family, count, seed=0, cache_dir=None, batch=16, level=1, mix="all"):
-        asked.append({"count": count, "seed": seed, "level": level, "mix": mix})
+    def fake(family, count, seed=0, cache_dir=None, batch=16, level=1, mix="all", reveal=False):
+        asked.append({"count": count, "seed": seed, "level": level, "mix": mix, "reveal": reveal})
         index = torch.arange(count) % 16
         return torch.zeros(count, 1, 1, 2, 2), index, [f"caption {i}" for i in range(16)]
 
@@ -165,7 +165,8 @@ def test_level_and_mix_reach_the_renderer(rendered, tiny_family):
         recipe = load_recipe("toy/dfd", [*changes, "data.count=32", "data.seed=5"])
         clips = load_clips(recipe, tiny_family)
         assert rendered[-1] == {
-            "count": 32, "seed": 5, "level": recipe.data.level, "mix": recipe.data.mix
+            "count": 32, "seed": 5, "level": recipe.data.level, "mix": recipe.data.mix,
+            "reveal": False,
         }  # fmt: skip
         assert len(clips) == 32
     assert rendered[1]["level"] == 3 and rendered[2]["mix"] == "half_pale"

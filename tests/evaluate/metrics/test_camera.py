@@ -10,6 +10,7 @@ from functools import cache
 import cv2
 import numpy as np
 import pytest
+import torch
 from clips import random_clip, released_videos
 from scene_3d import film, motion, room
 
@@ -143,13 +144,13 @@ def test_same_bits_in_any_thread() -> None:
 def test_toy_pans_have_their_sign_in_the_scenes_with_texture() -> None:
     """Desert and snow of 64 × 64 pixels; a pan of the toy shifts the whole picture sideways.
 
-    Over 90 clips of sample_attributes(90, seed=5): desert and snow right in 59 of 59 clips. The
-    city (31 clips) is too flat: 15 clips fail; of the others all 5 pans have the right sign, but 3
-    of 11 static cameras follow the sprite, so it is not asked here. The toy's oracle is the
-    instrument for the toy.
+    Of the 60 clips of sample_attributes(60, seed=5), desert and snow are right in 26 of 26, the
+    city in 12 of 14 and the meadow in 13 of 20 (it finds too little motion there, or none). The
+    toy's oracle is the instrument for the toy.
     """
     attributes = world.sample_attributes(24, seed=5)
-    attributes = attributes[attributes.scene != world.SCENES.index("city")]
+    scenes = [world.SCENES.index(name) for name in ("desert", "snow")]
+    attributes = attributes[torch.isin(attributes.scene, torch.tensor(scenes))]
     videos = (world.render(attributes) * 255).round().byte().permute(0, 2, 3, 4, 1).numpy()
     assert set(attributes.pan.tolist()) == {0, 1, 2}
     for video, pan in zip(videos, attributes.pan.tolist(), strict=True):

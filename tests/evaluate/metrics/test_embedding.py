@@ -66,7 +66,7 @@ def test_weights_load_whole_and_say_what_they_are(embed):
 
 
 def test_frames_are_seen_one_by_one_whatever_their_company(embed):
-    frames = toy_frames(1, "box")
+    frames = toy_frames(1, "bar")
     whole = embed(clip_of(frames))["effnet_lite2_features"]
     some = embed(clip_of(frames[[12, 3]]))["effnet_lite2_features"]
     np.testing.assert_allclose(some, whole[[12, 3]], atol=1e-5)

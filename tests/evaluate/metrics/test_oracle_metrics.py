@@ -1,132 +1,86 @@
-"""Entropies, coverage and accuracies over the clips of a prompt."""
+"""What the oracle family makes of clips and of a prompt's readings."""
 
 import numpy as np
 import pytest
-from scipy.special import comb
-from scipy.stats import entropy
 
 from dfdbench.evaluate.metrics import oracle
-from dfdbench.evaluate.metrics.oracle import (
-    CELLS,
-    expected_cells,
-    group,
-    miller_madow,
-    normalised_entropy,
-    rarefied_cells,
-)
-from dfdbench.toy import world
+from dfdbench.evaluate.metrics.oracle import group, versus
+from dfdbench.toy import scenes, world
 from dfdbench.utils.video import Clip
 
-CAPTION = {"shape": "box", "scene": "snow"}
+CAPTION = {"shape": "triangle", "scene": "snow"}
 
 
 def reading(
-    hue: int = 0, direction: int = 0, pan: int = 0, shape: int = 1, scene: int = 2, intact: int = 1
+    hue: int = 0,
+    direction: int = 0,
+    pan: int = 0,
+    size: int = 0,
+    shape: int = 1,
+    scene: int = 2,
+    intact: int = 1,
 ) -> dict[str, float]:
     return {
         "oracle_hue": hue,
         "oracle_direction": direction,
         "oracle_pan": pan,
+        "oracle_size": size,
         "oracle_shape": shape,
         "oracle_scene": scene,
         "sprite_intact": intact,
     }
 
 
-def uniform_readings(count: int, rng: np.random.Generator) -> list[dict[str, float]]:
-    return [reading(*(int(rng.integers(k)) for k in (6, 8, 3))) for _ in range(count)]
+def test_only_whole_clips_count_in_spreads_and_all_in_modes_and_accuracies() -> None:
+    broken = [reading(hue=-1, direction=-1, intact=0), reading(hue=5, intact=0)] * 12
+    values = group([reading(hue=1)] * 10 + broken, CAPTION)
+    assert values["hue_gini"] == values["hue_entropy"] == (0.0, 10)
+    assert values["modes"].n == values["shape_accuracy"].n == 34
+    assert 0 < values["modes"].value <= 1
 
 
-def test_miller_madow_is_the_plain_entropy_plus_its_correction() -> None:
-    counts = np.array([5, 0, 3, 1])
-    assert miller_madow(counts) == pytest.approx(entropy([5, 3, 1]) + 2 / 18)
-
-
-def test_entropy_of_one_class_is_zero() -> None:
-    assert normalised_entropy(np.full(16, 4), 6) == 0
-
-
-@pytest.mark.parametrize("classes", [3, 6, 8])
-def test_correction_removes_most_of_the_bias_at_16_clips(classes: int) -> None:
-    rng = np.random.default_rng(0)
-    draws = rng.integers(classes, size=(2000, 16))
-    corrected = np.mean([normalised_entropy(row, classes) for row in draws])
-    plain = np.mean([entropy(np.bincount(row)) / np.log(classes) for row in draws])
-    assert abs(corrected - 1) < 0.4 * abs(plain - 1)
-    assert corrected == pytest.approx(1, abs=0.04)
-
-
-def test_expected_cells_equals_a_simulation() -> None:
-    rng = np.random.default_rng(1)
-    seen = [len(np.unique(rng.integers(CELLS, size=16))) for _ in range(4000)]
-    assert expected_cells(16, np.full(CELLS, 1 / CELLS)) == pytest.approx(np.mean(seen), abs=0.05)
-
-
-def test_rarefaction_equals_binomial_coefficients() -> None:
-    counts = np.array([4, 1, 0, 7])
-    for n in (1, 5, 9, 12):
-        expected = sum(1 - comb(12 - k, n) / comb(12, n) for k in counts)
-        assert rarefied_cells(n, counts) == pytest.approx(expected)
-    with pytest.raises(ValueError):
-        rarefied_cells(13, counts)
-
-
-def test_uniform_clips_have_coverage_and_entropy_near_one() -> None:
-    rng = np.random.default_rng(2)
-    groups = [group(uniform_readings(16, rng), CAPTION) for _ in range(300)]
-    for name in ("hue_entropy", "direction_entropy", "pan_entropy", "joint_coverage"):
-        assert np.mean([g[name].value for g in groups]) == pytest.approx(1, abs=0.05), name
-
-
-def test_collapsed_clips_have_no_entropy_and_one_cell() -> None:
-    values = group([reading(hue=2, direction=5, pan=1)] * 16, CAPTION)
-    assert values["hue_entropy"].value == values["pan_entropy"].value == 0
-    assert values["joint_cells"].value == 1
-    assert values["joint_coverage"].value < 0.07
-
-
-def test_attributes_are_not_mixed_up() -> None:
-    values = group([reading(hue=k % 6, direction=3, pan=2) for k in range(12)], CAPTION)
-    assert values["hue_entropy"].value > 0.95
-    assert values["direction_entropy"].value == values["pan_entropy"].value == 0
-
-
-def test_only_intact_clips_count_and_n_says_how_many() -> None:
-    broken = [reading(hue=-1, direction=-1, intact=0), reading(hue=5, intact=0)]
-    values = group([reading(hue=1)] * 3 + broken, CAPTION)
-    assert values["hue_entropy"] == (0.0, 3) and values["joint_coverage"].n == 3
-    assert values["shape_accuracy"].n == 5
-
-
-@pytest.mark.parametrize("intact", [0, 1])
-def test_fewer_than_two_intact_clips_are_missing_not_zero(intact: int) -> None:
-    values = group([reading()] * intact + [reading(intact=0)] * 4, CAPTION)
-    assert not {"hue_entropy", "joint_cells", "joint_coverage"} & set(values)
-    assert "prompt_accuracy" in values
+def test_what_the_caption_fixes_is_judged_and_not_counted_as_spread() -> None:
+    clips = [reading(hue=4, direction=d % 8, size=d % 2) for d in range(16)]
+    values = group(clips, CAPTION | {"hue": "blue"})
+    assert "hue_gini" not in values and values["direction_gini"].value > 0.99
+    assert values["hue_accuracy"] == values["prompt_accuracy"] == (1.0, 16)
+    both = group(clips, CAPTION | {"hue": "blue", "direction": "south"})
+    assert "direction_gini" not in both and both["direction_accuracy"] == (0.125, 16)
+    assert both["prompt_accuracy"] == (0.125, 16)
 
 
 def test_accuracies_compare_with_the_caption() -> None:
-    box, cross = world.SHAPES.index("box"), world.SHAPES.index("cross")
-    snow, city = world.SCENES.index("snow"), world.SCENES.index("city")
-    clips = [(box, snow), (box, snow), (cross, snow), (box, city)]
+    triangle, cross = world.SHAPES.index("triangle"), world.SHAPES.index("cross")
+    snow, city = scenes.SCENES.index("snow"), scenes.SCENES.index("city")
+    clips = [(triangle, snow), (triangle, snow), (cross, snow), (triangle, city)]
     values = group([reading(shape=s, scene=c) for s, c in clips], CAPTION)
     assert values["shape_accuracy"] == values["scene_accuracy"] == (0.75, 4)
     assert values["prompt_accuracy"] == (0.5, 4)
+    assert not any(name.endswith("accuracy") for name in group([reading()] * 4, {}))
+
+
+def test_recall_is_the_share_of_the_references_modes_that_are_found() -> None:
+    teacher = [reading(hue=h, pan=p) for h in range(4) for p in range(2)]
+    teacher += [reading(hue=5, intact=0)]
+    ours = [reading(hue=0), reading(hue=1), reading(hue=1, pan=1), reading(hue=2, intact=0)]
+    assert versus(ours, teacher)["mode_recall"] == (3 / 8, 4)
+    assert versus(teacher, ours)["mode_recall"] == (1.0, 9)
+    assert versus(ours, [reading(intact=0)]) == {}
+    assert versus([reading(intact=0)], teacher)["mode_recall"].value == 0
 
 
 def test_readings_of_rendered_clips_are_their_attributes() -> None:
     attributes = world.sample_attributes(6, seed=11, shape="cross", scene="city")
     clips = (world.render(attributes).permute(0, 2, 3, 4, 1).numpy() * 255).round()
-    right = 0
     for i, frames in enumerate(clips.astype(np.uint8)):
         values = oracle.compute(Clip(frames, 8, "test", np.arange(len(frames))))
         assert values["oracle_hue"] == attributes.hue_mode[i]
-        assert values["oracle_scene"] == world.SCENES.index("city")
+        assert values["oracle_direction"] == attributes.direction[i]
+        assert values["oracle_size"] == attributes.size[i]
+        assert values["oracle_scene"] == scenes.SCENES.index("city")
         assert values["sprite_saturation"] == pytest.approx(
-            float(attributes.saturation[i]), abs=0.1
+            float(attributes.saturation[i]), abs=0.02
         )
-        right += values["oracle_direction"] == attributes.direction[i]
-    assert right >= 5
 
 
 def test_sprite_figures_are_missing_without_a_sprite() -> None:
@@ -135,6 +89,12 @@ def test_sprite_figures_are_missing_without_a_sprite() -> None:
     assert "sprite_saturation" not in values and "sprite_area" not in values
 
 
-def test_classes_are_those_of_the_world() -> None:
-    sizes = {"hue": len(world.HUES), "direction": world.DIRECTIONS, "pan": len(world.PANS)}
-    assert sizes == oracle.FREE
+def test_every_value_is_declared() -> None:
+    declared = {level: {m.name for m in oracle.FAMILY.at(level)} for level in ("video", "prompt")}
+    frames = (world.render(world.sample_attributes(1, 1))[0] * 255).round().byte()
+    values = oracle.values_of(frames.permute(1, 2, 3, 0).numpy())
+    assert set(values) == declared["video"]
+    open_prompt = group([reading()] * 40, CAPTION)
+    fixed = group([reading()] * 40, CAPTION | {"hue": "red", "direction": "east"})
+    found = set(open_prompt) | set(fixed) | set(versus([reading()], [reading()]))
+    assert found == declared["prompt"]

@@ -1,6 +1,7 @@
 """Suites name prompts and metrics that exist."""
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -18,12 +19,31 @@ from dfdbench.utils.errors import UserError
 
 def test_toy_suite_has_every_caption_with_what_it_fixes() -> None:
     suite = get_suite("toy-t2v")
-    assert len(suite.prompts) == 12 and len(suite.seeds) == 16
+    assert len(suite.prompts) == 16 and len(suite.seeds) == 64
     for prompt in suite.prompts:
         assert prompt.attributes["shape"] in world.SHAPES
         assert prompt.attributes["scene"] in world.SCENES
         assert prompt.id == f"{prompt.attributes['shape']}-{prompt.attributes['scene']}"
         assert prompt.attributes["shape"] in prompt.text
+
+
+@pytest.mark.parametrize(
+    ("name", "fixed"), [("toy-hue", {"hue"}), ("toy-direction", {"hue", "direction"})]
+)
+def test_suites_of_higher_levels_fix_more(name: str, fixed: set[str]) -> None:
+    prompts = get_suite(name).prompts
+    assert len({p.id for p in prompts}) == len({p.text for p in prompts}) == 96
+    pairs = {(p.attributes["shape"], p.attributes["scene"], p.attributes["hue"]) for p in prompts}
+    assert len(pairs) == 96
+    for prompt in prompts:
+        assert set(prompt.attributes) == {"shape", "scene"} | fixed
+        assert all(prompt.attributes[key] in prompt.text.split() for key in fixed)
+    for key in fixed:  # in turn, and not in step with each other
+        counts = Counter(p.attributes[key] for p in prompts)
+        assert len(set(counts.values())) == 1
+    if "direction" in fixed:
+        both = Counter((p.attributes["hue"], p.attributes["direction"]) for p in prompts)
+        assert len(both) == 48
 
 
 def test_suites_ask_for_families_that_exist() -> None:
