@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dfdbench.evaluate.metrics import diversity
 from dfdbench.evaluate.metrics.drift import QUANTITIES, SERIES
-from dfdbench.evaluate.metrics.oracle_drift import PARTS, entropies_over_time
+from dfdbench.evaluate.metrics.oracle_drift import PARTS, spread_over_time
 from dfdbench.evaluate.store import Store
 from dfdbench.report.arms import ordered
 from dfdbench.report.collect import Collected
@@ -100,8 +100,8 @@ def _column(number: int) -> Callable[[list[np.ndarray]], np.ndarray]:
     return lambda clips: np.mean([clip[:, number] for clip in clips], axis=0)
 
 
-def _hue_entropy(clips: list[np.ndarray]) -> np.ndarray:
-    over_time = entropies_over_time(clips)["hue"]
+def _hue_spread(clips: list[np.ndarray]) -> np.ndarray:
+    over_time = spread_over_time(clips)["hue"]
     return np.array([found.value if found else np.nan for found in over_time])
 
 
@@ -124,7 +124,7 @@ def panels_of(collected: Collected) -> list[Panel]:
     parts = arrays_of(collected, PARTS)
     if len(parts):
         panels.append(Panel("share of whole sprites", _curves(parts, _column(0))))
-        panels.append(Panel("hue entropy of a prompt's clips", _curves(parts, _hue_entropy)))
+        panels.append(Panel("hue Gini–Simpson of a prompt's clips", _curves(parts, _hue_spread)))
     for name in EMBEDDINGS:
         if f"{name}_diversity" in set(collected.values["metric"]):
             features = arrays_of(collected, f"{name}_features")

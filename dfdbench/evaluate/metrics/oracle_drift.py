@@ -12,19 +12,20 @@ import numpy as np
 
 from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, Reading, plain
 from dfdbench.evaluate.metrics.drift import by_kind, drift, drift_metrics, named, segments
-from dfdbench.evaluate.metrics.oracle import FREE, MIN_CLIPS, normalised_entropy, values_of
+from dfdbench.evaluate.metrics.modes import MIN_CLIPS, OPEN, gini_simpson
+from dfdbench.evaluate.metrics.oracle import values_of
 from dfdbench.utils.video import Clip
 
 LEAST = 5  # frames that the oracle reads
 PARTS = "oracle_parts"
 MOVING = ("sprite_intact", "sprite_saturation", "sprite_area", "sprite_speed")
-CLASSES = ("oracle_shape", "oracle_scene", *(f"oracle_{name}" for name in FREE))
+CLASSES = ("oracle_shape", "oracle_scene", *(f"oracle_{name}" for name in OPEN))
 COLUMNS = (*MOVING, *CLASSES)
 KEPT = ("shape", "scene", "hue")  # what a clip should not change
 
 
 def read_parts(frames: np.ndarray, seconds: float) -> np.ndarray:
-    """COLUMNS of each part of uint8 frames (T H W 3): float64 (P, 9), NaN where there is none.
+    """COLUMNS of each part of uint8 frames (T H W 3): float64 (P, 10), NaN where there is none.
 
     Classes are -1 where they cannot be read. Parts are the segments of drift.py, fewer where they
     would have less than 5 frames.
@@ -58,28 +59,28 @@ def compute(clip: Clip) -> dict[str, float | np.ndarray]:
     return found
 
 
-def entropies_over_time(clips: Sequence[np.ndarray]) -> dict[str, list[GroupValue | None]]:
-    """Attribute → normalised entropy over a prompt's clips (P, 9) in each part, of those whole
-    there; None of fewer than two."""
-    found: dict[str, list[GroupValue | None]] = {name: [] for name in FREE}
-    for rows in np.stack(clips, 1) if clips else ():  # of a part: (clips, 9)
-        for name, classes in FREE.items():
+def spread_over_time(clips: Sequence[np.ndarray]) -> dict[str, list[GroupValue | None]]:
+    """Attribute → Gini–Simpson index over a prompt's clips (P, 10) in each part, of those whole
+    there; None of fewer than MIN_CLIPS."""
+    found: dict[str, list[GroupValue | None]] = {name: [] for name in OPEN}
+    for rows in np.stack(clips, 1) if clips else ():  # of a part: (clips, 10)
+        for name, classes in OPEN.items():
             labels = rows[:, COLUMNS.index(f"oracle_{name}")]
             labels = labels[(rows[:, 0] == 1) & (labels >= 0)].astype(int)
             enough = len(labels) >= MIN_CLIPS
-            value = GroupValue(normalised_entropy(labels, classes), len(labels)) if enough else None
+            value = GroupValue(gini_simpson(labels, classes), len(labels)) if enough else None
             found[name].append(value)
     return found
 
 
 def group(readings: Sequence[Reading], attributes: Mapping[str, str]) -> dict[str, GroupValue]:
-    """Entropies of the first part and the last, over the clips of one prompt."""
+    """Gini–Simpson indices of the first part and the last, over the clips of one prompt."""
     clips = [own for r in readings if isinstance(own := r[PARTS], np.ndarray)]
     if len({clip.shape for clip in clips}) != 1:
         return {}
     values: dict[str, GroupValue] = {}
-    for name, over_time in entropies_over_time(clips).items():
-        ends = {f"{name}_entropy_first": over_time[0], f"{name}_entropy_last": over_time[-1]}
+    for name, over_time in spread_over_time(clips).items():
+        ends = {f"{name}_gini_first": over_time[0], f"{name}_gini_last": over_time[-1]}
         values |= {key: value for key, value in ends.items() if value}
     return values
 
@@ -93,12 +94,12 @@ def _kept(name: str) -> Metric:
     )  # fmt: skip
 
 
-def _entropy(name: str, end: str) -> Metric:
+def _gini(name: str, end: str) -> Metric:
     return Metric(
-        f"{name}_entropy_{end}", "higher", "", (0.0, 1.5),
-        f"Miller–Madow entropy in the {end} part, over clips whole there / log of the classes",
-        f"How evenly the clips of one prompt spread over the classes of {name} in the {end} tenth "
-        f"of a long clip, as {name}_entropy says it of whole clips.",
+        f"{name}_gini_{end}", "higher", "", (0.0, 2.0),
+        f"Gini–Simpson index, unbiased, in the {end} part, over clips whole there",
+        f"How often two of the clips of one prompt differ in {name} in the {end} tenth of a long "
+        f"clip, as {name}_gini says it of whole clips. Needs {MIN_CLIPS} that are whole there.",
         level="prompt",
     )  # fmt: skip
 
@@ -129,7 +130,7 @@ FAMILY = MetricFamily(
             ]
         ),
         *(_kept(name) for name in KEPT),
-        *(_entropy(name, end) for name in FREE for end in ("first", "last")),
+        *(_gini(name, end) for name in OPEN for end in ("first", "last")),
         Metric(
             PARTS, "nearest_reference", "", (-1, 4096), SOURCE,
             f"What the oracle reads in each segment of a clip: {', '.join(COLUMNS)}.",

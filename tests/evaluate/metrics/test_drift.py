@@ -152,7 +152,7 @@ def toy_clip(times: int, grow: float = 0.0, seed: int = 3) -> np.ndarray:
 def test_a_sprite_that_stays_does_not_drift_and_one_that_goes_does():
     whole = toy_clip(10)
     values = oracle_drift(clip(whole))
-    assert values[PARTS].shape == (11, 9), "21.25 s"
+    assert values[PARTS].shape == (11, 10), "21.25 s"
     assert values["drift_sprite_intact"] == 0 and abs(values["drift_sprite_intact_slope"]) < 1e-9
     assert abs(values["drift_sprite_saturation"]) < 0.02 and values["kept_hue"] == 1
     assert values["kept_shape"] == values["kept_scene"] == 1
@@ -176,13 +176,13 @@ def test_kept_is_the_share_of_later_parts():
 
 
 def test_diversity_of_the_first_part_and_the_last_are_apart():
-    parts = np.zeros((8, 10, 9), np.float32)  # clips, parts, columns: all whole, all of one class
+    parts = np.zeros((10, 10, 10), np.float32)  # clips, parts, columns: all of one class
     parts[:, :, 0] = 1
-    parts[:, 0, 6] = np.arange(8) % 6  # hues differ at first
+    parts[:, 0, 6] = np.arange(10) % 6  # hues differ at first
     parts[:2, -1, 0] = 0  # two are broken at the end
     values = group([{PARTS: own} for own in parts], {})
-    assert values["hue_entropy_first"].value > 0.9 and values["hue_entropy_first"].n == 8
-    assert values["hue_entropy_last"].value == 0 and values["hue_entropy_last"].n == 6
+    assert values["hue_gini_first"].value > 0.9 and values["hue_gini_first"].n == 10
+    assert values["hue_gini_last"].value == 0 and values["hue_gini_last"].n == 8
     assert group([{PARTS: parts[0]}, {PARTS: parts[1, :5]}], {}) == {}
     assert group([{PARTS: None}], {}) == {}
 
