@@ -4,13 +4,14 @@ Used by store.py. A file is opened only if it is whole and has the tables of a s
 program's database, an empty file or a damaged one is refused as it is.
 """
 
+import errno
 import os
 import shutil
 import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -18,11 +19,14 @@ import pandas as pd
 
 from dfdbench.evaluate.schema import ADD_BLOCKS, SCHEMA, SCHEMA_VERSION, UPGRADE
 from dfdbench.utils.errors import UserError
+from dfdbench.utils.files import reserve, sweep
 
 MAGIC = b"SQLite format 3\0"
 LARGEST = 1e100  # of a score's size; beyond it sums are no numbers any more
 WAIT = 10  # seconds for another process to finish its commit
 AGAIN = "restore it from a copy, or score the clips again into another --out"
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)  # of file systems that have none
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 FAULTS = (sqlite3.Error, pd.errors.DatabaseError, UnicodeDecodeError)  # the last: names in tables
 TYPES = {"TEXT": ("text",), "INTEGER": ("integer",), "REAL": ("real", "integer"), "BLOB": ("blob",)}
 
@@ -52,7 +56,9 @@ def open_writer(path: Path) -> sqlite3.Connection:
         UserError: what is there is no score store that can be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and (not path.is_file() or path.stat().st_size):
+    if not path.exists():
+        _create(path)
+    elif not path.is_file() or path.stat().st_size:
         open_reader(path).close()
     with faults_of(path):
         db = sqlite3.connect(path, timeout=WAIT)
@@ -66,6 +72,36 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _create(path: Path) -> None:
+    """A store without rows that appears whole: nobody opens one that is half made."""
+    db = sqlite3.connect(":memory:")
+    _upgrade(db)
+    try:
+        sweep(path.parent, path)
+        temporary, held = reserve(path)
+        try:
+            temporary.write_bytes(db.serialize())
+            os.fsync(held)
+            with suppress(FileExistsError):  # another process was quicker; its store may have rows
+                _link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(held)
+    except OSError as error:
+        raise as_line(path, error) from error
+    finally:
+        db.close()
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.rename(temporary, path)  # nothing was there a moment ago
+
+
 @contextmanager
 def faults_of(path: Path) -> Iterator[None]:
     """Turn an error of SQLite in the body into the one line that says what to do about `path`."""
@@ -76,22 +112,25 @@ def faults_of(path: Path) -> Iterator[None]:
 
 
 def as_line(path: Path, error: BaseException) -> UserError:
-    """The one line for an error of SQLite, also for one that pandas wrapped."""
-    cause = error if isinstance(error, sqlite3.Error) else error.__cause__ or error
-    text = " ".join(str(cause).split())[:160]
+    """The one line for an error of the disk or of SQLite, also for one that pandas wrapped."""
+    if isinstance(error, OSError):
+        text = str(error.strerror)
+    else:
+        cause = error if isinstance(error, sqlite3.Error) else error.__cause__ or error
+        text = " ".join(str(cause).split())[:160]
     if "locked" in text or "busy" in text:
         return UserError(
             f"{path}: in use by another process; wait until that has ended, then give the same "
             "command again"
         )
-    if "readonly" in text or "unable to open" in text:
-        return UserError(
-            f"{path}: cannot be written ({text}); name another place, or change who may write there"
-        )
-    if "full" in text or "disk I/O" in text:
+    if "full" in text or "disk I/O" in text or getattr(error, "errno", None) in NO_ROOM:
         return UserError(
             f"{path}: {text}; make room there and give the same command again; what was finished "
             "is kept"
+        )
+    if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
+        return UserError(
+            f"{path}: cannot be written ({text}); name another place, or change who may write there"
         )
     return UserError(f"{path}: not a score store, or damaged ({text}); {AGAIN}")
 

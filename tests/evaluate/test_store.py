@@ -1,5 +1,7 @@
 """The store keeps what it is given, once, and is read as a table."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +122,60 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         store.set_meta({"schema": "99"})
     with pytest.raises(UserError, match="newer dfdbench"):
         Store(tmp_path / "s.sqlite")
+
+
+def test_a_new_store_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, link, seen = tmp_path / "s.sqlite", os.link, list[bool]()
+
+    def watched(source: Path, target: Path) -> None:
+        seen.append(target.exists())
+        link(source, target)
+        with Store.reading(target) as store:
+            seen.append(store.table().empty)
+
+    monkeypatch.setattr(os, "link", watched)
+    with Store(path) as store:
+        store.add_scores(row(), {key(): 1.0})
+    assert seen == [False, True] and [p.name for p in tmp_path.iterdir()] == ["s.sqlite"]
+
+
+def test_a_store_that_was_not_finished_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path / "s.sqlite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_two_that_make_a_store_the_quicker_ones_rows_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, link = tmp_path / "s.sqlite", os.link
+
+    def after_another(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        with Store(path) as quicker:
+            quicker.add_scores(row(), {key(): 1.0})
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", after_another)
+    with Store(path) as slower:
+        assert slower.table()["value"].tolist() == [1.0]
+
+
+def test_a_file_system_without_links_has_stores_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted", str(source))
+
+    monkeypatch.setattr(os, "link", refused)
+    with Store(tmp_path / "s.sqlite") as store:
+        store.add_scores(row(), {key(): 1.0})
+    with Store.reading(tmp_path / "s.sqlite") as store:
+        assert store.table()["value"].tolist() == [1.0]
+    assert [p.name for p in tmp_path.iterdir()] == ["s.sqlite"]

@@ -66,19 +66,19 @@ def test_diversity_over_time_is_of_each_prompts_clips(tmp_path):
     def parts(clip: int) -> np.ndarray:
         own = np.zeros((10, len(COLUMNS)), np.float32)
         own[:, 0] = 1
-        own[:5, COLUMNS.index("oracle_hue")] = clip  # hues differ in the first half alone
+        own[:5, COLUMNS.index("oracle_hue")] = clip % 6  # hues differ in the first half alone
         return own
 
     def features(clip: int) -> np.ndarray:
-        own = np.zeros((16, 4), np.float32)
+        own = np.zeros((16, 8), np.float32)
         own[:, 0] = 1
-        own[8:] = np.eye(4)[clip]  # orthogonal in the second half alone
+        own[8:] = np.eye(8)[clip]  # orthogonal in the second half alone
         return own
 
     arrays = {PARTS: parts, "effnet_lite2_features": features}
-    add_run(tmp_path / "dmd2", "dmd2", 1, 0.1, arrays)
+    add_run(tmp_path / "dmd2", "dmd2", 1, 0.1, arrays, long=8)
     panels = {panel.label: panel.curves["dmd2"][0] for panel in panels_of(collect([tmp_path]))}
-    hue = panels["hue entropy of a prompt's clips"][1]
+    hue = panels["hue Gini–Simpson of a prompt's clips"][1]
     assert (hue[:5] > 0.3).all() and np.allclose(hue[5:], 0)
     assert np.allclose(panels["share of whole sprites"][1], 1)
     time, diversity = panels["EfficientNet-Lite2 diversity over seeds"]
