@@ -45,7 +45,7 @@ def test_each_suite_has_70_long_prompts_and_its_seconds(name):
 
 def test_the_toys_suite_has_every_caption_short_and_eight_times_as_long():
     suite, plain = get_suite("ar-toy"), get_suite("toy-t2v")
-    short, long = suite.prompts[:12], suite.prompts[12:]
+    short, long = suite.prompts[:16], suite.prompts[16:]
     assert [p.id for p in short] == [p.id for p in plain.prompts]
     assert [p.id for p in long] == [f"{p.id}-8x" for p in plain.prompts]
     assert [p.text for p in long] == [p.text for p in plain.prompts]
