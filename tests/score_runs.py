@@ -80,7 +80,7 @@ def add_run(
         write_log(run, training_seed)
     rng = np.random.default_rng([len(arm), 99 if training_seed is None else training_seed])
     shift = rng.normal(0, 0.004)
-    version = all_metrics()["saturation_mean"].version
+    version = {name: metric.version for name, metric in all_metrics().items()}
     with Store(run.path / "scores.sqlite") as store:
         groups = {}
         for i, prompt in enumerate(PROMPTS):
@@ -92,13 +92,16 @@ def add_run(
                 sha = hashlib.sha256(f"{arm}{training_seed}{path}".encode()).hexdigest()
                 value = SATURATION[arm] + 0.01 * i + shift + rng.normal(0, 0.01)
                 histogram = np.exp(-0.5 * ((np.arange(256) / 255 - value) / 0.1) ** 2)
-                keys = (version, "", "even16", "d", "float32", "cpu")
+                where = ("", "even16", "d", "float32", "cpu")
                 store.add_scores(
                     Row(suite, path, prompt, text.format(prompt), seed, arm, sha),
                     {
-                        Key(sha, "saturation_mean", *keys): value,
-                        Key(sha, "oracle_hue", *keys): float(seed % 6),
-                        Key(sha, "saturation_histogram", *keys): histogram / histogram.sum(),
+                        Key(sha, name, version[name], *where): value
+                        for name, value in (
+                            ("saturation_mean", value),
+                            ("oracle_hue", float(seed % 6)),
+                            ("saturation_histogram", histogram / histogram.sum()),
+                        )
                     },
                 )
             entropy = ENTROPY[arm] + 0.02 * i + shift + rng.normal(0, 0.01)
@@ -106,5 +109,5 @@ def add_run(
                 "hue_entropy": GroupValue(entropy, len(SEEDS)),
                 "hue_gini": GroupValue(0.9 * entropy, len(SEEDS)),
             }
-        store.set_groups(suite, {"hue_entropy": 1, "hue_gini": 1}, groups)
+        store.set_groups(suite, {n: version[n] for n in ("hue_entropy", "hue_gini")}, groups)
     return run

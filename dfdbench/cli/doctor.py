@@ -161,11 +161,12 @@ def ready(found: Mapping[str, Any]) -> str:
     models = [r["name"] for r in found["assets"]
               if r["state"] == "present" and r["unlocks"][0].startswith("--model")]  # fmt: skip
     usable = [r for r in found["suites"] if not r["lacks"]]
-    suites = [
-        f"{NAMES.get(r['name'], r['name'])} {len(r['ready'])}/{len(r['ready']) + len(r['missing'])}"
-        for r in sorted(usable, key=lambda r: r["name"] not in NAMES)
-    ]
-    return f"{', '.join(models) or 'no model'}; metric families: {', '.join(suites)}"
+    alike: dict[str, list[str]] = {}
+    for r in sorted(usable, key=lambda r: r["name"] not in NAMES):
+        share = f"{len(r['ready'])}/{len(r['ready']) + len(r['missing'])}"
+        alike.setdefault(share, []).append(NAMES.get(r["name"], r["name"]))
+    suites = "; ".join(f"{', '.join(names)} {share}" for share, names in alike.items())
+    return f"{', '.join(models) or 'no model'}; metric families: {suites}"
 
 
 def in_short(found: Mapping[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ from pydantic import Field
 from dfdbench.cli.jobs import Job, TeacherTable, one_by_one, side_by_side
 from dfdbench.distill.recipe import STUDIES, baselines_folder
 from dfdbench.generate.clips import UNTRAINED
-from dfdbench.report.arms import TEACHERS
+from dfdbench.report.arms import TEACHERS, samples_teacher
 from dfdbench.utils.device import release_memory, visible_gpus
 from dfdbench.utils.errors import UserError, unknown_name
 from dfdbench.utils.folders import locked
@@ -123,7 +123,7 @@ def load_study(name: str | Path) -> Study:
         table = validate(ArmTable, values, where, 'write it like recipe = "toy/dmd2"')
         if bool(table.recipe) == bool(table.teacher):
             raise UserError(f"{where}: give either a recipe or how the teacher is sampled")
-        if arm.startswith(TEACHERS) != bool(table.teacher):
+        if samples_teacher(arm) != bool(table.teacher):
             raise UserError(
                 f"{where}: names that begin with {TEACHERS} are of arms that sample the teacher, "
                 "and of no others; rename it"

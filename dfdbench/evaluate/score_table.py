@@ -4,7 +4,7 @@ Used by engine.py. The mean is the report's: over each prompt's clips, then over
 and differences are the report's too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,7 +17,7 @@ from dfdbench.utils.manifest import listed
 
 MAIN = 2  # metrics of a family at each level
 MOST_ROWS, MOST_METHODS, HEADLINE = 24, 5, 5
-ONE_SEED = "needs 2 seeds a prompt"
+NEEDS = "each needs"
 
 
 def main_metrics(families: Iterable[MetricFamily]) -> list[str]:
@@ -90,18 +90,30 @@ def as_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def without_groups(store: Store, suite: str, families: Sequence[MetricFamily]) -> list[str]:
-    """A line for each method that lacks values over a prompt's clips for want of a second one."""
-    names = [m.name for f in families if f.group for m in f.at("prompt") if m.kind == "score"]
+    """A line for each method that lacks values over a prompt's clips for want of more of them."""
     table, lines = store.table(suite), list[str]()
     groups = table[table["level"] == "prompt"]
     for method, clips in store.samples(suite).groupby("method"):
-        counts: pd.Series[int] = clips.groupby("prompt_id").size()
-        single = int((counts == 1).sum())
         has = set(groups[groups["method"] == method]["metric"])
-        absent = [name for name in names if name not in has]
-        if single and absent:
-            lines.append(
-                f"method {method} has no {listed(absent)}: {ONE_SEED}, and {single} of "
-                f"{len(counts)} prompts have one clip"
-            )
+        counts: pd.Series[int] = clips.groupby("prompt_id").size()
+        lines += [f"method {method} has {line}" for line in too_few(families, has, counts)]
     return lines
+
+
+def too_few(
+    families: Iterable[MetricFamily], has: Collection[str], counts: "pd.Series[int]"
+) -> Iterator[str]:
+    """What is not in `has` for want of clips, and why: a line for each number that families need.
+
+    counts: clips of each prompt.
+    """
+    grouping = [family for family in families if family.group]
+    for least in sorted({family.least for family in grouping}):
+        names = [m.name for f in grouping if f.least == least for m in f.at("prompt")
+                 if m.kind == "score" and m.name not in has]  # fmt: skip
+        few = int((counts < least).sum())
+        if names and few:
+            yield (
+                f"no {listed(names)}: {NEEDS} {least} clips of a prompt, and {few} of "
+                f"{len(counts)} prompts have fewer"
+            )

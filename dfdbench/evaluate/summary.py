@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dfdbench.evaluate.score_table import ONE_SEED, in_short
+from dfdbench.evaluate.score_table import NEEDS, in_short
 from dfdbench.utils.errors import clean
 from dfdbench.utils.manifest import capped
 
@@ -55,7 +55,7 @@ class Summary:
 
     def details(self, whole: bool = False) -> list[str]:
         """Files written, what a reader of the scores must know, the scores, and what has none."""
-        absent = [note for note in self.notes if ONE_SEED in note]
+        absent = [note for note in self.notes if NEEDS in note]
         about = {
             "written": self.written,
             "note": [note for note in self.notes if note not in absent],

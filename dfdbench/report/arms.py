@@ -79,10 +79,15 @@ def looks(arms: Iterable[str], references: Collection[str] = ()) -> dict[str, Lo
     return result
 
 
+def samples_teacher(arm: str) -> bool:
+    """Whether the name is of a teacher sampled in another way; teacher_forcing is a student's."""
+    return arm.startswith(TEACHERS) and arm not in KNOWN
+
+
 def is_reference(arm: str, references: Collection[str] = ()) -> bool:
     """Whether students are measured against it: real clips, the teacher, or what sources name."""
     base = arm.partition(APART)[0]
-    return arm in references or base in REFERENCES or base.startswith(TEACHERS)
+    return arm in references or base in REFERENCES or samples_teacher(base)
 
 
 def reference_arm(arms: Sequence[str], references: Collection[str] = ()) -> str | None:

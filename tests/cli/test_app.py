@@ -302,7 +302,7 @@ def test_a_run_is_distilled_and_evaluated_from_the_command_line(
     assert again.exit_code == 2 and "--resume" in again.stderr
     scored = run(*["eval", "runs/dfd-seed3", "--seeds", "1", "--json"])
     assert scored.exit_code == 0, scored.output
-    assert json.loads(scored.stdout)["scored"] == 12
+    assert json.loads(scored.stdout)["scored"] == 16
     assert (tmp_path / "runs" / "dfd-seed3" / "videos" / "toy-t2v" / "samples.jsonl").is_file()
 
 

@@ -63,7 +63,7 @@ def test_doctor_begins_with_what_is_ready():
     ]
     expected = "toy-t2v; metric families: a folder of clips 2/3"
     assert doctor.ready({"assets": rows, "suites": suites}) == expected
-    begins = "ready: toy-t2v, toy-i2v; metric families: a folder of clips "
+    begins = "ready: toy-t2v, toy-i2v; metric families: a folder of clips, "
     assert out("doctor").startswith(begins) and out("doctor", "--all").startswith(begins)
 
 

@@ -23,7 +23,7 @@ from dfdbench.utils.run import Run
 from dfdbench.utils.shards import Shard
 
 TOY = get_suite("ar-toy")
-SHORT, LONG = TOY.prompts[0], TOY.prompts[12]
+SHORT, LONG = TOY.prompts[0], TOY.prompts[16]
 TWO = replace(TOY, prompts=(SHORT, replace(LONG, length=Length(times=4))), seeds=(1, 2))
 FRAMES = {"ball-desert": 17, "ball-desert-8x": 77}
 

@@ -26,7 +26,7 @@ from dfdbench.utils.errors import UserError
 
 runner = CliRunner()
 HOSTILE = "</script><img src=x onerror=alert(1)> & 'x'"
-PLACES = {"higher": "joint_coverage", "lower": "camera_failure_rate", "near": "saturation_mean"}
+PLACES = {"higher": "mode_recall", "lower": "camera_failure_rate", "near": "saturation_mean"}
 
 
 def call(*arguments: object):
@@ -84,20 +84,20 @@ def test_ranks_are_those_of_a_brute_force_computation(direction, seed):
 
 
 def test_who_cannot_be_compared_in_pairs_has_no_rank_and_a_reason():
-    cells = synthetic("joint_coverage", 0, arms=3)
+    cells = synthetic("mode_recall", 0, arms=3)
     alone = cells[(cells["arm"] == "arm0") & (cells["training_seed"] == 0)]
     plain = alone.assign(arm="plain", training_seed=NO_TRAINING_SEED)
     two = cells[(cells["arm"] == "arm1") & (cells["training_seed"] < 2)].assign(arm="two")
     other = cells[cells["arm"] == "arm2"].assign(arm="other", prompt="q" + cells["prompt"])
     more = cells[cells["arm"] == "arm2"].assign(arm="more", n=8)
     every = pd.concat([cells, plain, two, other, more])
-    ranks, _ = ranked(every, "joint_coverage", "higher", {"real"}, "real")
+    ranks, _ = ranked(every, "mode_recall", "higher", {"real"}, "real")
     assert {a: ranks[a].why for a in ("plain", "two", "other", "more")} == {
         "plain": "no training seeds", "two": "fewer than 3 training seeds in common",
         "other": "no prompt in common", "more": "other numbers of clips a prompt",
     }  # fmt: skip
     assert ranks["plain"].text() == "–" and ranks["arm2"].of == 3
-    assert ranked(cells, "joint_coverage", "nearest_reference", {"real"}, None)[0]["arm0"].why
+    assert ranked(cells, "mode_recall", "nearest_reference", {"real"}, None)[0]["arm0"].why
 
 
 @pytest.fixture(scope="module")

@@ -86,9 +86,9 @@ def test_methods_are_compared_with_the_leads_of_the_pairs_and_clips_on_one_clock
     page.wait_for_function(f"Math.min(...{TIMES}) > 0.2")
     seen = [page.evaluate(f"({TIMES})") for _ in range(15) if not page.wait_for_timeout(100)]
     assert all(max(times) - min(times) <= 1 / 8 for times in seen)
-    page.locator("#prompt").select_option("box-snow")
-    assert "box-snow/1.mp4" in page.locator("#stage video").first.get_attribute("src")
-    page.wait_for_function("location.hash.includes('box-snow')")
+    page.locator("#prompt").select_option("bar-snow")
+    assert "bar-snow/1.mp4" in page.locator("#stage video").first.get_attribute("src")
+    page.wait_for_function("location.hash.includes('bar-snow')")
     again = visit(f"boards/toy-t2v.html{page.evaluate('location.hash')}")
     assert again.locator("#chosen .chip").count() == 3
     again.locator('#chosen button[aria-label="Leave out DMD2"]').click()

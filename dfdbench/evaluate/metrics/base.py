@@ -77,7 +77,7 @@ class MetricFamily:
     model: it runs a network, on the device of `Setting`. needs: what of a clip's condition goes
     into its values ("prompt", "image", "blocks"); a clip without it has none. default: it is one of
     the general families, which suites of any clips are scored with. cuts: whether it reads only the
-    beginning of a prompt.
+    beginning of a prompt. least: clips of a prompt that `group` needs.
     """
 
     name: str
@@ -94,6 +94,7 @@ class MetricFamily:
     min_frames: int = 2
     default: bool = False
     cuts: Callable[[str], bool] | None = None
+    least: int = 2
 
     def __post_init__(self) -> None:
         own = tuple(replace(metric, family=self.name) for metric in self.metrics)

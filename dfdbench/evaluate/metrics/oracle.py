@@ -11,6 +11,7 @@ import numpy as np
 
 from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, plain
 from dfdbench.evaluate.metrics.modes import (
+    MIN_CLIPS,
     OPEN,
     diversity_metrics,
     diversity_values,
@@ -150,6 +151,7 @@ FAMILY = MetricFamily(
     ),
     load=plain(compute),
     group=group,
+    least=MIN_CLIPS,
     versus=versus,
     min_frames=5,
 )  # fmt: skip

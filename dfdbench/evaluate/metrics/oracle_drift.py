@@ -139,5 +139,6 @@ FAMILY = MetricFamily(
     ),
     load=plain(compute),
     group=group,
+    least=MIN_CLIPS,
     min_frames=LEAST,
 )  # fmt: skip

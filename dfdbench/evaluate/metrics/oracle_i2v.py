@@ -13,6 +13,7 @@ import numpy as np
 
 from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, plain
 from dfdbench.evaluate.metrics.modes import (
+    MIN_CLIPS,
     OPEN,
     diversity_metrics,
     diversity_values,
@@ -84,6 +85,7 @@ FAMILY = MetricFamily(
     ),
     load=plain(compute),
     group=group,
+    least=MIN_CLIPS,
     versus=versus,
     needs=("image",),
     min_frames=13,
