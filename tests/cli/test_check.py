@@ -39,7 +39,7 @@ def test_the_reference_states_method_provenance_and_both_kinds_of_numbers(refere
     part = known["quick"]
     assert "prediction" in known["method"] and part["provenance"]["repeats"] == 2
     assert len(part["provenance"]["teacher_sha256"]) == 64 and part["provenance"]["versions"]
-    assert set(part["golden"]) == {"dmd2", "dp_dmd", "dfd"}
+    assert set(part["golden"]) == {"dmd2", "dp_dmd", "dfd", "regression"}
     assert "diversity" in part["golden"]["dp_dmd"][0] and len(part["golden"]["dfd"]) == 2
     assert part["golden"]["dmd2"][0]["critic_fake_score"] > 0
     assert part["golden"]["dmd2"] != part["golden"]["dp_dmd"]
