@@ -55,11 +55,18 @@ class ToyI2VSpec:
     cross_dim: int = 64
     vae_dim: int = 8
     latent_channels: int = 6
-    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(3.0, 36, MAX_TOKENS))
+    defaults: dict[str, Any] = field(default_factory=lambda: clip_defaults(1.0, 36, MAX_TOKENS))
 
 
 TOY_I2V = ToyI2VSpec(heads=4, layers=5, adaln_lora_dim=32)
-TINY_I2V = ToyI2VSpec(heads=2, layers=2, adaln_lora_dim=8, head_dim=16, mlp_ratio=2.0)
+TINY_I2V = ToyI2VSpec(
+    heads=2,
+    layers=2,
+    adaln_lora_dim=8,
+    head_dim=16,
+    mlp_ratio=2.0,
+    defaults=clip_defaults(3.0, 36, MAX_TOKENS),  # guided, so that tests of it see guidance
+)
 
 
 def build_transformer(spec: ToyI2VSpec) -> Any:
