@@ -123,6 +123,10 @@ def load_study(name: str | Path) -> Study:
         table = validate(ArmTable, values, where, 'write it like recipe = "toy/dmd2"')
         if bool(table.recipe) == bool(table.teacher):
             raise UserError(f"{where}: give either a recipe or how the teacher is sampled")
+        if table.teacher == TeacherTable():
+            raise UserError(
+                f"{where}: its teacher is the one that every study has; give cfg or steps"
+            )
         if samples_teacher(arm) != bool(table.teacher):
             raise UserError(
                 f"{where}: names that begin with {TEACHERS} are of arms that sample the teacher, "

@@ -97,7 +97,7 @@ def test_a_value_of_a_study_is_used_as_it_is_or_refused(tmp_path_factory, place,
     assert [arm.name for arm in study.arms] == list(table["arms"])
     for arm in study.arms:
         own = table["arms"][arm.name]
-        assert same(arm.recipe, own["recipe"]) and same(arm.init, own.get("init"))
+        assert same(arm.recipe, own.get("recipe", "")) and same(arm.init, own.get("init"))
         assert same(list(arm.changes), own.get("set", []))
     assert same(study.seeds, table.get("seeds", study.seeds))
 

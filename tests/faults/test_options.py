@@ -100,7 +100,7 @@ def test_a_size_that_rendered_clips_do_not_have_is_refused(key, tiny_checkpoint,
         ("generate RUN --model toy-t2v", "--model toy-t2v: a run has its own"),
         ("generate RUN --out x", "--out x: a run has its own"),
         ("generate RUN --arm teacher", "name either a run folder or --arm"),
-        ("generate --arm real --cfg 2", "--cfg 2.0: only --arm teacher is guided"),
+        ("generate --arm real --cfg 2", "--cfg 2.0: only --arm teacher is sampled by"),
         ("generate --arm real --compile --seeds 1", "--compile: real clips come from no network"),
         ("generate --arm teacher --cfg nan", "nan is no finite number"),
         ("generate --arm teacher --cfg inf", "inf is no finite number"),
@@ -126,7 +126,7 @@ def test_a_teacher_of_another_guidance_gets_a_folder_of_its_own(tiny_checkpoint,
     from dfdbench.generate.clips import reference_run
 
     reference_run("teacher", tmp_path / "t", str(tiny_checkpoint), cfg=2.0)
-    with pytest.raises(UserError, match=r"at guidance 2.0, not at --cfg 3.0"):
+    with pytest.raises(UserError, match=r"at cfg 2.0, not at --cfg 3.0"):
         reference_run("teacher", tmp_path / "t", str(tiny_checkpoint), cfg=3.0)
 
 
