@@ -4,7 +4,7 @@ A study that trains in stages (each arm continuing the one before) shows whether
 settled, and how many updates a second method needs. Used by page.py.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -39,13 +39,29 @@ def longest_line(runs: Sequence[RunRecord]) -> int:
     return longest
 
 
+def last_of(parents: Mapping[str, str], arms: Collection[str]) -> dict[str, str]:
+    """Arm → the last arm of its line: on while exactly one arm continues, else itself.
+
+    parents: arm → the arm that it continues.
+    """
+    following = {arm: [own for own in arms if parents.get(own) == arm] for arm in arms}
+    found = {}
+    for arm in arms:
+        line = [arm]
+        while len(next_ones := following[line[-1]]) == 1 and next_ones[0] not in line:
+            line += next_ones
+        found[arm] = line[-1]
+    return found
+
+
 @styled
 def against_updates(
     summary: Summary, runs: Sequence[RunRecord], references: Collection[str] = ()
 ) -> Figure | None:
     """A panel a headline metric: each arm at its updates, a line from the arm it continues.
 
-    None where no line has FEWEST arms. Arms without training are level lines.
+    None where no line has FEWEST arms. Arms without training are level lines. Arms of one line
+    have one look, and one place in the legend.
     """
     updates = updates_of(runs)
     panels = headline({metric for arm in updates for metric in summary.get(arm, {})})
@@ -54,9 +70,10 @@ def against_updates(
     look = drawn_looks(summary, references)
     figure, axes = new_figure(3.4 * len(panels), 3.1, 1, len(panels))
     parents = {run.arm: run.parent for run in runs if run.parent}
+    last = last_of(parents, list(updates))
     for axis, metric in zip(axes[0], panels, strict=True):
         for arm, metrics in summary.items():
-            interval, style = metrics.get(metric), look[arm]
+            interval, style = metrics.get(metric), look[last.get(arm, arm)]
             if interval is None:
                 continue
             if arm not in updates:
@@ -65,7 +82,8 @@ def against_updates(
             x, seeds = updates[arm], list(interval.by_seed.values())
             axis.plot([x] * len(seeds), seeds, "o", ms=3.5, color=style.colour, alpha=0.5, mew=0)
             axis.plot(x, interval.median, "D", ms=5, mfc="none", mec="#222222", mew=0.8)
-            axis.plot(x, interval.mean, style.marker, color=style.colour, ms=6, label=style.label)
+            label = style.label if last[arm] == arm else None
+            axis.plot(x, interval.mean, style.marker, color=style.colour, ms=6, label=label)
             before = summary.get(parents.get(arm, ""), {}).get(metric)
             if before is not None and parents[arm] in updates:
                 ends = [updates[parents[arm]], x], [before.mean, interval.mean]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dfdbench.report.collect import RunRecord
-from dfdbench.report.lengths import against_updates, longest_line, updates_of
+from dfdbench.report.lengths import against_updates, last_of, longest_line, updates_of
 from dfdbench.report.statistics import Interval
 
 
@@ -41,8 +41,17 @@ def test_lines_join_each_arm_to_the_one_it_continues():
         ((200.0, 0.6), (400.0, 0.5)), ((400.0, 0.5), (600.0, 0.4)), ((200.0, 0.6), (280.0, 0.7)),
     }  # fmt: skip
     assert ((200.0, 0.59), (200.0, 0.6), (200.0, 0.61)) in lines, "the seeds of dmd2"
-    labels = axis.get_legend_handles_labels()[1]
-    assert len(labels) == len(set(labels)) == 5
+    assert axis.get_legend_handles_labels()[1] == ["teacher", "DMD2", "most", "DFD"]
+
+
+def test_arms_of_one_line_look_alike():
+    last = last_of({"more": "dmd2", "most": "more", "dfd": "dmd2"}, list(SUMMARY)[1:])
+    assert last == {"dmd2": "dmd2", "more": "most", "most": "most", "dfd": "dfd"}
+    (axis,) = against_updates(SUMMARY, RUNS).axes
+    means = {line.get_xdata()[0]: line.get_color() for line in axis.lines
+             if line.get_markersize() == 6 and len(line.get_xdata()) == 1}  # fmt: skip
+    assert means[400] == means[600] != means[200] and means[280] != means[600]
+    assert last_of({"a": "b", "b": "a"}, ["a", "b"]) == {"a": "b", "b": "a"}
 
 
 def test_two_lengths_are_no_curve():
