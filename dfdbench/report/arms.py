@@ -39,7 +39,7 @@ KNOWN = {
     "self_forcing_dp_dmd": Look("Self Forcing, DP-DMD", "#AA4499", "^"),
     "self_forcing_dfd": Look("Self Forcing, DFD", "#117733", "D"),
 }
-SPARE = ("#6B4E16", "#8C6BB1", "#7F6000", "#B2182B", "#1B7837", "#999999")
+SPARE = ("#6B4E16", "#8C6BB1", "#B2182B", "#1B7837", "#999999", "#7F6000")
 SPARE_MARKERS = ("v", "X", "<", ">", "h", "d")
 
 

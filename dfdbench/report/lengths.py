@@ -67,10 +67,11 @@ def against_updates(
     panels = headline({metric for arm in updates for metric in summary.get(arm, {})})
     if longest_line(runs) < FEWEST or not panels:
         return None
-    look = drawn_looks(summary, references)
-    figure, axes = new_figure(3.4 * len(panels), 3.1, 1, len(panels))
     parents = {run.arm: run.parent for run in runs if run.parent}
     last = last_of(parents, list(updates))
+    drawn = [arm for arm in summary if last.get(arm, arm) == arm]
+    look = drawn_looks({arm: summary[arm] for arm in drawn}, references)
+    figure, axes = new_figure(3.4 * len(panels), 3.1, 1, len(panels))
     for axis, metric in zip(axes[0], panels, strict=True):
         for arm, metrics in summary.items():
             interval, style = metrics.get(metric), look[last.get(arm, arm)]
