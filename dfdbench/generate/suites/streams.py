@@ -1,7 +1,7 @@
 """Suites of streams: clips of a length of their own, which causal students make block after block.
 
 Used by suites/__init__.py. `ar-5s`, `ar-30s` and `ar-60s` have 70 long descriptions, or a user's
-prompts; `ar-toy` has the toy's captions, each at the trained length and at 8 times it. Any other
+prompts; `ar-toy` has the toy's captions at the trained length, and some at 8 times it. Any other
 suite becomes one of streams by a length in its name: toy-t2v-157f-w5 is toy-t2v at 157 frames,
 under a window of 5 latent frames.
 """
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dfdbench.generate.suites.base import EIGHT_SEEDS, GENERAL, OF_STREAMS, Length, Prompt, Suite
 from dfdbench.generate.suites.toy import TOY_METRICS, toy_t2v
+from dfdbench.toy.world import SHAPES
 
 SECONDS = {"ar-5s": 5, "ar-30s": 30, "ar-60s": 60}  # as long rollouts are published
 PROMPTS = Path(__file__).parent / "ar-long.txt"
@@ -74,11 +75,13 @@ def ar_suite(name: str, prompts: tuple[Prompt, ...]) -> Suite:
 
 
 def ar_toy() -> Suite:
-    """The toy's captions as trained, scored as toy-t2v is, and at 8 times the length, for drift.
+    """The toy's captions as trained, scored as toy-t2v is, and some 8 times as long, for drift.
 
-    Teacher and real clips have the short ones alone.
+    The long ones have each shape and each scene once: a stream takes as long as 8 clips, made one
+    after the other. Teacher and real clips have the short ones alone.
     """
     short = toy_t2v()
+    apart = len(SHAPES) + 1  # from a caption to that with the next shape and the next scene
     long = tuple(
         replace(
             prompt,
@@ -86,14 +89,15 @@ def ar_toy() -> Suite:
             length=Length(times=LONGER),
             metrics=OF_TOY_STREAMS,
         )
-        for prompt in short.prompts
+        for prompt in short.prompts[::apart]
     )
     own = (*TOY_METRICS, "seams")
     prompts = (replace(p, length=Length(times=1), metrics=own) for p in short.prompts)
     return replace(
         short,
         name="ar-toy",
-        description=f"toy-t2v's captions by causal students, as trained and {LONGER} times as long",
+        description="toy-t2v's captions by causal students, as trained, and four of them "
+        f"{LONGER} times as long",
         prompts=(*prompts, *long),
         metrics=(*TOY_METRICS, *OF_TOY_STREAMS),
     )
