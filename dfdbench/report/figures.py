@@ -52,7 +52,7 @@ CELL_INCHES = 0.8
 LONGEST_LABEL = 40
 DIVERSITY_LABELS = {
     "modes": "distinct modes among 32 clips, whole ones only",
-    "open_gini": "Gini–Simpson index of what the caption leaves open",
+    "open_gini": "Gini–Simpson index, open attributes",
     "hue_entropy": "hue entropy given the caption (1 = uniform)",
     "modes_given_image": "distinct modes among 32 clips that continue the picture",
     "open_gini_given_image": "Gini–Simpson index of what the picture leaves open",
