@@ -119,7 +119,7 @@ def test_bands_are_found_in_the_working_folder_then_beside_the_package(tmp_path,
     monkeypatch.chdir(tmp_path)
     shipped = regress.find_bands()
     assert shipped.is_file() and shipped.is_absolute()
-    assert regress._read(shipped, regress.QUICK).bands and regress._read(shipped, regress.FULL)
+    assert regress._read(shipped, regress.QUICK).bands
     regress.BANDS.parent.mkdir(parents=True)
     regress.BANDS.write_text("{}")
     assert regress.find_bands() == regress.BANDS
@@ -134,9 +134,9 @@ def test_a_wheel_brings_its_bands_and_recipes(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "from dfdbench.cli.check import FULL, QUICK, _read, find_bands; "
+        "from dfdbench.cli.check import QUICK, _read, find_bands; "
         "from dfdbench.distill.recipe import find_recipe; bands = find_bands(); "
-        "_read(bands, QUICK), _read(bands, FULL); print(bands); print(find_recipe('toy/dfd'))"
+        "_read(bands, QUICK); print(bands); print(find_recipe('toy/dfd'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
