@@ -10,15 +10,29 @@ import argparse
 import os
 import shutil
 from pathlib import Path
-
-from playwright.sync_api import sync_playwright
+from typing import TYPE_CHECKING
 
 from dfdbench.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Playwright
 
 WIDTH = 1200
 PARTS = {"report-player.png": ("#prompt", "#play"), "report-scores.png": ("#base", "#score-table")}
 """Picture → the first and the last thing on it."""
 MARGIN = 12  # pixels above and below
+
+
+def find_chromium() -> str | None:
+    """The program of the system's Chromium; None where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def launch(playwright: "Playwright", program: str) -> "Browser":
+    """Headless Chromium, also for root."""
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    return playwright.chromium.launch(executable_path=program, args=arguments)
 
 
 def shoot(report: Path, out: Path, address: str = "") -> list[Path]:
@@ -30,13 +44,14 @@ def shoot(report: Path, out: Path, address: str = "") -> list[Path]:
     page_file = report / "index.html"
     if not page_file.is_file():
         raise UserError(f"{report}: no index.html there; name the folder of a report")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if found is None:
+    program = find_chromium()
+    if program is None:
         raise UserError("no Chromium here; install it, on Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
     out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        browser = launch(playwright, program)
         page = browser.new_page(viewport={"width": WIDTH, "height": 1300})
         page.goto(f"{page_file.resolve().as_uri()}{address}")
         page.wait_for_function("document.querySelectorAll('#stage video').length > 0")

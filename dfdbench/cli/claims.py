@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dfdbench.cli.doctor import table
 from dfdbench.report.statistics import FEWEST_SEEDS
 from dfdbench.utils.reading import Open, read_json
 
@@ -93,12 +94,11 @@ def verdict_lines(found: Sequence[Verdict]) -> list[str]:
     """A block for the terminal: claim, what was measured, training seeds, verdict."""
     if not found:
         return []
-    rows = [("claim", "measured", "effect", "seeds", "verdict")]
+    rows = []
     for v in found:
         measured = f"{v.claim.metric}: {v.claim.arm} - {v.claim.rival}"
         rows.append((v.claim.text, measured, v.effect(), str(v.seeds), v.word))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = ["  ".join(f"{c:{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    lines = table(("claim", "measured", "effect", "seeds", "verdict"), rows)
     if any(v.word in ("one seed", "too few") for v in found):
         lines.append(
             f"A claim about a method needs {FEWEST_SEEDS} training seeds: one training says what "

@@ -254,10 +254,8 @@ def _check_agreement(recipe: Recipe, run: Run, family: ModelFamily) -> None:
     theirs, ours = recipe_of(run).as_dict(), recipe.as_dict()
     if run.info.get("teacher_sha256") == weights_sha256(family.path / "transformer"):
         ours["model"] = theirs["model"]  # the same weights by another name
-    for values in (theirs, ours):
-        values["data"].pop(
-            "mix", None
-        )  # a second stage may see other clips (the data ablation of 2606.18478)
+    for values in (theirs, ours):  # a second stage may see other clips (2606.18478's ablation)
+        values["data"].pop("mix", None)
     for key in MUST_AGREE:
         left, right = _at(theirs, key), _at(ours, key)
         if left != right:

@@ -19,13 +19,12 @@ import pandas as pd
 
 from dfdbench.evaluate.schema import ADD_BLOCKS, SCHEMA, SCHEMA_VERSION, UPGRADE
 from dfdbench.utils.errors import UserError
-from dfdbench.utils.files import reserve, sweep
+from dfdbench.utils.files import atomic_path
 
 MAGIC = b"SQLite format 3\0"
 LARGEST = 1e100  # of a score's size; beyond it sums are no numbers any more
 WAIT = 10  # seconds for another process to finish its commit
 AGAIN = "restore it from a copy, or score the clips again into another --out"
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)  # of file systems that have none
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 FAULTS = (sqlite3.Error, pd.errors.DatabaseError, UnicodeDecodeError)  # the last: names in tables
 TYPES = {"TEXT": ("text",), "INTEGER": ("integer",), "REAL": ("real", "integer"), "BLOB": ("blob",)}
@@ -77,29 +76,13 @@ def _create(path: Path) -> None:
     db = sqlite3.connect(":memory:")
     _upgrade(db)
     try:
-        sweep(path.parent, path)
-        temporary, held = reserve(path)
-        try:
+        # Where another process was quicker, its store may have rows by now.
+        with suppress(FileExistsError), atomic_path(path, replace=False) as temporary:
             temporary.write_bytes(db.serialize())
-            os.fsync(held)
-            with suppress(FileExistsError):  # another process was quicker; its store may have rows
-                _link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-            os.close(held)
     except OSError as error:
         raise as_line(path, error) from error
     finally:
         db.close()
-
-
-def _link(temporary: Path, path: Path) -> None:
-    try:
-        os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        os.rename(temporary, path)  # nothing was there a moment ago
 
 
 @contextmanager

@@ -25,8 +25,6 @@ from dfdbench.utils.video import to_uint8
 
 GUIDED = 3.0  # what the shipped recipes' teacher is guided by
 SATURATION_TOLERANCE = 0.05  # a saturation is read right within this, on a range of .45
-
-
 PICTURED = 16  # clips a row of the picture
 LARGER = 2  # pixels of the picture a pixel of a clip, each way
 

@@ -27,9 +27,14 @@ def updates_of(runs: Sequence[RunRecord]) -> dict[str, float]:
     return {arm: float(np.mean(totals)) for arm, totals in of_arm.items()}
 
 
+def _parents(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Arm → the arm that it continues."""
+    return {run.arm: run.parent for run in runs if run.parent}
+
+
 def longest_line(runs: Sequence[RunRecord]) -> int:
     """Arms on the longest line from one that starts at the teacher through those that continue."""
-    parents = {run.arm: run.parent for run in runs if run.parent}
+    parents = _parents(runs)
     longest = 0
     for arm in {run.arm for run in runs}:
         line = [arm]
@@ -67,7 +72,7 @@ def against_updates(
     panels = headline({metric for arm in updates for metric in summary.get(arm, {})})
     if longest_line(runs) < FEWEST or not panels:
         return None
-    parents = {run.arm: run.parent for run in runs if run.parent}
+    parents = _parents(runs)
     last = last_of(parents, list(updates))
     drawn = [arm for arm in summary if last.get(arm, arm) == arm]
     look = drawn_looks({arm: summary[arm] for arm in drawn}, references)

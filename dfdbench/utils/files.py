@@ -22,17 +22,21 @@ from typing import Any
 from dfdbench.utils.errors import UserError
 
 _PART = re.compile(r"\.(.*)\.[0-9a-f]{8}\.part(\.[^.]*)?(?:\.old)?", re.DOTALL)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)  # of file systems that have none
 _STEM_BYTES = 100  # of a target's name in that of its temporary
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it over `path`.
 
     The temporary file keeps the suffix of `path`, so writers that go by suffix work. On an
     exception it is removed and `path` stays as it was.
 
+    replace: False for a file that must be new: one that appeared meanwhile is left as it is.
+
     Raises:
+        FileExistsError: with `replace` off, another process was quicker.
         OSError: the disk refuses; names `path`, also where a library hid it in an error of its own.
         UserError: `path` is a device or a pipe, which a rename would destroy.
     """
@@ -46,10 +50,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.chmod(mode)  # a library may have put another file there
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _appear(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
             os.close(held)
+
+
+def _appear(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.rename(temporary, path)  # nothing was there a moment ago
 
 
 def check_output(path: str | Path) -> None:

@@ -1,9 +1,12 @@
 """Pages of reports and leaderboards in headless Chromium, from files and without a network."""
 
-import os
-import shutil
+import sys
 
 import pytest
+from test_house import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from screenshots import find_chromium, launch
 
 
 @pytest.fixture(scope="module")
@@ -12,13 +15,11 @@ def browser():
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="Playwright is not installed: pip install -e '.[browser]'"
     )
-    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-    chromium = next(filter(None, found), None)
+    chromium = find_chromium()
     if chromium is None:
         pytest.skip("no Chromium: apt-get install chromium")
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        opened = launch(playwright, chromium)
         yield opened
         opened.close()
 

@@ -233,3 +233,13 @@ def test_a_log_keeps_its_lines_up_to_the_last_and_drops_a_torn_one(tmp_path):
     log.write_text('{"update": 1, "note": "a\u2028b"}\n{"update": 2}\n{"upd')
     trim_jsonl(log, "update", 1)
     assert log.read_text() == '{"update": 1, "note": "a\u2028b"}\n'
+
+
+def test_a_file_that_must_be_new_leaves_one_that_appeared_meanwhile(tmp_path):
+    path = tmp_path / "new.txt"
+    with atomic_path(path, replace=False) as temporary:
+        temporary.write_text("first")
+        assert not path.exists()
+    with pytest.raises(FileExistsError), atomic_path(path, replace=False) as temporary:
+        temporary.write_text("second")
+    assert path.read_text() == "first" and [p.name for p in tmp_path.iterdir()] == ["new.txt"]

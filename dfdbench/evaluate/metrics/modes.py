@@ -4,7 +4,7 @@ Pure functions of class labels, for the toy's oracle (metrics/oracle.py, metrics
 which can read from a clip what its caption leaves open.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,6 +14,20 @@ OPEN = {"hue": 6, "direction": 8, "pan": 3, "size": 2}  # classes of what captio
 OF_MODES = ("hue", "direction", "pan")  # whose combinations are modes
 MIN_CLIPS = 8  # whole clips below which a spread says nothing
 RAREFIED = 32  # clips in which modes are counted
+
+
+def labels_of(
+    readings: Sequence[Mapping[str, float]], names: Sequence[str], prefix: str, whole: str
+) -> dict[str, np.ndarray]:
+    """Attribute of `names` → class index of each clip that counts, int (n,).
+
+    readings: one mapping a clip, with a class index by `prefix`_NAME, -1 where none was read. A
+    clip counts if its reading `whole` is 1 and each of its classes was read.
+    """
+    rows = [[r[f"{prefix}_{name}"] for name in names] for r in readings if r[whole] == 1]
+    table = np.array([row for row in rows if min(row, default=0) >= 0], dtype=int)
+    table = table.reshape(-1, len(names))
+    return {name: table[:, i] for i, name in enumerate(names)}
 
 
 def miller_madow(counts: np.ndarray) -> float:

@@ -15,6 +15,7 @@ from dfdbench.evaluate.metrics.modes import (
     OPEN,
     diversity_metrics,
     diversity_values,
+    labels_of,
     recall,
     recall_metric,
 )
@@ -30,10 +31,7 @@ def open_labels(
 ) -> dict[str, np.ndarray]:
     """Attribute → class index of each whole clip, int (n,), of what the caption leaves open."""
     names = [name for name in OPEN if name not in attributes]
-    rows = [[r[f"oracle_{name}"] for name in names] for r in readings if r["sprite_intact"] == 1]
-    table = np.array([row for row in rows if min(row, default=0) >= 0], dtype=int)
-    table = table.reshape(-1, len(names))
-    return {name: table[:, i] for i, name in enumerate(names)}
+    return labels_of(readings, names, "oracle", "sprite_intact")
 
 
 def group(

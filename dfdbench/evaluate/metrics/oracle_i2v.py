@@ -17,6 +17,7 @@ from dfdbench.evaluate.metrics.modes import (
     OPEN,
     diversity_metrics,
     diversity_values,
+    labels_of,
     recall,
     recall_metric,
 )
@@ -43,9 +44,7 @@ def compute(clip: Clip) -> dict[str, float]:
 
 def _labels(readings: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
     """Attribute → class index of each clip that continues its picture, int (n,)."""
-    rows = [[r[f"i2v_{name}"] for name in OPEN] for r in readings if r["sprite_continues"] == 1]
-    table = np.array([row for row in rows if min(row) >= 0], dtype=int).reshape(-1, len(OPEN))
-    return {name: table[:, i] for i, name in enumerate(OPEN)}
+    return labels_of(readings, list(OPEN), "i2v", "sprite_continues")
 
 
 def group(
