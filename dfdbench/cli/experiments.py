@@ -62,7 +62,10 @@ def study(
     processes: Processes = None,
     earlier: Annotated[
         list[Path] | None,
-        typer.Option(help="Report of this study at other training seeds, to take up; repeatable."),
+        typer.Option(
+            help="Report of this study at other training seeds, to take up with its sampled "
+            "teachers; repeatable."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -18,7 +18,7 @@ Each run is trained, generated and scored by one process; what an earlier call f
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,9 +151,17 @@ def noise_seeds(clips: int, training_seed: int = 0) -> range:
 
 
 def jobs_of(
-    study: Study, out: Path, training_seeds: Sequence[int], model: str, threads: int
+    study: Study,
+    out: Path,
+    training_seeds: Sequence[int],
+    model: str,
+    threads: int,
+    have: Collection[str] = (),
 ) -> list[Job]:
-    """All runs of a study, parents before children."""
+    """All runs of a study, parents before children, without sampled teachers that it has (`have`).
+
+    Real clips and the teacher's own are made in any case: other runs are compared with them.
+    """
     from dfdbench.distill.stages import run_name
     from dfdbench.generate.suites import get_suite
 
@@ -164,7 +172,7 @@ def jobs_of(
     jobs += [
         Job(arm.name, runs / arm.name, *untrained, teacher=arm.teacher, amounts=amounts)
         for arm in study.arms
-        if arm.teacher
+        if arm.teacher and arm.name not in have
     ]
     for seed in training_seeds:
         shared = (model, noise_seeds(study.seeds, seed), threads, study.suite)
@@ -222,14 +230,14 @@ def _run_study(
     from dfdbench.report.earlier import read_report
     from dfdbench.report.page import report
 
-    for folder in earlier:
-        read_report(folder)  # so that what is not one is named before anything is trained
+    # Read at once, so that what is no report is named before anything is trained.
+    have = {str(run["arm"]) for folder in earlier for run in read_report(folder).runs.values()}
 
     model = model or study.model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     gpus = visible_gpus()
     processes = processes or len(gpus) or min(cores, 4)
-    jobs = jobs_of(study, out, training_seeds, model, max(1, cores // processes))
+    jobs = jobs_of(study, out, training_seeds, model, max(1, cores // processes), have)
     _prepare(jobs, model)
     failed = one_by_one(jobs) if processes == 1 else side_by_side(jobs, processes, gpus)
     if failed:

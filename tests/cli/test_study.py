@@ -199,6 +199,12 @@ def test_the_teacher_is_sampled_in_other_ways_beside_the_students(tmp_path, tiny
         "teacher": {(50, 3.0)}, "teacher_2_steps": {(2, 3.0)}, "teacher_cfg1": {(50, 1.0)}
     }  # fmt: skip
 
+    # On another machine they are taken from the report; clips to compare with are made anew.
+    elsewhere = (tmp_path / "elsewhere", (0, 1), str(tiny_checkpoint), 1, [page.parent])
+    again = run_study(study, *elsewhere)
+    assert {run.name for run in (tmp_path / "elsewhere" / "runs").iterdir()} == {"real", "teacher"}
+    assert (again.parent / "cells.csv").read_text() == (page.parent / "cells.csv").read_text()
+
 
 @pytest.mark.parametrize(
     ("table", "fault"),
