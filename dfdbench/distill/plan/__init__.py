@@ -106,6 +106,16 @@ def flops(setup: Setup, student: bool) -> tuple[float, float]:
     return work, again
 
 
+def update_passes(setup: Setup) -> float:
+    """What a student update costs for each clip of its batch, in forward passes of the network.
+
+    By FLOPs, backward passes and the steps of the fake score or heads among them.
+    """
+    steps = setup.recipe.schedule.student_update_freq - 1
+    work = flops(setup, True)[0] + steps * flops(setup, False)[0]
+    return work / setup.trained.whole.forward
+
+
 def _variants(setup: Setup) -> list[tuple[str, Setup]]:
     """Ways to need less memory, each on top of those before it, in the order to try them."""
 

@@ -7,13 +7,15 @@ two. Passes are counted by running each method on tensors without storage, as th
 from collections import defaultdict
 
 from dfdbench.distill.methods import get_method, method_names
-from dfdbench.distill.plan import GIB, setup_for
+from dfdbench.distill.plan import GIB, setup_for, update_passes
 from dfdbench.distill.plan.memory import Setup, lines
 from dfdbench.distill.recipe import load_recipe, shipped_recipes
 
 WAN = "wan2.1-t2v-1.3b"
 NAMES = {"student": "student", "fake_score": "fake score", "teacher": "teacher"}
-HEAD = ("method", "real clips in its loss", "networks", "student step", "fake score step")
+HEAD = (
+    "method", "real clips in its loss", "networks", "student step", "fake score step", "an update",
+)  # fmt: skip
 MEMORY = "GiB of a GPU"
 
 
@@ -26,6 +28,7 @@ def rows() -> list[tuple[str, ...]]:
             _networks(setup),
             _passes(setup, student=True),
             _passes(setup, student=False),
+            f"{update_passes(setup):.1f}",
         )
         for name, setup in _setups("toy").items()
     ]
