@@ -111,9 +111,13 @@ def update_passes(setup: Setup) -> float:
 
     By FLOPs, backward passes and the steps of the fake score or heads among them.
     """
-    steps = setup.recipe.schedule.student_update_freq - 1
-    work = flops(setup, True)[0] + steps * flops(setup, False)[0]
+    work = _of_update(setup.recipe, flops(setup, True)[0], flops(setup, False)[0])
     return work / setup.trained.whole.forward
+
+
+def _of_update(recipe: Recipe, student: float, fake: float) -> float:
+    """What a student update costs, of the costs of its one student step and of a fake score's."""
+    return student + (recipe.schedule.student_update_freq - 1) * fake
 
 
 def _variants(setup: Setup) -> list[tuple[str, Setup]]:
@@ -173,7 +177,7 @@ def make_plan(
     student, student_again = flops(setup, True)
     fake, fake_again = flops(setup, False)
     s, batch = recipe.schedule, recipe.optim.batch
-    update = batch * (student + (s.student_update_freq - 1) * fake)
+    update = batch * _of_update(recipe, student, fake)
     share = estimated_mfu(recipe.optim) if mfu is None else mfu
     rate = gpus * gpu.tflops * 1e12 * share
     n, to_change = setup.trained, advice(setup, gpu)
@@ -205,8 +209,7 @@ def make_plan(
             "student_step": batch * student,
             "fake_score_step": batch * fake,
             "student_update": update,
-            "recomputed_in_student_update": batch
-            * (student_again + (s.student_update_freq - 1) * fake_again),
+            "recomputed_in_student_update": batch * _of_update(recipe, student_again, fake_again),
         },
         "seconds_a_student_update": update / rate,
         "samples_a_second": batch * s.student_update_freq * rate / update,
