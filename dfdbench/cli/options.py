@@ -156,7 +156,7 @@ Batch = Annotated[
     typer.Option(
         "--batch",
         min=1,
-        help="Clips sampled at once; else what fits, at most 16.",
+        help="Clips sampled at once; else what fits, at most 16, and one of --frames and the like.",
         rich_help_panel=MACHINE,
     ),
 ]

@@ -51,7 +51,8 @@ def generate(
         suite: which prompts and seeds; `prompts`, a text file of one a line, stands instead of it.
         images: folder of first frames, for a suite that takes them.
         seeds: of the noise; else the suite's own.
-        batch: clips sampled at once; else as many as fit, at most 16.
+        batch: clips sampled at once; else as many as fit, at most 16, and one where `frames` and
+            the like ask for streams.
         model, cfg, steps, out: of `arm`: its model (else toy-t2v), the teacher's guidance and
             sampling steps (else the model's own), and the run folder to make.
         shard: the part of the clips that is made here, such as "1/8", or "auto" under a launcher.

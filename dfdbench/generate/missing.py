@@ -38,7 +38,7 @@ def make(
 
     Raises:
         UserError: as `clips.generate` and `generate_stream`; a reference arm and a suite that is
-            longer throughout; a batch size for streams, which are made one by one.
+            longer throughout.
     """
     family = family or open_family(model_of(run), device)
     if not _is_stream(run, suite, rollout):
@@ -46,13 +46,8 @@ def make(
         return clips.generate(
             run, own, seeds, batch_size, family=family, shard=shard, compiled=compiled
         )
-    if batch_size is not None:
-        raise UserError(
-            f"--batch {batch_size}: {rollout.options or f'suite {suite.name}'} makes one clip at a "
-            "time; leave --batch out"
-        )
     return generate_stream(
-        run, suite, rollout, seeds, family=family, shard=shard, compiled=compiled
+        run, suite, rollout, seeds, batch_size, family=family, shard=shard, compiled=compiled
     )
 
 

@@ -45,31 +45,31 @@ class StreamSpeed:
     """Seconds of clips that are sampled and decoded block after block; encoding is not counted."""
 
     def __init__(self) -> None:
-        self.clips: list[tuple[float, list[tuple[int, float, float]]]] = []
+        self.batches: list[tuple[int, float, list[tuple[int, float, float]]]] = []
 
-    def add(self, latency: float, blocks: list[tuple[int, float, float]]) -> None:
-        """Count a clip.
+    def add(self, clips: int, latency: float, blocks: list[tuple[int, float, float]]) -> None:
+        """Count a batch of `clips` that are streamed side by side.
 
         Args:
-            latency: seconds from the start of sampling to the first decoded frame.
-            blocks: frames of each block, seconds of sampling and of decoding it.
+            latency: seconds from the start of sampling to the first decoded frame of all.
+            blocks: frames of each block in all, seconds of sampling and of decoding it.
         """
-        self.clips.append((latency, blocks))
+        self.batches.append((clips, latency, blocks))
 
     def record(self) -> dict[str, Any]:
         """Latency (median), and frames of video a second in steady state.
 
-        The first clip, which compiles and allocates, counts only where it is the only one, and of
-        each clip the first block only where it has no other.
+        The first batch, which compiles and allocates, counts only where it is the only one, and of
+        each the first block only where it has no other.
         """
-        counted = self.clips[1:] or self.clips
-        steady = [block for _, blocks in counted for block in blocks[1:] or blocks]
+        counted = self.batches[1:] or self.batches
+        steady = [block for *_, blocks in counted for block in blocks[1:] or blocks]
         frames, sampling, decoding = (sum(column) for column in zip(*steady, strict=True))
         return {
-            "clips": len(self.clips),
-            "timed_clips": len(counted),
+            "clips": sum(row[0] for row in self.batches),
+            "timed_clips": sum(row[0] for row in counted),
             "timed_frames": frames,
-            "latency_seconds": statistics.median(latency for latency, _ in counted),
+            "latency_seconds": statistics.median(latency for _, latency, _ in counted),
             "sampling_seconds": sampling,
             "decoding_seconds": decoding,
             "fps": frames / sampling,

@@ -7,7 +7,9 @@ window.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from dfdbench.distill.stages import grid, recipe_of
 from dfdbench.generate.arms import Conditions, Item, clip_shape, load_student, student_settings
-from dfdbench.generate.batches import USELESS, finite_frames
+from dfdbench.generate.batches import USELESS, batches, finite_frames
 from dfdbench.generate.clips import UNTRAINED, Clips, clip_row, clips_of, model_of, open_family
 from dfdbench.generate.schedule import Schedule
 from dfdbench.generate.speed import StreamSpeed, speed_file
@@ -190,17 +192,22 @@ def generate_stream(
     suite: Suite,
     rollout: Rollout = AS_ASKED,
     seeds: Sequence[int] | None = None,
+    batch_size: int | None = None,
     device: str = "auto",
     family: ModelFamily | None = None,
     shard: Shard = WHOLE,
     compiled: bool = False,
 ) -> Path:
-    """Make what is missing of a suite's clips, one after the other, each as a stream of frames.
+    """Make what is missing of a suite's clips, each as a stream of frames.
 
     Those of a rollout that is not the suite's own lie in a folder called after suite, frames and
     window, beside the clips as trained. A clip that is there is not made again. Latency, frames a
-    second and the highest use of memory are left in speed.json. Other arguments as of
-    `clips.generate`; returns the path of samples.jsonl.
+    second and the highest use of memory are left in speed.json. Returns the path of samples.jsonl.
+
+    Args:
+        batch_size: streams at once, of one length; None: one where the rollout is asked for, so
+            that latency is that of a single stream, and of a suite as many as fit (batches.py).
+            Other arguments as of `clips.generate`.
 
     Raises:
         UserError: as `course_of`, or the clip is longer than the network's positions reach.
@@ -210,7 +217,9 @@ def generate_stream(
     course, asked = stream_clips(run, suite, rollout, seeds, family, shard)
     settings = asked.sample_index.settings
     folder, count = asked.sample_index.folder, len(asked.items)
-    speed = StreamSpeed()
+    speed, largest = StreamSpeed(), 0
+    if batch_size is None and rollout.options:
+        batch_size = 1
     reset_peak(family.device)
     with (
         asked.sample_index.kept(asked.order, asked.columns),
@@ -218,18 +227,28 @@ def generate_stream(
         torch.no_grad(),
     ):
         sample = _sampler(run, family, course, asked.todo, compiled) if asked.todo else None
-        for item in asked.todo:
+        for together in _batches(asked.todo, batch_size, course, family):
             assert sample is not None
-            with video_writer(folder / item.path, family.defaults.fps) as write:
-                written = 0
-                for frames in _pixels(family, sample(item), item, speed):
-                    write(frames)
-                    written += len(frames)
-            row = clip_row(asked, run, family, item, written)
-            asked.sample_index.append([row])
-            bar.step(1)
+            counts = [0] * len(together)
+            with ExitStack() as files:
+                write = [
+                    files.enter_context(video_writer(folder / item.path, family.defaults.fps))
+                    for item in together
+                ]
+                for pieces in _pixels(family, sample(together), together, speed):
+                    for i, frames in enumerate(pieces):
+                        write[i](frames)
+                        counts[i] += len(frames)
+            asked.sample_index.append(
+                [
+                    clip_row(asked, run, family, item, written)
+                    for item, written in zip(together, counts, strict=True)
+                ]
+            )
+            bar.step(len(together))
+            largest = max(largest, len(together))
     if asked.todo:
-        about = {"peak": peak_memory(family.device), "compile": compiled}
+        about = {"batch": largest, "peak": peak_memory(family.device), "compile": compiled}
         about |= describe(family.device)
         write_json(speed_file(folder, shard), speed.record() | dict(settings) | about)
     return folder / "samples.jsonl"
@@ -255,10 +274,20 @@ def stream_clips(
     return course, clips_of(run, course.suite, seeds, family, settings, shard)
 
 
+def _batches(
+    items: Sequence[Item], size: int | None, course: Course, family: ModelFamily
+) -> Iterator[Sequence[Item]]:
+    """The items in order, `size` or as many as fit at a time; a batch is of one length."""
+    channels, trained, height, width = course.shape
+    for _, own in groupby(items, lambda item: course.frames[item.prompt.id]):
+        in_sight = (channels, course.layout.window_frames or trained, height, width)
+        yield from batches(list(own), size, in_sight, family.device)
+
+
 def _sampler(
     run: Run, family: ModelFamily, course: Course, wanted: Sequence[Item], compiled: bool
-) -> Callable[[Item], Iterator[Tensor]]:
-    """The way from an item to the latents (1 C T' H W) of its blocks, which come one by one."""
+) -> Callable[[Sequence[Item]], Iterator[Tensor]]:
+    """The way from items of one length to the latents (B C T' H W) of their blocks, one by one."""
     texts = course.prompts or [item.text for item in wanted]
     encode = Conditions(family, clip_shape(run, family), texts)
     encode.fill(course.prompts or texts[:1])  # before the network is there
@@ -275,27 +304,31 @@ def _sampler(
     recipe = recipe_of(run)
     numbers = {b.start: i for i, b in enumerate(course.layout.blocks(longest))}
 
-    def sample(item: Item) -> Iterator[Tensor]:
-        own = course.prompts or [item.text]
-        given = {
-            text: encode([replace(item, prompt=replace(item.prompt, text=text, long_text=""))])
-            for text in dict.fromkeys(own)
-        }
-        noise = LongNoise(item.prompt.id, item.seed, course.shape)
+    def sample(items: Sequence[Item]) -> Iterator[Tensor]:
+        texts = dict.fromkeys(course.prompts or [""])
+        given = {text: encode(_under(text, items)) for text in texts}
+        noises = [LongNoise(item.prompt.id, item.seed, course.shape) for item in items]
         return _precise(
             family,
             stream_blocks(
                 family,
                 module,
-                lambda block: given[own[numbers[block.start] if course.prompts else 0]],
-                lambda step, block: noise(step, block).to(family.device),
-                course.latents[course.frames[item.prompt.id]],
+                lambda block: given[course.prompts[numbers[block.start]] if course.prompts else ""],
+                lambda step, block: torch.cat([n(step, block) for n in noises]).to(family.device),
+                course.latents[course.frames[items[0].prompt.id]],
                 grid(recipe),
                 recipe.student.sampler,
             ),
         )
 
     return sample
+
+
+def _under(text: str, items: Sequence[Item]) -> Sequence[Item]:
+    """The items with another prompt; as they are where `text` is empty."""
+    if not text:
+        return items
+    return [replace(i, prompt=replace(i.prompt, text=text, long_text="")) for i in items]
 
 
 def _precise(family: ModelFamily, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -309,9 +342,9 @@ def _precise(family: ModelFamily, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
 
 
 def _pixels(
-    family: ModelFamily, blocks: Iterator[Tensor], item: Item, speed: StreamSpeed
-) -> Iterator[np.ndarray]:
-    """Frames, uint8 (T H W 3), of one latent frame after the other."""
+    family: ModelFamily, blocks: Iterator[Tensor], items: Sequence[Item], speed: StreamSpeed
+) -> Iterator[list[np.ndarray]]:
+    """Frames, uint8 (T H W 3), of each item: those of one latent frame after the other."""
     decode, latency = family.stream_decoder(), 0.0
     times: list[tuple[int, float, float]] = []
     start = before = now(family.device)
@@ -319,13 +352,15 @@ def _pixels(
         sampled, count, decoding = now(family.device), 0, 0.0
         for latent in latents.split(1, 2):
             begun = now(family.device)
-            frames = finite_frames(decode(latent)[0])
+            pieces = [finite_frames(clip) for clip in decode(latent)]
             ended = now(family.device)
-            if frames is None:
-                raise UserError(f"{item.path} holds NaN: {USELESS}")
+            for item, frames in zip(items, pieces, strict=True):
+                if frames is None:
+                    raise UserError(f"{item.path} holds NaN: {USELESS}")
+            whole = [frames for frames in pieces if frames is not None]
             latency = latency or ended - start
-            count, decoding = count + len(frames), decoding + ended - begun
-            yield frames
+            count, decoding = count + sum(map(len, whole)), decoding + ended - begun
+            yield whole
         times.append((count, sampled - before, decoding))
         before = now(family.device)
-    speed.add(latency, times)
+    speed.add(len(items), latency, times)

@@ -138,11 +138,6 @@ def test_a_window_that_is_asked_for_has_a_folder_of_its_own(causal, family):
     assert asked.suite == named.suite and asked.layout == named.layout == Layout(1, 7)
 
 
-def test_a_batch_of_streams_is_refused(causal, family):
-    with pytest.raises(UserError, match="--batch 2: suite ar-toy makes one clip at a time"):
-        make(causal, TWO, batch_size=2, family=family)
-
-
 def test_scoring_of_a_part_wants_all_clips_first(causal, checkpoint):
     with pytest.raises(UserError, match=r"lacks 4 clips of suite ar-toy; make them first: .*1/2"):
         complete([causal.path], TWO, None, None, "cpu", Shard(1, 2))

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +21,7 @@ from dfdbench.generate.generation import generate as generate_clips
 from dfdbench.generate.schedule import Schedule, Switch, read_schedule
 from dfdbench.generate.speed import StreamSpeed
 from dfdbench.generate.stream import Rollout, course_of, generate_stream
-from dfdbench.generate.suites.base import Prompt, Suite
+from dfdbench.generate.suites.base import Length, Prompt, Suite
 from dfdbench.models.causal import Layout
 from dfdbench.models.flow import student_times
 from dfdbench.models.registry import load_family
@@ -98,6 +99,55 @@ def test_a_stream_of_the_trained_length_is_the_clip_to_the_byte(
     kept = ("path", "prompt_id", "prompt", "seed", "sha256", "frames", "fps", "student_sha256")
     for a, b in zip(rows(whole), rows(parts), strict=True):
         assert {key: a[key] for key in kept} == {key: b[key] for key in kept}
+
+
+def test_streams_side_by_side_are_those_one_after_the_other(student_run, family, monkeypatch):
+    run, made = student_run(block_frames=1), {}
+
+    @contextmanager
+    def collect(path: Path, fps: float):  # frames before H.264, which makes rounding visible
+        own = made[path.parent.name, path.name] = []
+        with real(path, fps) as write:
+            yield lambda frames: (own.append(frames.astype(int)), write(frames))
+
+    def clips(batch: int | None) -> list[np.ndarray]:
+        made.clear()
+        rollout = Rollout(frames=33, window=3)
+        samples = generate_stream(run, SUITE, rollout, [1, 2, 3], batch, family=family)
+        speeds.append(json.loads((samples.parent / "speed.json").read_text()))
+        shutil.rmtree(samples.parent)
+        return [np.concatenate(made[key]) for key in sorted(made)]
+
+    real, speeds = stream.video_writer, []
+    monkeypatch.setattr(stream, "video_writer", collect)
+    alone, together = clips(None), clips(4)
+    assert [speed["batch"] for speed in speeds] == [1, 4]
+    assert [speed["timed_clips"] for speed in speeds] == [5, 2]
+    assert len(alone) == 6 and all(len(clip) == 33 for clip in alone)
+    for own, other in zip(together, alone, strict=True):
+        assert np.abs(own - other).max() <= 1 and (own != other).mean() < 1e-3
+    apart = [np.abs(a - b).mean() for a, b in pairwise(alone)]
+    assert min(apart) > 1, "clips of a batch have each their own noise and prompt"
+
+
+def test_clips_of_a_suite_are_streamed_side_by_side_where_they_are_of_one_length(
+    student_run, family, monkeypatch
+):
+    run, lengths = student_run(block_frames=1), []
+    kept = stream.stream_blocks
+
+    def counted(family, module, conditioning, noise, frames, *more):
+        lengths.append((frames, len(noise(0, range(1)))))
+        return kept(family, module, conditioning, noise, frames, *more)
+
+    monkeypatch.setattr(stream, "stream_blocks", counted)
+    short, long = (
+        replace(prompt, length=Length(times=times))
+        for prompt, times in zip(SUITE.prompts, (1, 2), strict=True)
+    )
+    suite = replace(SUITE, name="mixed", prompts=(short, long))
+    generate_stream(run, suite, seeds=[1, 2, 3], family=family)
+    assert [count for _, count in lengths] == [3, 3] and lengths[0][0] < lengths[1][0]
 
 
 def test_a_longer_clip_begins_as_a_shorter_one_and_goes_on(student_run, streamed):
@@ -274,15 +324,15 @@ def test_a_schedule_that_cannot_be_used_is_one_line(tmp_path, name, text, words)
 
 def test_latency_and_steady_rates_leave_out_what_is_not_steady():
     speed = StreamSpeed()
-    speed.add(9.0, [(9, 8.0, 1.0), (8, 8.0, 8.0)])  # the clip that compiles
-    speed.add(0.5, [(9, 0.4, 0.3), (8, 1.0, 0.5), (8, 1.0, 0.5)])
-    speed.add(0.7, [(9, 0.6, 0.3), (8, 2.0, 1.0)])
+    speed.add(1, 9.0, [(9, 8.0, 1.0), (8, 8.0, 8.0)])  # the clip that compiles
+    speed.add(1, 0.5, [(9, 0.4, 0.3), (8, 1.0, 0.5), (8, 1.0, 0.5)])
+    speed.add(2, 0.7, [(9, 0.6, 0.3), (8, 2.0, 1.0)])
     found = speed.record()
-    assert (found["clips"], found["timed_clips"], found["timed_frames"]) == (3, 2, 24)
+    assert (found["clips"], found["timed_clips"], found["timed_frames"]) == (4, 3, 24)
     assert found["latency_seconds"] == pytest.approx(0.6)
     assert (found["fps"], found["fps_with_vae"]) == (24 / 4, 24 / 6)
     alone = StreamSpeed()
-    alone.add(0.5, [(17, 2.0, 0.5)])
+    alone.add(1, 0.5, [(17, 2.0, 0.5)])
     assert alone.record()["fps"] == 17 / 2 and alone.record()["latency_seconds"] == 0.5
 
 
@@ -393,7 +443,6 @@ def test_options_that_a_stream_does_not_take_are_named(student_run, tmp_path):
     run, file = student_run(), tmp_path / "story.txt"
     file.write_text("0 | a\n")
     for options, words in (
-        ({"frames": 17, "batch": 2}, "--batch 2: --frames 17 makes one clip at a time"),
         ({"schedule": file, "prompts": file}, "leave out --prompts"),
         ({"schedule": file, "images": tmp_path}, "leave out --images"),
         ({"schedule": file, "suite": "ar-30s"}, "leave --suite ar-30s out"),
