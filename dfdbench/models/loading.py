@@ -118,7 +118,8 @@ def load_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
 def channels_last(module: nn.Module) -> nn.Module:
     """Lay out on a CPU the weights of convolutions with channels last, in place.
 
-    Small clips decode 1.3 times as fast so; values differ in the last bits.
+    Small clips decode 1.3 times as fast so, and an autoencoder is trained a quarter faster; values
+    differ in the last bits.
     """
     layouts = {nn.Conv2d: torch.channels_last, nn.Conv3d: torch.channels_last_3d}
     for layer in module.modules():

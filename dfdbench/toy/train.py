@@ -18,6 +18,7 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn import functional as F
 
+from dfdbench.models.loading import channels_last
 from dfdbench.toy import channels, world
 from dfdbench.toy.checkpoint import TOY, ToySpec, build_transformer, build_vae, write_checkpoint
 from dfdbench.toy.fit import Fit, flow_draw, load_tensors, share_of_batch, unusable
@@ -83,10 +84,7 @@ def train_vae(settings: Settings, spec: ToySpec, out: Path) -> Any:
     vae = build_vae(spec)
     # Start with little posterior noise (std .05): at std 1 it drowns what is local for long.
     torch.nn.init.constant_(vae.quant_conv.bias[spec.latent_channels :].detach(), -6.0)
-    for layer in vae.modules():  # channels-last convolutions are a quarter faster on the CPU
-        if isinstance(layer, torch.nn.Conv3d):
-            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
-    fit = Fit("vae", vae, settings.vae_steps, settings.vae_lr, settings.ema, out)
+    fit = Fit("vae", channels_last(vae), settings.vae_steps, settings.vae_lr, settings.ema, out)
     fit.run(lambda step: _vae_loss(vae, settings, "vae", step, settings.vae_batch))
     return vae.eval()
 
