@@ -59,6 +59,8 @@ def test_runs_used_the_shipped_teacher_and_the_main_ones_equal_recipes(folder):
     assert {run["teacher_sha256"] for run in trained} == {shipped(folder)}
     if "/" in folder:
         return
+    # The first stages of autoregressive students match no scores: they average no weights.
+    trained = [run for run in trained if run["method"] not in ("teacher_forcing", "ode_init")]
     for key in EQUAL:
         values = {(run["training_seed"], json.dumps(run["fairness"][key])) for run in trained}
         assert len(values) == len({seed for seed, _ in values}), key  # what is compared is alike

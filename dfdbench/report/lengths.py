@@ -66,14 +66,15 @@ def against_updates(
     """A panel a headline metric: each arm at its updates, a line from the arm it continues.
 
     None where no line has FEWEST arms. Arms without training are level lines. Arms of one line
-    have one look, and one place in the legend.
+    have one look, and one place in the legend, as long as they are of one method.
     """
     updates = updates_of(runs)
     panels = headline({metric for arm in updates for metric in summary.get(arm, {})})
     if longest_line(runs) < FEWEST or not panels:
         return None
-    parents = _parents(runs)
-    last = last_of(parents, list(updates))
+    parents, method = _parents(runs), {run.arm: run.info.get("method") for run in runs}
+    same = {arm: own for arm, own in parents.items() if method[arm] == method.get(own)}
+    last = last_of(same, list(updates))
     drawn = [arm for arm in summary if last.get(arm, arm) == arm]
     look = drawn_looks({arm: summary[arm] for arm in drawn}, references)
     figure, axes = new_figure(3.4 * len(panels), 3.1, 1, len(panels))

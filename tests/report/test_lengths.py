@@ -54,6 +54,16 @@ def test_arms_of_one_line_look_alike():
     assert last_of({"a": "b", "b": "a"}, ["a", "b"]) == {"a": "b", "b": "a"}
 
 
+def test_stages_of_other_methods_have_looks_of_their_own():
+    stages = [run("ode_init", 400), run("self_forcing_dmd", 600, "ode_init"),
+              run("self_forcing_control", 680, "self_forcing_dmd")]  # fmt: skip
+    for stage, method in zip(stages, ("ode_init", "dmd2", "dmd2"), strict=True):
+        stage.info["method"] = method
+    summary = {stage.arm: {"open_gini": interval(0.9 - 0.1 * i)} for i, stage in enumerate(stages)}
+    (axis,) = against_updates(summary, stages).axes
+    assert axis.get_legend_handles_labels()[1] == ["ODE initialisation", "Self Forcing control"]
+
+
 def test_two_lengths_are_no_curve():
     assert longest_line(RUNS) == 3 and updates_of(RUNS)["dmd2"] == 200
     assert longest_line(RUNS[:3]) == 2
