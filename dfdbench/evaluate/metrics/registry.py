@@ -49,6 +49,7 @@ FAMILIES = {
     "drift": f"{_HERE}.drift",
     "seams": f"{_HERE}.seams",
     "oracle_drift": f"{_HERE}.oracle_drift",
+    "oracle_ends": f"{_HERE}.oracle_ends",
 }  # name in stores and of --metrics -> module of its FAMILY, in the order of tables
 FAMILY_NAMES = FAMILIES.keys()  # what the registry holds now
 

@@ -91,7 +91,7 @@ def ar_toy() -> Suite:
         )
         for prompt in short.prompts[::apart]
     )
-    own = (*TOY_METRICS, "seams")
+    own = (*TOY_METRICS, "seams", "oracle_ends")
     prompts = (replace(p, length=Length(times=1), metrics=own) for p in short.prompts)
     return replace(
         short,
@@ -99,5 +99,5 @@ def ar_toy() -> Suite:
         description="toy-t2v's captions by causal students, as trained, and four of them "
         f"{LONGER} times as long",
         prompts=(*prompts, *long),
-        metrics=(*TOY_METRICS, *OF_TOY_STREAMS),
+        metrics=(*TOY_METRICS, *OF_TOY_STREAMS, "oracle_ends"),
     )

@@ -54,7 +54,8 @@ def test_the_toys_suite_has_every_caption_short_and_each_shape_and_scene_eight_t
         assert len({p.attributes[what] for p in long}) == len(long) == 4
     assert {p.length.frames_for(**TOY) for p in short} == {17}
     assert {p.length.frames_for(**TOY) for p in long} == {157}
-    assert {"oracle", "colour", "seams"} <= {*short[0].metrics} and "drift" not in short[0].metrics
+    assert {"oracle", "colour", "seams", "oracle_ends"} <= {*short[0].metrics}
+    assert "drift" not in short[0].metrics
     assert {*long[0].metrics} == {"drift", "oracle_drift", "seams"}
     assert {*short[0].metrics, *long[0].metrics} == {*suite.metrics}
 
