@@ -119,7 +119,7 @@ def board_of(jobs: Sequence[Job], processes: int) -> Board:
             Planned(
                 job.path.name,
                 job.arm,
-                job.arm not in UNTRAINED,
+                bool(job.recipe),
                 job.amounts,
                 None if job.parent is None else names.get(job.parent),
             )

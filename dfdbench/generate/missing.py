@@ -10,7 +10,14 @@ from pathlib import Path
 
 from dfdbench.generate import clips
 from dfdbench.generate.arms import Item, clip_shape
-from dfdbench.generate.clips import UNTRAINED, clips_of, model_of, open_family, sampler_of
+from dfdbench.generate.clips import (
+    UNTRAINED,
+    clips_of,
+    method_of,
+    model_of,
+    open_family,
+    sampler_of,
+)
 from dfdbench.generate.stream import AS_ASKED, Rollout, clip_frames, generate_stream, stream_clips
 from dfdbench.generate.suites.base import Suite
 from dfdbench.models.family import ModelFamily
@@ -52,7 +59,7 @@ def make(
 
 
 def _is_stream(run: Run, suite: Suite, rollout: Rollout) -> bool:
-    return bool(rollout.options) or (suite.is_streamed and run.arm not in UNTRAINED)
+    return bool(rollout.options) or (suite.is_streamed and method_of(run) not in UNTRAINED)
 
 
 def _as_trained(run: Run, suite: Suite, family: ModelFamily) -> Suite:

@@ -20,7 +20,15 @@ from torch import Tensor
 from dfdbench.distill.stages import grid, recipe_of
 from dfdbench.generate.arms import Conditions, Item, clip_shape, load_student, student_settings
 from dfdbench.generate.batches import USELESS, batches, finite_frames
-from dfdbench.generate.clips import UNTRAINED, Clips, clip_row, clips_of, model_of, open_family
+from dfdbench.generate.clips import (
+    UNTRAINED,
+    Clips,
+    clip_row,
+    clips_of,
+    method_of,
+    model_of,
+    open_family,
+)
 from dfdbench.generate.schedule import Schedule
 from dfdbench.generate.speed import StreamSpeed, speed_file
 from dfdbench.generate.suites.base import Prompt, Suite
@@ -102,7 +110,7 @@ def course_of(run: Run, family: ModelFamily, suite: Suite, rollout: Rollout = AS
             trained without a window; the window does not hold a block; a prompt gets no block.
     """
     asked = rollout.options or f"suite {suite.name}"
-    own = None if run.arm in UNTRAINED else recipe_of(run).student.layout
+    own = None if method_of(run) in UNTRAINED else recipe_of(run).student.layout
     if own is None:
         raise UserError(
             f"{asked}: {run.path} has no causal student, which goes on block after block; "

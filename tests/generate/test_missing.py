@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from dfdbench.cli.app import app
 from dfdbench.evaluate.engine import score
 from dfdbench.evaluate.store import Store
+from dfdbench.generate.clips import reference_run
 from dfdbench.generate.missing import complete, make
 from dfdbench.generate.stream import Rollout, course_of
 from dfdbench.generate.suites import get_suite
@@ -95,6 +96,14 @@ def test_reference_arms_make_what_they_can(reference, family):
     long = replace(TWO, prompts=TWO.prompts[1:])
     with pytest.raises(UserError, match=r"arm teacher have 17 frames, and none .*leave .* out"):
         make(reference("teacher"), long, family=family)
+
+
+def test_a_teacher_of_its_own_guidance_and_name_is_no_causal_student(tmp_path, checkpoint, family):
+    named = reference_run("teacher", tmp_path / "t", str(checkpoint), 3.0, name="teacher_cfg3")
+    (first, second) = rows(make(named, TWO, family=family))
+    assert first["method"] == "teacher_cfg3" and first["frames"] == second["frames"] == 17
+    with pytest.raises(UserError, match=r"--frames 25: .* has no causal student"):
+        make(named, TWO, family=family, rollout=Rollout(frames=25))
 
 
 def test_a_bidirectional_student_is_one_line(tmp_path, family, checkpoint):
