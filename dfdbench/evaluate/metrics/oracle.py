@@ -96,12 +96,14 @@ def compute(clip: Clip) -> dict[str, float]:
     return values_of(clip.frames)
 
 
-def reading_metric(name: str, classes: int, prefix: str = "oracle") -> Metric:
+def reading_metric(
+    name: str, classes: int, prefix: str = "oracle", where: str = "the clip"
+) -> Metric:
     """The declaration of a class index that the oracle reads."""
     return Metric(
         f"{prefix}_{name}", "nearest_reference", "class", (-1, classes - 1),
         "toy oracle: class index, -1 where it cannot be read",
-        f"Number of the {name}'s class that the oracle reads in the clip; −1 where it cannot.",
+        f"Number of the {name}'s class that the oracle reads in {where}; −1 where it cannot.",
         VERSION, kind="reading",
     )  # fmt: skip
 

@@ -59,7 +59,7 @@ def _gini(end: str, name: str, what: str) -> Metric:
 
 def _of_end(end: str) -> list[Metric]:
     return [
-        *(reading_metric(name, OPEN[name], end) for name in STILL),
+        *(reading_metric(name, OPEN[name], end, f"its {end} frame") for name in STILL),
         Metric(
             f"{end}_intact",
             "higher",
