@@ -90,6 +90,24 @@ def cells(labels: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.ravel_multi_index(tuple(labels[name] for name in names), sizes)
 
 
+def gini_values(labels: Mapping[str, np.ndarray]) -> dict[str, GroupValue]:
+    """Attribute → Gini–Simpson index, with n; without those that fewer than MIN_CLIPS clips show.
+
+    labels: attribute → class index of each clip that counts, int (n,).
+    """
+    return {
+        name: GroupValue(gini_simpson(own, OPEN[name]), len(own))
+        for name, own in labels.items()
+        if len(own) >= MIN_CLIPS
+    }
+
+
+def mean_gini(ginis: Mapping[str, GroupValue]) -> GroupValue:
+    """The mean of indices, at least one, that are over the same clips."""
+    values = list(ginis.values())
+    return GroupValue(float(np.mean([own.value for own in values])), values[0].n)
+
+
 def diversity_values(
     labels: Mapping[str, np.ndarray], total: int, suffix: str = ""
 ) -> dict[str, GroupValue]:
@@ -108,13 +126,12 @@ def diversity_values(
     if not labels:
         return values
     n = len(next(iter(labels.values())))
-    if n >= MIN_CLIPS:
-        ginis = {name: gini_simpson(labels[name], OPEN[name]) for name in labels}
+    if ginis := gini_values(labels):
         for name, gini in ginis.items():
-            values[f"{name}_gini{suffix}"] = GroupValue(gini, n)
+            values[f"{name}_gini{suffix}"] = gini
             entropy = normalised_entropy(labels[name], OPEN[name])
             values[f"{name}_entropy{suffix}"] = GroupValue(entropy, n)
-        values[f"open_gini{suffix}"] = GroupValue(float(np.mean(list(ginis.values()))), n)
+        values[f"open_gini{suffix}"] = mean_gini(ginis)
     if total >= RAREFIED:
         counts = np.bincount(cells(labels)) if n else np.zeros(1, dtype=int)
         values[f"modes{suffix}"] = GroupValue(rarefied_cells(RAREFIED, counts, total), total)

@@ -12,7 +12,7 @@ import numpy as np
 
 from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, Reading, plain
 from dfdbench.evaluate.metrics.drift import by_kind, drift, drift_metrics, named, segments
-from dfdbench.evaluate.metrics.modes import MIN_CLIPS, OPEN, gini_simpson
+from dfdbench.evaluate.metrics.modes import MIN_CLIPS, OPEN, gini_values
 from dfdbench.evaluate.metrics.oracle import values_of
 from dfdbench.utils.video import Clip
 
@@ -64,12 +64,12 @@ def spread_over_time(clips: Sequence[np.ndarray]) -> dict[str, list[GroupValue |
     there; None of fewer than MIN_CLIPS."""
     found: dict[str, list[GroupValue | None]] = {name: [] for name in OPEN}
     for rows in np.stack(clips, 1) if clips else ():  # of a part: (clips, 10)
-        for name, classes in OPEN.items():
-            labels = rows[:, COLUMNS.index(f"oracle_{name}")]
-            labels = labels[(rows[:, 0] == 1) & (labels >= 0)].astype(int)
-            enough = len(labels) >= MIN_CLIPS
-            value = GroupValue(gini_simpson(labels, classes), len(labels)) if enough else None
-            found[name].append(value)
+        read = {name: rows[:, COLUMNS.index(f"oracle_{name}")] for name in OPEN}
+        ginis = gini_values(
+            {name: own[(rows[:, 0] == 1) & (own >= 0)].astype(int) for name, own in read.items()}
+        )
+        for name in OPEN:
+            found[name].append(ginis.get(name))
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dfdbench.evaluate.metrics.base import GroupValue, Metric, MetricFamily, plain
-from dfdbench.evaluate.metrics.modes import MIN_CLIPS, OPEN, gini_simpson, labels_of
+from dfdbench.evaluate.metrics.modes import MIN_CLIPS, OPEN, gini_values, labels_of, mean_gini
 from dfdbench.evaluate.metrics.oracle import reading_metric, values_of
 from dfdbench.evaluate.metrics.oracle_drift import LEAST
 from dfdbench.utils.video import Clip
@@ -38,12 +38,9 @@ def group(
     names = [name for name in STILL if name not in attributes]
     for end in ENDS:
         labels = labels_of(readings, names, end, f"{end}_intact")
-        n = len(next(iter(labels.values()), ()))
-        if n < MIN_CLIPS:
-            continue
-        ginis = {name: gini_simpson(labels[name], OPEN[name]) for name in names}
-        values |= {f"{end}_{name}_gini": GroupValue(gini, n) for name, gini in ginis.items()}
-        values[f"{end}_gini"] = GroupValue(float(np.mean(list(ginis.values()))), n)
+        if ginis := gini_values(labels):
+            values |= {f"{end}_{name}_gini": gini for name, gini in ginis.items()}
+            values[f"{end}_gini"] = mean_gini(ginis)
     return values
 
 

@@ -15,16 +15,12 @@ def clip(frames: np.ndarray) -> Clip:
 
 
 @pytest.fixture(scope="module")
-def attributes():
-    return world.sample_attributes(24, 5, "cross", "meadow")
-
-
-@pytest.fixture(scope="module")
-def clips(attributes):
+def clips():
+    attributes = world.sample_attributes(24, 5, "cross", "meadow")
     return [to_uint8(video * 2 - 1) for video in world.render(attributes)]
 
 
-def test_a_still_shows_the_hue_and_size_of_the_clip(attributes, clips):
+def test_a_still_shows_the_hue_and_size_of_the_clip(clips):
     for frames in clips:
         whole, ends = values_of(frames), compute(clip(frames))
         assert set(ends) == {metric.name for metric in get_family("oracle_ends").at("video")}
