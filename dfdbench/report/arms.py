@@ -4,6 +4,7 @@ Colours are Okabe and Ito's palette, which people with any common colour blindne
 markers repeat the distinction in shape. Used by collect.py, tables.py and figures.py.
 """
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -43,21 +44,34 @@ SPARE = ("#6B4E16", "#8C6BB1", "#B2182B", "#1B7837", "#999999", "#7F6000")
 SPARE_MARKERS = ("v", "X", "<", ">", "h", "d")
 
 
+def _parted(arm: str) -> tuple[str, str]:
+    """Name as the longest known arm that it begins with and what follows; ("", name) if none.
+
+    So "dfd_20" is an arm of "dfd" and "dmd2_control_long" one of "dmd2_control".
+    """
+    known = [name for name in KNOWN if f"{arm}_".startswith(f"{name}_")]
+    base = max(known, key=len, default="")
+    return base, arm[len(base) :].lstrip("_")
+
+
 def ordered(arms: Iterable[str]) -> list[str]:
-    """The distinct `arms`: known ones in their fixed order, then the others by name."""
+    """The distinct `arms`: known ones in their fixed order, each before those that its name begins
+    (numbers by size: dfd, dfd_5, dfd_20), then the others by name."""
     known = list(KNOWN)
 
-    def place(arm: str) -> tuple[int, str]:
-        base = arm.partition(APART)[0]
-        return known.index(base) if base in known else len(known), arm
+    def place(arm: str) -> tuple[int, list[tuple[int, str]], str]:
+        base, rest = _parted(arm.partition(APART)[0])
+        parts = [(int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", rest) if p]
+        return known.index(base) if base else len(known), parts, arm
 
     return sorted(set(arms), key=place)
 
 
 def label_of(arm: str) -> str:
-    """An arm's name as people read it."""
-    base, apart, rest = arm.partition(APART)
-    label = KNOWN[base].label if base in KNOWN else base.replace("_", " ")
+    """An arm's name as people read it, such as "DFD, 20" for dfd_20."""
+    name, apart, rest = arm.partition(APART)
+    base, more = _parted(name)
+    label = ", ".join(filter(None, (KNOWN[base].label if base else "", more.replace("_", " "))))
     return f"{label}{apart}{rest}"
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from tex_document import check
 
-from dfdbench.report.arms import KNOWN, looks, ordered, reference_arm
+from dfdbench.report.arms import KNOWN, label_of, looks, ordered, reference_arm
 from dfdbench.report.digits import number, signed
 from dfdbench.report.sections import Lines, Section, markdown_sections
 from dfdbench.report.statistics import Interval
@@ -293,6 +293,14 @@ def test_unpaired_differences_are_said_to_be_so():
     assert "### DFD − DMD2 (their prompts differ)" in markdown_sections(delta_sections([d]))
     assert deltas_json([d])["dfd - dmd2"]["hue_entropy"]["paired"] is False
     assert verdict(low=math.nan, high=math.nan, paired=False)[0] == "other prompts"
+
+
+def test_arms_named_after_a_known_one_follow_it_and_numbers_go_by_size():
+    arms = ["mine", "dfd_320", "dfd_5", "dmd2_gan", "dfd", "dmd2", "teacher_cfg3", "dmd2_control"]
+    assert ordered(arms) == [
+        "teacher_cfg3", "dmd2", "dmd2_gan", "dmd2_control", "dfd", "dfd_5", "dfd_320", "mine",
+    ]  # fmt: skip
+    assert label_of("dfd_320") == "DFD, 320" and label_of("dfdx_3") == "dfdx 3"
 
 
 def test_arms_keep_their_order_and_colour_whatever_else_is_shown():
