@@ -47,10 +47,11 @@ SPARE_MARKERS = ("v", "X", "<", ">", "h", "d")
 def _parted(arm: str) -> tuple[str, str]:
     """Name as the longest known arm that it begins with and what follows; ("", name) if none.
 
-    So "dfd_20" is an arm of "dfd" and "dmd2_control_long" one of "dmd2_control".
+    So "dfd_20" is an arm of "dfd" and "dmd2_control_long" one of "dmd2_control"; real clips have no
+    variants, so "real_estate" is a name of its own.
     """
-    known = [name for name in KNOWN if f"{arm}_".startswith(f"{name}_")]
-    base = max(known, key=len, default="")
+    known = [name for name in KNOWN if name != "real" and arm.startswith(f"{name}_")]
+    base = arm if arm in KNOWN else max(known, key=len, default="")
     return base, arm[len(base) :].lstrip("_")
 
 

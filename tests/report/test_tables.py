@@ -301,6 +301,7 @@ def test_arms_named_after_a_known_one_follow_it_and_numbers_go_by_size():
         "teacher_cfg3", "dmd2", "dmd2_gan", "dmd2_control", "dfd", "dfd_5", "dfd_320", "mine",
     ]  # fmt: skip
     assert label_of("dfd_320") == "DFD, 320" and label_of("dfdx_3") == "dfdx 3"
+    assert label_of("real") == "real clips" and label_of("real_estate") == "real estate"
 
 
 def test_arms_keep_their_order_and_colour_whatever_else_is_shown():
