@@ -78,6 +78,12 @@ def test_every_link_leads_to_a_file(page):
         assert (PAGES[page].parent / link).exists(), link
 
 
+def test_measured_leads_to_every_result():
+    there = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
+    results = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("results/**/README.md")}
+    assert results - {link.removeprefix("../") for link in LINK.findall(there)} == set()
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
 def test_every_number_of_a_result_is_in_the_file_that_is_named_beside_it(page):
     for paragraph in re.split(r"\n\s*\n", TEXTS[page]):

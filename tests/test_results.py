@@ -81,8 +81,8 @@ def test_a_study_still_asks_for_the_arms_and_comparisons_that_are_committed(fold
     runs = [RunRecord(Path(n), i["arm"], 0, i) for n, i in load(folder, "runs.json").items()]
     assert {run.arm for run in runs} == {"real", "teacher", *(arm.name for arm in study.arms)}
     usual = usual_pairs([run.arm for run in runs], runs)
-    named = [(arm.name, arm.against) for arm in study.arms if arm.against]
-    assert [f"{a} - {b}" for a, b in dict.fromkeys([*usual, *named])] == list(deltas)
+    pairs = dict.fromkeys([*usual, *study.named_pairs()])
+    assert [f"{a} - {b}" for a, b in pairs] == list(deltas)
 
 
 def numbers_in(value: Any) -> Iterator[float]:

@@ -8,7 +8,7 @@ above them `suite` and `model` if they are not toy-t2v:
     [arms.dfd_score]
     recipe = "toy/dfd"
     init = "dmd2"                        # an arm of the study that it starts from
-    against = "dfd"                      # an arm that the report compares it with
+    against = "dfd"                      # an arm, or a list of them, to be compared with
     set = ["dfd.gradient_space='score'"]
 
     [arms.teacher_4_steps]
@@ -41,7 +41,7 @@ from dfdbench.utils.reading import Outside, read_toml, validate
 class Arm:
     """One way to train: a recipe, the arm it starts from, and changed recipe values.
 
-    against: the arm it is compared with, beside the usual comparisons. teacher: for an arm without
+    against: the arms it is compared with, beside the usual comparisons. teacher: for an arm without
     training, how its teacher is sampled; it has no recipe.
     """
 
@@ -49,7 +49,7 @@ class Arm:
     recipe: str = ""
     init: str | None = None
     changes: tuple[str, ...] = ()
-    against: str | None = None
+    against: tuple[str, ...] = ()
     teacher: TeacherTable | None = None
 
 
@@ -68,6 +68,10 @@ class Study:
     suite: str = "toy-t2v"
     model: str = "toy-t2v"
 
+    def named_pairs(self) -> list[tuple[str, str]]:
+        """The comparisons that the arms' `against` asks for."""
+        return [(arm.name, rival) for arm in self.arms for rival in arm.against]
+
 
 def shipped_studies() -> list[str]:
     """Names of the shipped studies, such as "toy/quickstart"."""
@@ -84,7 +88,7 @@ class ArmTable(Outside):
     recipe: str = ""
     teacher: TeacherTable | None = None
     init: str | None = None
-    against: str | None = None
+    against: str | tuple[str, ...] = ()
     set: tuple[str, ...] = ()
 
 
@@ -135,9 +139,11 @@ def load_study(name: str | Path) -> Study:
         above = [a.name for a in arms]
         if table.init not in (None, *above):
             raise UserError(f"{where}: init '{table.init}' is no arm above it; add it there")
-        if table.against not in (None, *UNTRAINED, *above):
-            raise UserError(f"{where}: against '{table.against}' is no arm above it; add it there")
-        arms.append(Arm(arm, table.recipe, table.init, table.set, table.against, table.teacher))
+        against = (table.against,) if isinstance(table.against, str) else table.against
+        for rival in against:
+            if rival not in (*UNTRAINED, *above):
+                raise UserError(f"{where}: against '{rival}' is no arm above it; add it there")
+        arms.append(Arm(arm, table.recipe, table.init, table.set, against, table.teacher))
     return Study(study_name, tuple(arms), file.set, file.seeds, file.suite, file.model)
 
 
@@ -243,8 +249,8 @@ def _run_study(
     if failed:
         raise UserError("; ".join(f"{path}: {reason}" for path, reason in failed.items()))
     _compare_with_teacher(jobs)
-    against = [(arm.name, arm.against) for arm in study.arms if arm.against]
-    return report([*(job.path for job in jobs), *earlier], out / "report", against=against)
+    sources = [*(job.path for job in jobs), *earlier]
+    return report(sources, out / "report", against=study.named_pairs())
 
 
 def _compare_with_teacher(jobs: Sequence[Job]) -> None:

@@ -255,10 +255,18 @@ def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
             if job.recipe
         }
         for control, treated in pairs.items():
-            if control in updates:
+            if {control, treated} <= updates.keys():
                 assert updates[treated] == updates[control], name
                 seen.add(control)
     assert seen == {*pairs}
+
+
+def test_an_arm_is_compared_with_one_other_or_several(tmp_path):
+    file = tmp_path / "study.toml"
+    arms = [f"[arms.{name}]\nrecipe='toy/dmd2'\n" for name in "abc"]
+    file.write_text(arms[0] + arms[1] + "against='a'\n" + arms[2] + "against=['b', 'a', 'real']\n")
+    pairs = [("b", "a"), ("c", "b"), ("c", "a"), ("c", "real")]
+    assert load_study(file).named_pairs() == pairs
 
 
 @pytest.mark.parametrize(
@@ -267,6 +275,10 @@ def test_control_and_dfd_get_as_many_updates_in_every_study(tmp_path):
         ("[arms.a]\nrecipe='toy/dmd2'\ninit='b'\n", "no arm above it"),
         ("[arms.a]\nrecipe='toy/dmd2'\ninit='teacher'\n", "no arm above it"),
         ("[arms.a]\nrecipe='toy/dmd2'\nagainst='b'\n", "against 'b' is no arm above it"),
+        (
+            "[arms.a]\nrecipe='toy/dmd2'\n[arms.b]\nrecipe='toy/dfd'\nagainst=['a', 'c']\n",
+            "arm b: against 'c' is no arm above it",
+        ),
         ("[arms.a]\nrecip='toy/dmd2'\n", "did you mean recipe"),
         ("[arms.a]\n", "arm a: give either a recipe or how the teacher is sampled"),
         ("seeds=3\n", "lacks 'arms'"),
