@@ -40,7 +40,7 @@ KNOWN = {
     "self_forcing_dp_dmd": Look("Self Forcing, DP-DMD", "#AA4499", "^"),
     "self_forcing_dfd": Look("Self Forcing, DFD", "#117733", "D"),
 }
-SPARE = ("#6B4E16", "#8C6BB1", "#B2182B", "#1B7837", "#999999", "#7F6000")
+SPARE = ("#6B4E16", "#8C6BB1", "#B2182B", "#999933", "#999999", "#882255")
 SPARE_MARKERS = ("v", "X", "<", ">", "h", "d")
 
 
@@ -69,9 +69,10 @@ def ordered(arms: Iterable[str]) -> list[str]:
 
 
 def label_of(arm: str) -> str:
-    """An arm's name as people read it, such as "DFD, 20" for dfd_20."""
+    """An arm's name as people read it, such as "DFD, 20" for dfd_20, "teacher, CFG 3"."""
     name, apart, rest = arm.partition(APART)
     base, more = _parted(name)
+    more = re.sub(r"(?<![^_])cfg(?=\d)", "CFG ", more)
     label = ", ".join(filter(None, (KNOWN[base].label if base else "", more.replace("_", " "))))
     return f"{label}{apart}{rest}"
 
