@@ -98,7 +98,7 @@ def test_every_number_of_a_result_is_in_the_file_that_is_named_beside_it(page):
 def test_the_result_of_readme_is_in_the_files_that_it_names():
     section = TEXTS["README.md"].split("## What the toy shows")[1].split("\n## ")[0]
     results = [ROOT / link for link in LINK.findall(section)]
-    assert len(results) == 3 and len(set(NUMBER.findall(section))) > 10
+    assert len(results) == 4 and len(set(NUMBER.findall(section))) > 10
     for number in set(NUMBER.findall(section)):
         assert backed(number, results), number
 
