@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def study_of(folder):
     return load_study(folder if "/" in folder else f"{folder}/main")
 
 
+@cache
 def recomputed(folder):
     """Summary and deltas as the report writes them, from the cells alone."""
     pairs = [tuple(pair.split(" - ")) for pair in load(folder, "deltas.json")]
