@@ -73,6 +73,7 @@ def label_of(arm: str) -> str:
     name, apart, rest = arm.partition(APART)
     base, more = _parted(name)
     more = re.sub(r"(?<![^_])cfg(?=\d)", "CFG ", more)
+    more = re.sub(r"(?<![^_])gan(?![^_])", "GAN", more)
     label = ", ".join(filter(None, (KNOWN[base].label if base else "", more.replace("_", " "))))
     return f"{label}{apart}{rest}"
 

@@ -305,6 +305,7 @@ def test_arms_named_after_a_known_one_follow_it_and_numbers_go_by_size():
         "teacher_cfg3", "dmd2", "dmd2_gan", "dmd2_control", "dfd", "dfd_5", "dfd_320", "mine",
     ]  # fmt: skip
     assert label_of("dfd_320") == "DFD, 320" and label_of("dfdx_3") == "dfdx 3"
+    assert label_of("dmd2_gan") == "DMD2, GAN" and label_of("x_gang") == "x gang"
     assert label_of("teacher_cfg3") == "teacher, CFG 3" and label_of("my_cfgs") == "my cfgs"
     assert label_of("real") == "real clips" and label_of("real_estate") == "real estate"
 
