@@ -50,8 +50,8 @@ def _parted(arm: str) -> tuple[str, str]:
     So "dfd_20" is an arm of "dfd" and "dmd2_control_long" one of "dmd2_control"; real clips have no
     variants, so "real_estate" is a name of its own.
     """
-    known = [name for name in KNOWN if name != "real" and arm.startswith(f"{name}_")]
-    base = arm if arm in KNOWN else max(known, key=len, default="")
+    known = [k for k in KNOWN if arm == k or (k != "real" and arm.startswith(f"{k}_"))]
+    base = max(known, key=len, default="")
     return base, arm[len(base) :].lstrip("_")
 
 
